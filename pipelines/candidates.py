@@ -1,0 +1,24 @@
+"""Write ranked items for every user of a config's bundle, as Parquet shards that a killed job takes up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.cli.console import Progress
+from recsys.cli.job import job
+from recsys.config import Config
+from recsys.engine.batch import SUCCESS, write_candidates
+from recsys.engine.recommender import Recommender
+
+
+def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
+    """Each version of the bundle has a folder of its own under `candidates/` in the run's folder."""
+    recommender = Recommender.load(config.folder)
+    out = write_candidates(recommender, config.folder / "candidates" / recommender.version, progress=progress)
+    return {"folder": str(out), **json.loads((out / SUCCESS).read_text(encoding="utf-8"))}
+
+
+if __name__ == "__main__":
+    job(stage, __doc__)

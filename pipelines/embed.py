@@ -1,0 +1,30 @@
+"""Encode the catalogue of a config into the vector store; only texts that the store lacks are encoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.cli.console import Progress
+from recsys.cli.job import job
+from recsys.config import Config
+from recsys.engine.embeddings import embed
+from recsys.engine.jobs import ingest
+
+
+def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
+    """The vectors stay under `vectors/` in the output folder, where every later stage finds them."""
+    catalog = ingest(config).catalog
+    began = time.monotonic()
+    embeddings = embed(config, catalog)
+    told: dict[str, Any] = {"items": len(catalog), "dimension": embeddings.items.shape[1],
+                            "seconds": round(time.monotonic() - began, 2)}  # fmt: skip
+    if embeddings.space is not None and embeddings.space.store is not None:
+        last = embeddings.space.store.last
+        told |= {"encoded": last.encoded, "found": last.found, "encoder": embeddings.space.encoder.fingerprint}
+    return told
+
+
+if __name__ == "__main__":
+    job(stage, __doc__)

@@ -1,0 +1,20 @@
+"""Read and check the two tables of a config; tell what was kept, dropped and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recsys.cli.console import Progress
+from recsys.cli.job import job
+from recsys.config import Config
+from recsys.engine.jobs import ingest
+
+
+def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
+    """Refused rows go to `quarantine/` in the run's folder, the counts to `ingest.json`."""
+    return ingest(config).report
+
+
+if __name__ == "__main__":
+    job(stage, __doc__)

@@ -1,0 +1,1 @@
+"""Ranked recommendations from a shop's texts and behaviour logs."""

@@ -1,0 +1,265 @@
+"""The commands. Each imports what it needs when it runs, so that help and short answers come at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recsys.cli.console import note, progress, show, show_json
+from recsys.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from recsys.engine.recommender import Recommender
+
+HISTORY = 10
+DEMO_CONFIG = Path("configs/demo.yaml")
+DEMO_BUNDLE = Path("artifacts/demo")
+
+EXIT_CODES = (
+    "Exit codes: 0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id · "
+    "130 interrupted. Data goes to stdout; progress, logs and errors go to stderr."
+)
+
+app = typer.Typer(
+    help="Ranked recommendations from a shop's texts and behaviour logs.\n\n"
+    "In order: [bold]doctor[/bold] (is this machine set up?), [bold]demo[/bold] (see it work), "
+    "[bold]evaluate[/bold] CONFIG (how good?), [bold]train[/bold] CONFIG (make a bundle), then ask the bundle: "
+    "[bold]score[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], [bold]inspect[/bold].",
+    epilog=EXIT_CODES,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML of the run, such as configs/demo.yaml.")]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="The bundle's folder, or one version in it. Default: artifacts/demo.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Find the bundle where this config's runs publish.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"recsys {version('recsys')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command(epilog="Example: recsys demo")
+def demo(
+    config: Annotated[Path, typer.Option("--config", help="The config to run.")] = DEMO_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """See it work: ingest, embed, fit, evaluate, publish, and three users with explained recommendations."""
+    from recsys.cli.demo import demo as run
+
+    run(config, as_json)
+
+
+@app.command(epilog="Example: recsys train configs/shop.yaml")
+def train(config: ConfigFile, as_json: Json = False) -> None:
+    """Learn from everything and publish a bundle; print its folder."""
+    from recsys.config import load_config
+    from recsys.engine import jobs
+
+    with progress() as report:
+        version = jobs.train(load_config(config), report)
+    if as_json:
+        show_json({"bundle": str(version), "version": version.name})
+    else:
+        print(version)
+        note(f"Ask it: recsys score USER_ID --config {config}")
+
+
+@app.command(epilog="Example: recsys evaluate configs/shop.yaml --json | jq .metrics.engine")
+def evaluate(
+    config: ConfigFile,
+    as_json: Json = False,
+    validation: Annotated[bool, typer.Option("--validation", help="One cut earlier: choose settings here.")] = False,
+) -> None:
+    """Hold out what users did last and see how well engine and baselines foretell it."""
+    from recsys.cli import views
+    from recsys.config import load_config
+    from recsys.engine import jobs
+
+    with progress() as report:
+        result = jobs.evaluate(load_config(config), report, validation=validation)
+    show_json(result) if as_json else show(*views.evaluation(result))
+
+
+@app.command(epilog="Example: recsys score 1762 --k 5    (an id that starts with a dash: recsys score -- -7)")
+def score(
+    user_id: Annotated[str, typer.Argument(help="The user.")],
+    k: K = 10,
+    as_json: Json = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Answer for an unknown user with what is popular.")
+    ] = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Recommend for one user: the newest history, then a ranked list with reasons."""
+    from recsys.cli import views, words
+    from recsys.errors import UnknownIdError
+
+    recommender = _load(bundle, config)
+    answer = recommender.recommend(user_id, k, strict=not fallback)
+    try:
+        history = recommender.history(user_id)
+    except UnknownIdError:
+        history = None
+    clock = recommender.manifest["data_window"]["clock"]
+    if len(answer.items) < k:
+        note(f"{len(answer.items)} items instead of {k}: the catalogue holds no more that may be shown to this user")
+    if answer.fallback:
+        note(f"user {user_id} has no history here: this is what is popular")
+    if as_json:
+        newest = [] if history is None else history.head(HISTORY).rows(named=True)
+        events = [event | {"time": words.instant(event["time"], clock)} for event in newest]
+        show_json(answer.to_dict() | {"history": events})
+        return
+    own = {} if history is None else words.pasts(history, _now(recommender, history))
+    if history is not None and len(history):
+        show(views.history(user_id, history, clock, HISTORY), "")
+    reasons = [words.why(item, own, recommender.config) for item in answer.items]
+    show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
+
+
+@app.command(epilog="Example: recsys similar 941357 --k 5")
+def similar(
+    item_id: Annotated[str, typer.Argument(help="The item.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the items whose texts are most like an item's."""
+    recommender = _load(bundle, config)
+    found = recommender.similar_items(item_id, k)
+    title = f"Like {item_id}"
+    _show_hits(title, found, as_json, {"item_id": item_id})
+
+
+@app.command(epilog='Example: recsys search "green tea"')
+def search(
+    text: Annotated[str, typer.Argument(help="Any words.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the items whose texts are most like some words."""
+    if not text.strip():
+        raise typer.BadParameter("the text to search for is empty")
+    found = _load(bundle, config).search(text, k)
+    _show_hits(f"Like “{text}”", found, as_json, {"text": text})
+
+
+def _show_hits(title: str, found: Any, as_json: bool, asked: dict[str, str]) -> None:
+    from recsys.cli import views
+
+    show_json(asked | {"items": found.rows(named=True)}) if as_json else show(views.hits(title, found))
+
+
+@app.command(epilog="Example: recsys candidates --out artifacts/demo/candidates --k 100")
+def candidates(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the shards.")],
+    k: K = 100,
+    shard_users: Annotated[int, typer.Option("--shard-users", min=1, help="Users in one file.")] = 65_536,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
+    import json
+
+    from recsys.engine.batch import SUCCESS, write_candidates
+
+    recommender = _load(bundle, config)
+    with progress() as report:
+        folder = write_candidates(recommender, out, k, shard_users, report)
+    told = json.loads((folder / SUCCESS).read_text(encoding="utf-8"))
+    if as_json:
+        show_json({"folder": str(folder), **told})
+    else:
+        print(folder)
+        note(f"{told['rows']:,} rows for {told['users']:,} users in {told['shards']} files")
+
+
+@app.command(epilog="Example: recsys inspect --bundle artifacts/shop")
+def inspect(bundle: BundleOption = None, config: ConfigOption = None, as_json: Json = False) -> None:
+    """Check every file of a bundle, and tell what it was made from and how."""
+    from recsys.cli import views
+    from recsys.engine.bundle import VERSIONS, load, versions
+
+    found = load(_where(bundle, config))
+    root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
+    others = versions(root)
+    if as_json:
+        show_json({**found.manifest, "path": str(found.path), "versions": others})
+    else:
+        show(*views.manifest(found.manifest, str(root), others))
+
+
+@app.command(epilog="Example: recsys doctor")
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: packages, exactly one FAISS, GPU, encoder, memory, disk. Exits with 1 if a check fails."""
+    from recsys.cli.doctor import FAIL, examine
+
+    checks = examine(DEMO_BUNDLE)
+    if as_json:
+        show_json([dataclasses.asdict(check) for check in checks])
+    else:
+        for check in checks:
+            print(f"{check.status:<5} {check.name}: {check.text}")
+    if any(check.status == FAIL for check in checks):
+        raise typer.Exit(1)
+
+
+def _where(bundle: Path | None, config: Path | None) -> Path:
+    """Return the folder of the bundle that the options mean."""
+    if bundle is not None and config is not None:
+        raise typer.BadParameter("give --bundle or --config, not both")
+    folder, maker = bundle or DEMO_BUNDLE, "recsys demo"
+    if config is not None:
+        from recsys.config import load_config
+
+        folder, maker = load_config(config).folder, f"recsys train {config}"
+    elif bundle is not None:
+        maker = "recsys train CONFIG"
+    if not folder.is_dir():
+        raise ArtifactError(f"there is no bundle at {folder}: make one with `{maker}`, or name another with --bundle")
+    return folder
+
+
+def _load(bundle: Path | None, config: Path | None) -> Recommender:
+    folder = _where(bundle, config)
+    from recsys.engine.recommender import Recommender
+
+    return Recommender.load(folder)
+
+
+def _now(recommender: Recommender, history: Any) -> int | None:
+    """Return the present of a user's answer in microseconds, None where time only orders events."""
+    window = recommender.manifest["data_window"]
+    if window["clock"] == "order":
+        return None
+    return int(window["last"] if recommender.config.split.kind == "time" else history["time"].max() or 0)

@@ -1,0 +1,161 @@
+"""What a person is shown: results as rich tables and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from recsys.cli import words
+from recsys.config import parse_config
+
+if TYPE_CHECKING:
+    from recsys.engine.recommender import Recommendation
+
+ENGINE = "engine"
+MAIN_K = 10
+
+
+def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+    """Build an empty table; the columns in `numbers` stand to the right."""
+    built = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        built.add_column(name, justify="right" if name in numbers else "left", header_style="dim", overflow="fold")
+    return built
+
+
+def _titled(title: str, shown: Table) -> Group:
+    """Put a title above a table; rich's own would wrap at the table's width."""
+    return Group(Text(title, style="bold"), shown)
+
+
+def history(user: str, frame: pl.DataFrame, clock: str, newest: int) -> Group:
+    """Show what a user did last, newest first."""
+    shown = table("when", "item", "title")
+    for item, title, time in frame.head(newest).iter_rows():
+        shown.add_row(words.moment(time, clock), escape(str(item)), escape(title))
+    told = f"User {user}: the newest {min(newest, len(frame))} of {words.plural(len(frame), 'event')}"
+    return _titled(told, shown)
+
+
+def recommendations(title: str, items: Sequence[Recommendation], reasons: Sequence[str],
+                    marks: tuple[str, Sequence[bool]] | None = None) -> Group:  # fmt: skip
+    """Show a ranked list: who found each item, at which place, and why it stands where it stands.
+
+    `marks` adds a column with a tick at some of the items, under the heading that it names.
+    """
+    heading = [marks[0]] if marks else []
+    shown = table("rank", "item", "title", "score", *heading, "why", "found by", numbers=("rank", "score"))
+    for row, (item, reason) in enumerate(zip(items, reasons, strict=True)):
+        tick = ["[green]✓[/green]" if marks[1][row] else ""] if marks else []
+        found = " ".join(f"{name}:{place}" for name, place in item.sources.items()) or "popularity (fill)"
+        shown.add_row(str(item.rank), escape(str(item.item_id)), escape(item.title), f"{item.score:.3f}", *tick,
+                      escape(reason), found)  # fmt: skip
+    return _titled(title, shown)
+
+
+def hits(title: str, frame: pl.DataFrame) -> Group:
+    """Show items by their likeness."""
+    shown = table("rank", "item", "title", "cosine", numbers=("rank", "cosine"))
+    for rank, (item, name, score) in enumerate(frame.iter_rows(), start=1):
+        shown.add_row(str(rank), escape(str(item)), escape(name), f"{score:.3f}")
+    return _titled(title, shown)
+
+
+def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:
+    """Show how the engine does against the baselines, where targets are lost, and for whom it works."""
+    metrics, slices = report["metrics"], report["slices"]
+    ks = sorted({int(name.rpartition("@")[2]) for name in metrics[ENGINE]})
+    k = MAIN_K if MAIN_K in ks else ks[-1]
+    parts: list[RenderableType] = [_models(report, k)]
+    compared = [ENGINE]
+    baselines = [name for name in metrics if name != ENGINE]
+    if baselines:
+        best = max(baselines, key=lambda name: metrics[name][f"ndcg@{k}"])
+        compared.append(best)
+        gap = report["differences"][best]
+        parts.append(
+            f"The engine's ndcg@{k} less that of the best baseline, {best}: [bold]{gap['mean']:+.4f}[/bold] "
+            f"(95% interval {gap['low']:+.4f} to {gap['high']:+.4f}, paired bootstrap over users)"
+        )
+    users = _slices(slices["users"], "users", f"ndcg@{k}", compared)
+    items = _slices(slices["items"], "targets", f"recall@{k}", compared)
+    return [*parts, "", _lost(report["candidate_recall"]), "",
+            _titled(f"Users by the events known of them: ndcg@{k}", users), "",
+            _titled(f"Items by the events known of them: recall@{k}", items)]  # fmt: skip
+
+
+def _models(report: Mapping[str, Any], k: int) -> Group:
+    metrics = report["metrics"]
+    columns = [name for name in metrics[ENGINE] if name.endswith(f"@{k}") or name.startswith(("coverage@", "novelty@"))]
+    # Novelty is a description, not a contest: unpopular items are not better ones.
+    top = {name: max(metrics[model][name] for model in metrics) for name in columns if not name.startswith("novelty")}
+    shown = table("model", *columns, numbers=columns)
+    for model, values in metrics.items():
+        cells = [_bold(f"{values[name]:.4f}", values[name] == top.get(name)) for name in columns]
+        shown.add_row(_bold(model, model == ENGINE), *cells)
+    asked = f"{words.plural(report['users'], 'user')}, {words.plural(report['targets'], 'target')}"
+    return _titled(f"{report['name']}: the whole catalogue ranked for {asked}; best in bold", shown)
+
+
+def _bold(text: str, wanted: bool) -> str:
+    return f"[bold]{text}[/bold]" if wanted else text
+
+
+def _lost(recall: Mapping[str, float]) -> Group:
+    shown = table("retriever", "targets found", numbers=["targets found"])
+    for name, share in recall.items():
+        shown.add_row(_bold("all together", True) if name == "all" else name, f"{share:.1%}")
+    return _titled("Where targets are lost: the share that each retriever puts among the candidates", shown)
+
+
+def _slices(slices: Mapping[str, Any], count: str, metric: str, models: Sequence[str]) -> Table:
+    shown = table("events", count, *models, numbers=[count, *models])
+    for name, told in slices.items():
+        if told[count]:
+            shown.add_row(name, f"{told[count]:,}", *(f"{told[model][metric]:.4f}" for model in models))
+    return shown
+
+
+def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
+    """Show what a bundle says of itself."""
+    config = parse_config(told["config"], root)
+    window, counts, files = told["data_window"], told["counts"], told["files"]
+    rows = {
+        "bundle": root,
+        "version": f"{told['model_version']}, made {told['created_at']}",
+        "data": f"{words.plural(counts['events'], 'event')} of {words.plural(counts['users'], 'user')} on "
+                f"{words.plural(counts['items'], 'item')}, {words.moment(window['first'], window['clock'])} to "
+                f"{words.moment(window['last'], window['clock'])}",
+        "encoder": f"{config.embedding.model}, {config.embedding.pooling} pooling"
+                   f"{', whitened' if config.embedding.whitening else ''}, fingerprint {told['encoder'][:12]}",
+        "retrievers": ", ".join(_settings(name, settings) for name, settings in config.retrievers.items()),
+        "features": ", ".join(config.features),
+        "scorer": _settings(str(config.scorer.get("kind")), config.scorer),
+        "items already had": "left out" if config.rules.seen == "drop" else "allowed",
+        "measured": ", ".join(f"{name} {value:.4f}" for name, value in told.get("metrics", {}).items())
+                    or "not at publication; see `recsys evaluate CONFIG`",
+        "note": told.get("note", ""),
+        "files": f"{len(files)}, {words.size(sum(file['bytes'] for file in files.values()))}, every checksum matches",
+        "other versions": ", ".join(name for name in versions if name != told["model_version"]) or "none",
+    }  # fmt: skip
+    about = table("", "")
+    about.show_header = False
+    for name, text in rows.items():
+        if text:
+            about.add_row(f"[dim]{name}[/dim]", escape(text))
+    sizes = table("file", "size", "shape", "dtype", numbers=["size", "shape"])
+    for name, file in sorted(files.items(), key=lambda pair: -pair[1]["bytes"]):
+        shape = " × ".join(f"{n:,}" for n in file.get("shape", []))
+        sizes.add_row(name, words.size(file["bytes"]), shape, file.get("dtype", ""))
+    return [about, "", _titled("Files, largest first", sizes)]
+
+
+def _settings(name: str, settings: Mapping[str, Any]) -> str:
+    told = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
+    return f"{name} ({told})" if told else name

@@ -1,0 +1,1 @@
+"""The one path that training, evaluation, batch and serving share."""

@@ -1,0 +1,93 @@
+"""Candidates for everyone, as Parquet shards that a killed job can take up again."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recsys.engine.recommender import Recommender
+from recsys.engine.training import BATCH, quiet
+from recsys.errors import ArtifactError
+from recsys.ranking.scorers import Progress
+
+SUCCESS = "_SUCCESS"
+PLAN = "_PLAN.json"
+
+
+def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_users: int = 65_536,
+                     progress: Progress = quiet) -> Path:  # fmt: skip
+    """Write `k` items for every user of the bundle into `out`, `shard_users` users a file; return `out`.
+
+    Columns: user_id, item_id, rank (from 1), score, source, model_version, generated_at. A shard appears whole or not
+    at all, the marker `_SUCCESS` (users, rows, shards) last. Run again after a kill, finished shards of the same model
+    and settings are kept. Memory grows with a batch of users, not with users x items.
+
+    Raises `ArtifactError` where `out` holds the shards of another model or other settings, or the disk is full.
+    """
+    users = len(recommender.user_ids)
+    plan = {"model_version": recommender.version, "k": k, "shard_users": shard_users, "users": users}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _agree(out, plan)
+        rows = 0
+        starts = range(0, users, shard_users)
+        for number, start in enumerate(starts):
+            path = out / f"part-{number:05d}.parquet"
+            stop = min(start + shard_users, users)
+            if not path.exists():
+                _write_shard(recommender, path, np.arange(start, stop), k, progress, users)
+            rows += pl.scan_parquet(path).select(pl.len()).collect().item()
+            progress("candidates", stop, users)
+        _place(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
+    except (OSError, pl.exceptions.ComputeError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        why = "the disk is full: free some space" if full else str(error)
+        raise ArtifactError(
+            f"could not write candidates to {out}: {why}; run again to go on where it stopped"
+        ) from error
+    return out
+
+
+def _agree(out: Path, plan: dict[str, object]) -> None:
+    """Refuse a folder begun by another model or with other settings: its shards would not fit these."""
+    path = out / PLAN
+    if path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{key} was {begun.get(key)!r} and is {value!r}" for key, value in plan.items() if begun.get(key) != value
+        ]
+        if changed:
+            raise ArtifactError(f"{out} holds candidates of another run: {'; '.join(changed)}; choose an empty folder")
+    elif any(out.glob("*.parquet")):
+        raise ArtifactError(f"{out} holds Parquet files that this job did not write; choose an empty folder")
+    else:
+        _place(path, json.dumps(plan))
+
+
+def _write_shard(
+    recommender: Recommender, path: Path, rows: np.ndarray, k: int, progress: Progress, users: int
+) -> None:
+    frames = []
+    for start in range(0, len(rows), BATCH):
+        frames.append(recommender.rank_rows(rows[start : start + BATCH], k))
+        progress("candidates", int(rows[0]) + min(start + BATCH, len(rows)), users)
+    now = datetime.now(UTC).replace(microsecond=0)
+    shard = pl.concat(frames).with_columns(generated_at=pl.lit(now))
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        shard.write_parquet(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _place(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,55 @@
+"""Item vectors, whitened, and the same treatment for any other text: behaviours and free-text queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from recsys.config import Config, EmbeddingConfig
+from recsys.embedding.encoders import Encoder, load_encoder
+from recsys.embedding.store import VectorStore
+from recsys.embedding.texts import behaviour_texts, item_texts
+from recsys.embedding.whitening import Whitening
+from recsys.types import Catalog, FloatArray, Histories, unit_rows
+
+
+@dataclass(frozen=True, eq=False)
+class TextSpace:
+    """Where texts become vectors: an encoder, and the whitening fitted on one catalogue (None: unit rows only)."""
+
+    encoder: Encoder
+    whitening: Whitening | None
+    store: VectorStore | None = None
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Return unit rows `(n, d)` for the texts; with a store only new texts reach the encoder."""
+        raw = self.encoder.encode(texts) if self.store is None else self.store.encode(texts, self.encoder)
+        return unit_rows(raw) if self.whitening is None else self.whitening.apply(raw)
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Item vectors `(I, d)`, unit rows, and how to encode behaviour texts where the config asks for them."""
+
+    items: FloatArray
+    catalog: Catalog
+    space: TextSpace | None = None
+    config: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+
+    def told(self, histories: Histories) -> Histories:
+        """Return the histories with the vectors of their behaviour texts, where the config asks for them."""
+        if not self.config.user_text or self.space is None:
+            return histories
+        vectors = self.space.encode(behaviour_texts(histories, self.catalog.titles, self.config.user_items))
+        return replace(histories, text_vectors=vectors)
+
+
+def embed(config: Config, catalog: Catalog) -> Embeddings:
+    """Encode the catalogue through the store under `config.output`, and fit the whitening on it."""
+    encoder = load_encoder(config.embedding)
+    store = VectorStore(Path(config.output) / "vectors")
+    raw = store.encode(item_texts(catalog, config.embedding.text), encoder)
+    whitening = Whitening.fit(raw) if config.embedding.whitening else None
+    items = unit_rows(raw) if whitening is None else whitening.apply(raw)
+    return Embeddings(items, catalog, TextSpace(encoder, whitening, store), config.embedding)

@@ -1,0 +1,144 @@
+"""The jobs that the command line and the pipelines share: each is one call, from a config to a result on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.config import Config
+from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.model import Model
+from recsys.engine.persistence import save
+from recsys.engine.training import BATCH, batches, fit, present, quiet
+from recsys.errors import ConfigError
+from recsys.evaluation.baselines import BASELINES
+from recsys.evaluation.protocol import Board, Targets
+from recsys.ranking.rules import fill
+from recsys.ranking.scorers import Progress
+from recsys.retrieval.candidates import without
+from recsys.retrieval.fitted import Fitted
+from recsys.tables.ingest import load_tables
+from recsys.tables.split import Fold, holdout
+from recsys.types import Histories, Ranking, State, Tables
+
+log = logging.getLogger(__name__)
+ENGINE = "engine"
+
+
+def ingest(config: Config) -> Tables:
+    """Read and check both tables; what was refused lies in `quarantine/`, the counts in `ingest.json`.
+
+    Raises `DataError` (see `recsys.tables`), and `ConfigError` where the split does not fit the clock.
+    """
+    if config.split.kind == "time" and config.data.clock == "order":
+        raise ConfigError("split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out")
+    tables = load_tables(config.data, config.folder)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "ingest.json").write_text(json.dumps(tables.report, indent=1, default=str), encoding="utf-8")
+    return tables
+
+
+def end_of(tables: Tables, config: Config) -> int | None:
+    """The first moment that the tables do not know; None where each user has a moment of their own."""
+    return int(tables.interactions.time.max()) + 1 if config.split.kind == "time" else None
+
+
+def train(config: Config, progress: Progress = quiet) -> Path:
+    """Fit on everything and publish a bundle under `config.folder`; return the folder of the new version."""
+    tables = ingest(config)
+    embeddings = embed(config, tables.catalog)
+    as_of = end_of(tables, config)
+    started = time.monotonic()
+    model = fit(config, tables.interactions, embeddings, as_of, progress)
+    about = {"seconds": {"fit": round(time.monotonic() - started, 1)}}
+    return publish(config, tables, embeddings, model, about)
+
+
+def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model, about: Mapping[str, Any]) -> Path:
+    """Publish a model fitted on all of the tables."""
+    known = tables.interactions
+    users = np.arange(known.n_users)
+    moments = present(known, end_of(tables, config))
+    histories = embeddings.told(known.histories(users, moments, config.history))
+    window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
+    counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
+    return save(config.folder, config, model, embeddings, tables.user_ids, histories,
+                {"data_window": window, "counts": counts, **about})  # fmt: skip
+
+
+def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False) -> dict[str, Any]:
+    """Fit at the test cut and judge engine and baselines on what followed.
+
+    With `validation` everything happens one cut earlier, so that choices never see the test events. Returns a
+    report of plain numbers: `metrics`, `differences`, `slices`, `candidate_recall`, `users`, `targets`, `seconds`.
+    """
+    for name in config.evaluation.baselines:
+        if name not in BASELINES:
+            raise ConfigError(f"evaluation.baselines: unknown name {name!r}; known: {', '.join(BASELINES)}")
+    clock = _Clock()
+    tables = ingest(config)
+    clock.lap("ingest")
+    embeddings = embed(config, tables.catalog)
+    clock.lap("embed")
+    fold = holdout(tables.interactions, config.split)
+    if validation:
+        fold = holdout(fold.known, config.split, fold.as_of)
+    model = fit(config, fold.known, embeddings, fold.as_of, progress)
+    clock.lap("fit")
+    board = judge(config, fold, embeddings, model, progress)
+    clock.lap("judge")
+    report = board.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
+    (config.folder / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return report
+
+
+def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, progress: Progress = quiet) -> Board:
+    """Rank the whole catalogue for every user of the fold with the engine and each baseline."""
+    k, retrieval, n_items = max(config.evaluation.k), model.retrieval, len(embeddings.items)
+    targets = Targets.of(fold, n_items, retrieval.drop_seen)
+    state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
+    baselines = {name: BASELINES[name].fit(state) for name in config.evaluation.baselines}
+    board = Board(targets, config.evaluation.k)
+    for number, users in enumerate(batches(targets.users)):
+        start = number * BATCH
+        histories = embeddings.told(fold.histories(users, config.history))
+        context = retrieval.context(histories)
+        candidates = context.candidates
+        for column, name in enumerate(retrieval.proposers):
+            found = candidates.found[:, column] >= 0
+            board.add_candidates(name, start, candidates.owner[found], candidates.item[found])
+        board.add_candidates("all", start, candidates.owner, candidates.item)
+        board.add(ENGINE, start, model.order(context, model.score(context), k))
+        barred = retrieval.barred(histories)
+        for name, baseline in baselines.items():
+            board.add(name, start, _own_order(baseline, histories, barred, model, k))
+        progress("evaluate", min(start + BATCH, len(targets.users)), len(targets.users))
+    return board
+
+
+def _own_order(fitted: Fitted, histories: Histories, barred: Any, model: Model, k: int) -> Ranking:
+    """Rank by one retriever's own score, filled like any list: what a baseline is."""
+    n_items = len(model.retrieval.vectors)
+    most = int(histories.lengths.max(initial=0)) if model.retrieval.drop_seen else 0
+    hits = without(fitted.ask(histories).top(min(n_items, k + most)), barred, n_items, k)
+    ranking = Ranking(hits.offsets, hits.item, hits.score, np.zeros((len(hits.item), 1), np.int32))
+    return fill(ranking, model.retrieval.popular, barred, n_items, k)
+
+
+class _Clock:
+    """Seconds of each stage of a run."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.laps[stage] = round(now - self._last, 1)
+        self._last = now

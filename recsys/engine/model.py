@@ -1,0 +1,86 @@
+"""The one path: retrieve, featurize, score, rank. Training, evaluation, batch and serving all go through `Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.rules import best, fill
+from recsys.ranking.scorers import FittedScorer
+from recsys.retrieval.answers import Answer
+from recsys.retrieval.candidates import seen_keys, union, without
+from recsys.retrieval.fitted import Fitted
+from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """The fitted retrievers of one moment, the first half of the path.
+
+    `depths` says how many items each retriever proposes; 0 for those that only score. `popular` holds all items,
+    most popular first, and fills short lists. `drop_seen` keeps items of the own history out.
+    """
+
+    fitted: Mapping[str, Fitted]
+    depths: Mapping[str, int]
+    vectors: FloatArray
+    popular: IntArray
+    drop_seen: bool
+
+    @property
+    def proposers(self) -> list[str]:
+        """Names of the retrievers that propose items: the columns of `Candidates.found`."""
+        return [name for name, depth in self.depths.items() if depth > 0]
+
+    def ask(self, histories: Histories) -> dict[str, Answer]:
+        """Let every retriever prepare to answer these histories."""
+        return {name: fitted.ask(histories) for name, fitted in self.fitted.items()}
+
+    def barred(self, histories: Histories) -> LongArray:
+        """The (asker, item) keys that no list may hold, ascending."""
+        return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
+
+    def hits(self, histories: Histories, answers: Mapping[str, Answer]) -> list[Hits]:
+        """What each proposer found, barred pairs taken out."""
+        n_items, barred = len(self.vectors), self.barred(histories)
+        most = int(histories.lengths.max(initial=0)) if self.drop_seen else 0
+        found = []
+        for name in self.proposers:
+            depth = self.depths[name]
+            found.append(without(answers[name].top(min(n_items, depth + min(most, depth))), barred, n_items, depth))
+        return found
+
+    def candidates(self, histories: Histories, answers: Mapping[str, Answer]) -> Candidates:
+        """The union of what the proposers found."""
+        return union(self.hits(histories, answers), len(histories), len(self.vectors))
+
+    def context(self, histories: Histories) -> Context:
+        """Retrieve: all that features need to look at."""
+        answers = self.ask(histories)
+        return Context(histories, self.candidates(histories, answers), answers, self.vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything fitted: ranks any histories. Holds only arrays, so threads may share it."""
+
+    retrieval: Retrieval
+    featurizer: Featurizer
+    scorer: FittedScorer
+
+    def rank(self, histories: Histories, k: int) -> Ranking:
+        """Return exactly `k` items for each asker, best first, as long as the catalogue can give them."""
+        context = self.retrieval.context(histories)
+        return self.order(context, self.score(context), k)
+
+    def score(self, context: Context) -> FloatArray:
+        """Return the scorer's score of every candidate `(n,)`."""
+        return self.scorer.score(self.featurizer.compute(context))
+
+    def order(self, context: Context, score: FloatArray, k: int) -> Ranking:
+        """Cut scored candidates to `k` and fill what is short."""
+        barred = self.retrieval.barred(context.histories)
+        return fill(best(context.candidates, score, k), self.retrieval.popular, barred, context.n_items, k)

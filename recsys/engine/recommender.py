@@ -1,0 +1,299 @@
+"""What a service holds: a bundle loaded once, read-only, asked from any thread."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.config import Config, parse_config
+from recsys.embedding.encoders import load_encoder
+from recsys.embedding.whitening import Whitening
+from recsys.engine import bundle
+from recsys.engine.bundle import Bundle
+from recsys.engine.embeddings import TextSpace
+from recsys.engine.persistence import restore
+from recsys.errors import ArtifactError, UnknownIdError
+from recsys.ranking.features import Context
+from recsys.retrieval.candidates import find_keys
+from recsys.types import (
+    Candidates,
+    Catalog,
+    FloatArray,
+    Histories,
+    LongArray,
+    Ranking,
+    offsets_of,
+    owners_of,
+    places_of,
+)
+
+Id = str | int
+FILLED = "popularity_fill"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of an answer.
+
+    `sources` tells at which place (from 1) each retriever proposed the item; empty where it only filled a short
+    list. `reasons` are the features that moved its score most, up or down, in units of the score.
+    """
+
+    item_id: Id
+    title: str
+    rank: int
+    score: float
+    sources: Mapping[str, int]
+    reasons: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """An answer. `fallback` marks a user without usable history, who is given what is popular."""
+
+    user_id: Id
+    items: list[Recommendation]
+    fallback: bool
+    model_version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, strings and lists, as JSON wants them."""
+        return asdict(self)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return one row an item: user_id, item_id, title, rank, score, source, model_version."""
+        rows = [
+            {"user_id": self.user_id, "item_id": i.item_id, "title": i.title, "rank": i.rank, "score": i.score,
+             "source": "+".join(i.sources) or FILLED, "model_version": self.model_version}
+            for i in self.items
+        ]  # fmt: skip
+        return pl.DataFrame(rows)
+
+
+class Recommender:
+    """A loaded bundle. Immutable, so threads may share one object; nothing it does writes to the bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
+        self.catalog = Catalog(bundle.tables["catalog"])
+        self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
+        self._model = restore(self.config, bundle)
+        self._proposers = self._model.retrieval.proposers
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recommender:
+        """Load the current version of a bundle root, or one version by its folder.
+
+        Raises `ArtifactError` where a file is missing, altered or of another schema version.
+        """
+        loaded = bundle.load(path)
+        try:
+            return cls(loaded)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
+
+    @property
+    def version(self) -> str:
+        """The model version, unique within the bundle root."""
+        return self._bundle.version
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the bundle says of itself: data window, encoder, metrics, files."""
+        return self._bundle.manifest
+
+    def recommend(self, user_id: Id, k: int = 10, *, strict: bool = False) -> Recommendations:
+        """Return exactly `k` items for one user, best first, as long as the catalogue can give them.
+
+        An unknown user is given what is popular, flagged `fallback`; with `strict` it is an `UnknownIdError`.
+        """
+        row = self._find_user(user_id, strict)
+        histories = self._histories(np.array([row]))
+        context = self._model.retrieval.context(histories)
+        x = self._model.featurizer.compute(context)
+        ranking = self._model.order(context, self._model.scorer.score(x), k)
+        return Recommendations(user_id, self._explained(context, x, ranking), not len(histories.item), self.version)
+
+    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
+        """Return `k` items for each user (all known users by default) as one frame.
+
+        Columns: user_id, item_id, rank (from 1), score (float32), source (retrievers joined by `+`), model_version.
+        Raises `UnknownIdError` naming a user that the bundle does not hold.
+        """
+        rows = (
+            np.arange(len(self.user_ids))
+            if users is None
+            else np.array([self._find_user(u, True) for u in users], dtype=np.int64)
+        )
+        frames = [self.rank_rows(rows[start : start + 512], k) for start in range(0, len(rows), 512)]
+        return pl.concat(frames) if frames else self.rank_rows(rows, k)
+
+    def rank_rows(self, rows: LongArray, k: int) -> pl.DataFrame:
+        """Do as `recommend_batch` does for users by their row numbers, in one batch."""
+        ranking = self._model.rank(self._histories(rows), k)
+        owner = rows[owners_of(ranking.offsets)]
+        return pl.DataFrame(
+            {
+                "user_id": self.user_ids.gather(owner),
+                "item_id": self.catalog.ids.gather(ranking.item),
+                "rank": (places_of(ranking.offsets) + 1).astype(np.int32),
+                "score": ranking.score,
+                "source": self._sources(ranking),
+            }
+        ).with_columns(model_version=pl.lit(self.version))
+
+    def score(self, user_id: Id, item_ids: Sequence[Id], *, strict: bool = False) -> pl.DataFrame:
+        """Return the scorer's score of items that the caller already has, in the order given: item_id, score.
+
+        Each item is scored among the user's own candidates, so a score means the same as in `recommend`. Raises
+        `UnknownIdError` naming items that the catalogue lacks.
+        """
+        histories = self._histories(np.array([self._find_user(user_id, strict)]))
+        wanted = self._find_items(item_ids)
+        context = self._model.retrieval.context(histories)
+        own = context.candidates
+        item = np.union1d(own.item, wanted).astype(np.int32)
+        found = np.full((len(item), own.found.shape[1]), -1, dtype=np.int32)
+        found[np.searchsorted(item, own.item)] = own.found
+        wider = Context(histories, Candidates(offsets_of(np.array([len(item)])), item, found), context.answers,
+                        context.vectors)  # fmt: skip
+        score = self._model.score(wider)[np.searchsorted(item, wanted)]
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score})
+
+    def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
+        """Return the `k` items whose text vectors lie nearest: item_id, title, score (cosine).
+
+        Raises `UnknownIdError` for an item that the catalogue lacks.
+        """
+        row = int(self._find_items([item_id])[0])
+        return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
+
+    def search(self, text: str, k: int = 10) -> pl.DataFrame:
+        """Return the `k` items nearest to a free text: item_id, title, score (cosine).
+
+        The encoder is loaded when first asked. Raises `ArtifactError` where the encoder on this machine is not the
+        one that made the bundle's vectors.
+        """
+        return self._nearest(self._space.encode([text])[0], k)
+
+    def history(self, user_id: Id) -> pl.DataFrame:
+        """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
+        histories = self._histories(np.array([self._find_user(user_id, strict=True)]))
+        newest = histories.item[::-1]
+        return self._items(newest).with_columns(time=pl.Series(histories.time[::-1]))
+
+    def _items(self, rows: Any) -> pl.DataFrame:
+        titles = self.catalog.titles
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": [titles[row] for row in rows]})
+
+    def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
+        score = self._model.retrieval.vectors @ query
+        if without is not None:
+            score[without] = -np.inf
+        k = min(k, len(score) - (without is not None))
+        best = np.argpartition(-score, max(k - 1, 0))[:k]
+        best = best[np.argsort(-score[best], kind="stable")]
+        return self._items(best).with_columns(score=pl.Series(score[best]))
+
+    @cached_property
+    def _space(self) -> TextSpace:
+        encoder = load_encoder(self.config.embedding)
+        wanted = self._bundle.manifest["encoder"]
+        if encoder.fingerprint != wanted:
+            raise ArtifactError(
+                f"the encoder {self.config.embedding.model!r} on this machine has fingerprint "
+                f"{encoder.fingerprint[:12]}, the bundle's vectors were made with {wanted[:12]}: they must not mix; "
+                "install that encoder or train again"
+            )
+        whitening = self._bundle.group("whitening")
+        return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None)
+
+    def _find_user(self, user_id: Id, strict: bool) -> int:
+        """Row of a user, -1 for an unknown one. Ids from a command line may be text where the table has integers."""
+        row = _find(self.user_ids, user_id)
+        if row < 0 and strict:
+            near = difflib.get_close_matches(str(user_id), [str(u) for u in self.user_ids.head(100_000)], n=3)
+            hint = f"; near ones: {', '.join(near)}" if near else ""
+            raise UnknownIdError(f"user {user_id!r} is not among the {len(self.user_ids)} users of this bundle{hint}")
+        return row
+
+    def _find_items(self, item_ids: Sequence[Id]) -> LongArray:
+        ids, order = self._sorted_items
+        rows = np.array([_find(ids, item_id) for item_id in item_ids], dtype=np.int64)
+        unknown = [repr(item) for item, row in zip(item_ids, rows, strict=True) if row < 0]
+        if unknown:
+            raise UnknownIdError(
+                f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {', '.join(unknown[:10])}"
+            )
+        return order[rows]
+
+    @cached_property
+    def _sorted_items(self) -> tuple[pl.Series, LongArray]:
+        order = self.catalog.ids.arg_sort()
+        return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+
+    def _histories(self, rows: LongArray) -> Histories:
+        """What the users of some rows did; row -1 is a user without history."""
+        stored = self._stored
+        if (rows >= 0).all():
+            return stored.select(rows)
+        nothing = np.zeros(0, dtype=np.int64)
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        return Histories(rows.astype(np.int32), offsets, nothing.astype(np.int32), nothing, nothing.astype(np.float32),
+                         np.full(len(rows), stored.as_of.max(initial=0)))  # fmt: skip
+
+    @cached_property
+    def _stored(self) -> Histories:
+        parts = self._bundle.group("histories")
+        return Histories(np.arange(len(self.user_ids), dtype=np.int32), parts["offsets"], parts["item"], parts["time"],
+                         parts["weight"], parts["as_of"], parts.get("text_vectors"))  # fmt: skip
+
+    def _sources(self, ranking: Ranking) -> pl.Series:
+        """Name the retrievers that found each item, joined by `+`: made once for each combination, not once a row."""
+        power = 1 << np.arange(len(self._proposers))
+        code = (ranking.found >= 0) @ power
+        distinct, place = np.unique(code, return_inverse=True)
+        names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
+        return pl.Series(names, dtype=pl.String).gather(place)
+
+    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Recommendation]:
+        names = self._model.featurizer.names(context)
+        place = find_keys(context.item.astype(np.int64), ranking.item.astype(np.int64))
+        parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
+        titles = self.catalog.titles
+        nothing = np.zeros(0, dtype=np.int64)
+        answer = []
+        for rank, (row, found) in enumerate(zip(ranking.item, ranking.found, strict=True)):
+            strongest = np.argsort(-np.abs(parts[rank]))[:3] if place[rank] >= 0 else nothing
+            answer.append(
+                Recommendation(
+                    item_id=self.catalog.ids[int(row)],
+                    title=titles[int(row)],
+                    rank=rank + 1,
+                    score=float(ranking.score[rank]),
+                    sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0},
+                    reasons={names[j]: float(parts[rank, j]) for j in strongest},
+                )
+            )
+        return answer
+
+
+def _find(ids: pl.Series, wanted: Id) -> int:
+    """Place of an id in a sorted column, -1 where it is not there."""
+    if ids.dtype != pl.String:
+        try:
+            wanted = int(wanted)
+        except ValueError:
+            return -1
+    else:
+        wanted = str(wanted)
+    place = int(ids.search_sorted(wanted))
+    return place if place < len(ids) and ids[place] == wanted else -1

@@ -1,0 +1,145 @@
+"""Fitting the path at one moment: retrievers on what was known, the scorer on earlier cuts with what followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from recsys.config import Config, construct
+from recsys.engine.embeddings import Embeddings
+from recsys.engine.model import Model, Retrieval
+from recsys.errors import DataError
+from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.scorers import SCORERS, Progress
+from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.retrievers import RETRIEVERS, Retriever
+from recsys.tables.split import Fold, holdout, next_moments
+from recsys.types import (
+    Candidates,
+    FloatArray,
+    Interactions,
+    LongArray,
+    State,
+    offsets_of,
+)
+
+BATCH = 512
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Show no progress."""
+
+
+def batches(users: LongArray, size: int = BATCH) -> Iterator[LongArray]:
+    """Cut user rows into batches."""
+    for start in range(0, len(users), size):
+        yield users[start : start + size]
+
+
+def build_retrievers(config: Config) -> dict[str, Retriever]:
+    """Build the configured retrievers from their settings. Raises `ConfigError`."""
+    built = {}
+    for name, settings in config.retrievers.items():
+        rest = {key: value for key, value in settings.items() if key != "kind"}
+        built[name] = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
+    return built
+
+
+def fit_retrieval(config: Config, state: State) -> Retrieval:
+    """Fit every retriever on one state."""
+    retrievers = build_retrievers(config)
+    count = np.bincount(state.interactions.item, minlength=len(state.catalog))
+    return Retrieval(
+        fitted={name: retriever.fit(state) for name, retriever in retrievers.items()},
+        depths={name: retriever.depth for name, retriever in retrievers.items()},
+        vectors=state.vectors,
+        popular=np.argsort(-count, kind="stable").astype(np.int32),
+        drop_seen=config.rules.seen == "drop",
+    )
+
+
+def fit(config: Config, known: Interactions, embeddings: Embeddings,
+        as_of: int | None = None, progress: Progress = quiet) -> Model:  # fmt: skip
+    """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
+
+    The scorer learns at `split.folds` earlier cuts, from candidates that retrievers fitted at each cut
+    proposed, labelled by what followed it; then retrievers and statistics are fitted again on all that is known.
+
+    Raises `DataError` where no label lies among the candidates.
+    """
+    settings = dict(config.scorer)
+    scorer = construct(SCORERS, settings.pop("kind", ""), settings, "scorer")
+    rng = np.random.default_rng(config.seed)
+    parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
+    earlier, cut = known, as_of
+    for number in range(config.split.folds):
+        try:
+            fold = holdout(earlier, config.split, cut)
+        except DataError:
+            if parts:
+                break
+            raise
+        state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
+        parts += labelled(
+            config,
+            fit_retrieval(config, state),
+            Featurizer.fit(config.features, state),
+            fold,
+            embeddings,
+            scorer.negatives,
+            rng,
+            partial(progress, f"candidates, cut {number + 1}"),
+        )
+        earlier, cut = fold.known, fold.as_of
+    if not parts:
+        raise DataError(
+            f"the scorer has nothing to learn from: of the labels after {config.split.folds} cuts none lies among "
+            "the candidates; add retrievers or depth, or use a longer horizon"
+        )
+    x = np.concatenate([part[0] for part in parts])
+    offsets = offsets_of(np.concatenate([part[1] for part in parts]))
+    y = np.concatenate([part[2] for part in parts])
+    parts.clear()
+    fitted = scorer.fit(x, offsets, y, config.seed, progress)
+    state = State(embeddings.catalog, known, embeddings.items, as_of)
+    return Model(fit_retrieval(config, state), Featurizer.fit(config.features, state), fitted)
+
+
+def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
+             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
+             ) -> list[tuple[FloatArray, LongArray, FloatArray]]:  # fmt: skip
+    """Return features, list lengths and labels of the fold's candidate lists that hold at least one label."""
+    users = fold.labelled_users
+    if len(users) > config.train_users:
+        users = np.sort(rng.choice(users, config.train_users, replace=False))
+    wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
+    parts = []
+    for start, some in enumerate(batches(users)):
+        histories = embeddings.told(fold.histories(some, config.history))
+        answers = retrieval.ask(histories)
+        candidates = retrieval.candidates(histories, answers)
+        y = find_keys(wanted, pair_keys(some[candidates.owner], candidates.item, len(embeddings.items))) >= 0
+        hit = np.bincount(candidates.owner[y], minlength=len(some)) > 0
+        kept = hit[candidates.owner]
+        lengths = np.where(hit, np.diff(candidates.offsets), 0)
+        context = Context(
+            histories,
+            Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept]),
+            answers,
+            embeddings.items,
+        )
+        x, y = featurizer.compute(context), y[kept]
+        if negatives:
+            chosen = y | (rng.random(len(y)) < negatives / lengths[context.owner])
+            lengths = np.bincount(context.owner[chosen], minlength=len(some))
+            x, y = x[chosen], y[chosen]
+        parts.append((x, lengths[hit], y.astype(np.float32)))
+        tick(min((start + 1) * BATCH, len(users)), len(users))
+    return [part for part in parts if len(part[1])]
+
+
+def present(known: Interactions, as_of: int | None) -> LongArray:
+    """Return the moment at which each user asks after the last known event `(U,)`."""
+    return next_moments(known) if as_of is None else np.full(known.n_users, as_of, dtype=np.int64)

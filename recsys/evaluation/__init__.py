@@ -1,0 +1,1 @@
+"""How good the lists are: metrics, protocol, baselines."""

@@ -1,0 +1,1 @@
+"""From candidates to ranked lists: features, scorers, rules."""

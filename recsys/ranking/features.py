@@ -1,0 +1,339 @@
+"""Features: named functions of a (history, candidate) pair, vectorised over all pairs of a batch.
+
+A feature may need statistics of the catalogue or the logs: `prepare(state)` computes them once at fit time, as plain
+arrays for the bundle, from nothing later than the state's moment. `compute(context, prepared)` returns `(n,)`, or
+`(n, m)` for a block, whose columns `names` labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.config import nearest
+from recsys.errors import ConfigError
+from recsys.retrieval.answers import Answer, ragged_dots
+from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
+
+Arrays = dict[str, NDArray[Any]]
+DAY = 86_400_000_000
+BEST_OF = 10
+POPULARITY = ["0", "1-4", "5-9", "10-49", "50+"]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
+
+    `answers` has one entry a configured retriever, in the order of the config.
+    """
+
+    histories: Histories
+    candidates: Candidates
+    answers: Mapping[str, Answer]
+    vectors: FloatArray
+
+    @property
+    def owner(self) -> LongArray:
+        """The asker of each pair `(n,)`."""
+        return self.candidates.owner
+
+    @property
+    def item(self) -> IntArray:
+        """The item of each pair `(n,)`."""
+        return self.candidates.item
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue."""
+        return len(self.vectors)
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Every retriever's own score of every pair `(n, r)`."""
+        return np.stack([answer.score(self.owner, self.item) for answer in self.answers.values()], axis=1)
+
+    @cached_property
+    def best_match(self) -> FloatArray:
+        """Greatest cosine of each pair's item with one of the 10 newest items of the history `(n,)`; 0 without."""
+        histories = self.histories
+        row = histories.offsets[1:, None] - np.arange(1, BEST_OF + 1)
+        has = row >= histories.offsets[:-1, None]
+        if not has.any():
+            return np.zeros(len(self.item), dtype=np.float32)
+        past = self.vectors[histories.item[np.where(has, row, 0)]]
+        match = ragged_dots(past, self.vectors, self.candidates.offsets, self.item)
+        best = np.where(has[self.owner], match, -np.inf).max(axis=1)
+        return np.where(np.isfinite(best), best, 0).astype(np.float32)
+
+    @cached_property
+    def own_events(self) -> tuple[LongArray, LongArray]:
+        """The distinct (asker, item) pairs of the histories, ascending, and the row of each one's newest event."""
+        keys = pair_keys(self.histories.owner, self.histories.item, self.n_items)
+        distinct, place = np.unique(keys[::-1], return_index=True)
+        return distinct, len(keys) - 1 - place
+
+    @cached_property
+    def own_event(self) -> LongArray:
+        """For each pair the newest event in which the asker had that very item `(n,)`, -1 for none."""
+        distinct, row = self.own_events
+        place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
+        return np.where(place >= 0, row[place] if len(row) else -1, -1)
+
+
+def _nothing(state: State) -> Arrays:
+    return {}
+
+
+def _one_column(context: Context) -> list[str]:
+    return [""]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One member of the family; see the module's docstring."""
+
+    compute: Callable[[Context, Mapping[str, NDArray[Any]]], NDArray[Any]]
+    prepare: Callable[[State], Arrays] = _nothing
+    names: Callable[[Context], list[str]] = _one_column
+
+
+def _retriever_names(context: Context) -> list[str]:
+    return list(context.answers)
+
+
+def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Every retriever's score, as log(1 + |score|) with its sign where it is a count, so that tails stay short."""
+    raw = context.scores
+    return np.sign(raw) * np.log1p(np.abs(raw))
+
+
+def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Log of each pair's place among the asker's candidates by every retriever's score; no evidence shares the last."""
+    columns = [_log_rank(context.candidates, column) for column in context.scores.T]
+    return np.stack(columns, axis=1)
+
+
+def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
+    order = order_by_score(candidates.owner, score)
+    rank = np.empty(len(score), dtype=np.int64)
+    rank[order] = places_of(candidates.offsets)
+    has = score > 0
+    evidence = np.bincount(candidates.owner, weights=has, minlength=len(candidates.offsets) - 1)
+    return np.log1p(np.where(has, rank, evidence[candidates.owner])).astype(np.float32)
+
+
+def found_by(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """How many retrievers put the item among the candidates."""
+    return (context.candidates.found >= 0).sum(axis=1).astype(np.float32)
+
+
+def _prepare_count(state: State) -> Arrays:
+    return {"count": np.bincount(state.interactions.item, minlength=len(state.catalog)).astype(np.float32)}
+
+
+def log_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Log of 1 + the item's events."""
+    return np.log1p(prepared["count"][context.item])
+
+
+def text_by_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Best text match, split by how much behaviour the item has: 0, 1-4, 5-9, 10-49, 50 and more events."""
+    place = np.digitize(prepared["count"][context.item], [1, 5, 10, 50])
+    block = np.zeros((len(place), len(POPULARITY)), dtype=np.float32)
+    block[np.arange(len(place)), place] = context.best_match
+    return block
+
+
+def history_length(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Log of 1 + the asker's events."""
+    return np.log1p(context.histories.lengths.astype(np.float32))[context.owner]
+
+
+def best_match(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Greatest cosine of the candidate with one of the 10 newest items of the history; 0 without history."""
+    return context.best_match
+
+
+def _share(context: Context, code: IntArray) -> FloatArray:
+    """Share of the asker's events whose code equals the candidate's; 0 where the candidate has none."""
+    histories = context.histories
+    known = code[histories.item] >= 0
+    keys = histories.owner[known] * (int(code.max(initial=0)) + 1) + code[histories.item[known]]
+    distinct, count = np.unique(keys, return_counts=True)
+    wanted = context.owner * (int(code.max(initial=0)) + 1) + code[context.item]
+    place = find_keys(distinct, np.where(code[context.item] >= 0, wanted, -1))
+    hit = np.where(place >= 0, count[place] if len(count) else 0, 0)
+    return (hit / np.maximum(histories.lengths[context.owner], 1)).astype(np.float32)
+
+
+def _last_equal(context: Context, code: IntArray) -> FloatArray:
+    histories = context.histories
+    last = np.full(len(histories), -1, dtype=np.int64)
+    filled = histories.lengths > 0
+    last[filled] = code[histories.item[histories.offsets[1:][filled] - 1]]
+    own = code[context.item]
+    return ((own >= 0) & (own == last[context.owner])).astype(np.float32)
+
+
+def _prepare_category(state: State) -> Arrays:
+    return {"code": state.catalog.category_codes[0]}
+
+
+def _prepare_parent(state: State) -> Arrays:
+    return {"code": state.catalog.category_codes[1]}
+
+
+def _prepare_brand(state: State) -> Arrays:
+    return {"code": state.catalog.brand_codes}
+
+
+def code_share(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Share of the history in the candidate's category, parent category or brand."""
+    return _share(context, prepared["code"])
+
+
+def code_last(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """1 where the newest event has the candidate's category, parent category or brand."""
+    return _last_equal(context, prepared["code"])
+
+
+def _prepare_price(state: State) -> Arrays:
+    price = state.catalog.frame["price"].cast(float).fill_null(np.nan).to_numpy()
+    known = np.isfinite(price) & (price > 0)
+    log_price = np.where(known, np.log(np.where(known, price, 1)), np.nan).astype(np.float32)
+    return {"log_price": log_price}
+
+
+def price_gap(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Absolute log ratio of the price to the asker's usual (geometric mean) price; 0 where either is unknown."""
+    log_price, histories = prepared["log_price"], context.histories
+    past = log_price[histories.item]
+    known = np.isfinite(past)
+    total = np.bincount(histories.owner[known], weights=past[known], minlength=len(histories))
+    count = np.bincount(histories.owner[known], minlength=len(histories))
+    usual = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    gap = np.abs(log_price[context.item] - usual[context.owner])
+    return np.where(np.isfinite(gap), gap, 0).astype(np.float32)
+
+
+def own_count(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Log of 1 + how often the asker had this very item."""
+    keys = pair_keys(context.histories.owner, context.histories.item, context.n_items)
+    distinct, count = np.unique(keys, return_counts=True)
+    place = find_keys(distinct, pair_keys(context.owner, context.item, context.n_items))
+    return np.log1p(np.where(place >= 0, count[place] if len(count) else 0, 0)).astype(np.float32)
+
+
+def own_recency(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """1 / (1 + baskets since the asker last had this very item); 0 for never."""
+    row = context.own_event
+    age = context.histories.age[np.maximum(row, 0)] if len(context.histories.item) else np.maximum(row, 0)
+    return np.where(row >= 0, 1 / (1 + age), 0).astype(np.float32)
+
+
+def _prepare_interval(state: State) -> Arrays:
+    """For each item: repurchases for each of its buyers, and log of the usual days between, both smoothed."""
+    events, n_items = state.interactions, len(state.catalog)
+    order = np.lexsort((events.time, events.item, events.user))
+    user, item, time = events.user[order], events.item[order], events.time[order]
+    again = (user[1:] == user[:-1]) & (item[1:] == item[:-1]) & (time[1:] > time[:-1])
+    days = (time[1:] - time[:-1])[again] / DAY
+    repeats = np.bincount(item[1:][again], minlength=n_items)
+    first = np.ones(len(item), dtype=bool)
+    first[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+    pairs = np.bincount(item[first], minlength=n_items)
+    overall = np.log(np.maximum(days, 0.04)).mean() if len(days) else 0.0
+    total = np.bincount(item[1:][again], weights=np.log(np.maximum(days, 0.04)), minlength=n_items)
+    rate = (repeats + 5 * (repeats.sum() / max(pairs.sum(), 1))) / (pairs + 5)
+    return {"rate": rate.astype(np.float32), "log_days": ((total + 5 * overall) / (repeats + 5)).astype(np.float32)}
+
+
+def repeat_rate(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Repurchases for each buyer of the item, smoothed towards the shop's mean."""
+    return np.log1p(prepared["rate"][context.item])
+
+
+def due(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Where the asker stands in the item's repurchase cycle, three columns that are 0 for items never had.
+
+    Log days since the asker's last, that less the log of the item's usual days between, and its absolute value.
+    """
+    row = context.own_event
+    since = np.zeros(len(row), dtype=np.float64)
+    own = row >= 0
+    days = (context.histories.as_of[context.owner[own]] - context.histories.time[row[own]]) / DAY
+    since[own] = np.log(np.maximum(days, 0.04))
+    phase = np.where(own, since - prepared["log_days"][context.item], 0)
+    return np.stack([since, phase, np.abs(phase)], axis=1).astype(np.float32)
+
+
+def cls_pair(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """The asker's text vector joined to the item's `(n, 2 d)`: the features of the article the project began from."""
+    histories = context.histories
+    if histories.text_vectors is None:
+        raise ConfigError("feature 'cls_pair' needs the users' text vectors: set embedding.user_text to true")
+    return np.concatenate([histories.text_vectors[context.owner], context.vectors[context.item]], axis=1)
+
+
+def _cls_names(context: Context) -> list[str]:
+    return [f"{side}{j}" for side in ("user", "item") for j in range(context.vectors.shape[1])]
+
+
+FEATURES: dict[str, Feature] = {
+    "scores": Feature(scores, names=_retriever_names),
+    "ranks": Feature(ranks, names=_retriever_names),
+    "found_by": Feature(found_by),
+    "log_popularity": Feature(log_popularity, _prepare_count),
+    "text_by_popularity": Feature(text_by_popularity, _prepare_count, lambda context: POPULARITY),
+    "history_length": Feature(history_length),
+    "best_match": Feature(best_match),
+    "category_share": Feature(code_share, _prepare_category),
+    "category_last": Feature(code_last, _prepare_category),
+    "parent_share": Feature(code_share, _prepare_parent),
+    "parent_last": Feature(code_last, _prepare_parent),
+    "brand_share": Feature(code_share, _prepare_brand),
+    "brand_last": Feature(code_last, _prepare_brand),
+    "price_gap": Feature(price_gap, _prepare_price),
+    "own_count": Feature(own_count),
+    "own_recency": Feature(own_recency),
+    "repeat_rate": Feature(repeat_rate, _prepare_interval),
+    "due": Feature(due, _prepare_interval, lambda context: ["days", "phase", "distance"]),
+    "cls_pair": Feature(cls_pair, names=_cls_names),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Featurizer:
+    """The configured features with what they prepared: turns a `Context` into the scorer's input `(n, f)`."""
+
+    prepared: Mapping[str, Arrays]
+
+    @classmethod
+    def fit(cls, names: list[str], state: State) -> Featurizer:
+        """Prepare the named features. Raises `ConfigError` for a name that `FEATURES` lacks."""
+        for name in names:
+            if name not in FEATURES:
+                raise ConfigError(
+                    f"features: unknown name {name!r}{nearest(name, FEATURES)}; known: {', '.join(FEATURES)}"
+                )
+        return cls({name: FEATURES[name].prepare(state) for name in names})
+
+    def compute(self, context: Context) -> FloatArray:
+        """Return the features of every pair `(n, f)` float32, all finite."""
+        blocks = [FEATURES[name].compute(context, arrays) for name, arrays in self.prepared.items()]
+        matrix = np.concatenate([b[:, None] if b.ndim == 1 else b for b in blocks], axis=1).astype(np.float32)
+        if not np.isfinite(matrix).all():
+            column = int(np.argmin(np.isfinite(matrix).all(axis=0)))
+            raise ConfigError(f"feature {self.names(context)[column]!r} gave a value that is not finite")
+        return matrix
+
+    def names(self, context: Context) -> list[str]:
+        """Return a label for each column of `compute`."""
+        return [f"{name}.{part}".rstrip(".") for name in self.prepared for part in FEATURES[name].names(context)]

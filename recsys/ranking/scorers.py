@@ -1,0 +1,241 @@
+"""Scorers: from the features of a candidate to the number it is ranked by.
+
+A scorer is a dataclass of settings. `fit` learns from ragged lists of candidates, each with at least one label;
+the `Fitted` result is a stack of dense layers held as plain arrays and evaluated in numpy, so serving needs
+neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.types import FloatArray, LongArray, offsets_of, owners_of
+
+Arrays = dict[str, NDArray[Any]]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedScorer:
+    """Standardise, then dense layers with ReLU between: one layer is a linear model.
+
+    `mean`, `scale` `(f,)`; `weights[i]` `(in, out)`, `biases[i]` `(out,)`, the last `out` being 1. Several
+    networks of one shape are averaged: `weights[i]` is then `(m, in, out)`.
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    weights: list[FloatArray]
+    biases: list[FloatArray]
+
+    def score(self, x: FloatArray) -> FloatArray:
+        """Return the score of each row of features `(n, f)`: `(n,)`, higher is better."""
+        x = (x - self.mean) / self.scale
+        np.clip(x, -10, 10, out=x)
+        total = np.zeros(len(x), dtype=np.float32)
+        members = self.weights[0].shape[0]
+        for member in range(members):
+            layer = x
+            for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+                layer = layer @ weight[member] + bias[member]
+                if depth < len(self.weights) - 1:
+                    np.maximum(layer, 0, out=layer)
+            total += layer[:, 0]
+        return total / members
+
+    def contributions(self, x: FloatArray, steps: int = 32) -> FloatArray:
+        """Split the score of each row between its features `(n, f)`: integrated gradients (Sundararajan et al. 2017).
+
+        The path runs from the training mean to the row; a row's contributions sum to its score less the score of
+        the mean, exactly for one layer, within the width of a step for more.
+        """
+        z = np.clip((x - self.mean) / self.scale, -10, 10)
+        total = np.zeros_like(z)
+        members = self.weights[0].shape[0]
+        for step in range(steps):
+            for member in range(members):
+                layer, open_units = z * ((step + 0.5) / steps), []
+                for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+                    layer = np.maximum(layer @ weight[member] + bias[member], 0)
+                    open_units.append(layer > 0)
+                slope = np.broadcast_to(self.weights[-1][member].T, (len(z), self.weights[-1].shape[1]))
+                for weight, is_open in zip(self.weights[-2::-1], open_units[::-1], strict=True):
+                    slope = (slope * is_open) @ weight[member].T
+                total += slope
+        return z * total / (steps * members)
+
+    def arrays(self) -> Arrays:
+        """Return all weights as plain arrays, for the bundle."""
+        named: Arrays = {"mean": self.mean, "scale": self.scale}
+        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            named |= {f"weight{depth}": weight, f"bias{depth}": bias}
+        return named
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> FittedScorer:
+        """Rebuild from what `arrays` returned."""
+        depth = sum(name.startswith("weight") for name in arrays)
+        return cls(arrays["mean"], arrays["scale"], [arrays[f"weight{i}"] for i in range(depth)],
+                   [arrays[f"bias{i}"] for i in range(depth)])  # fmt: skip
+
+
+class Scorer(Protocol):
+    """Settings that can be fitted to ragged lists of labelled candidates."""
+
+    @property
+    def negatives(self) -> int:
+        """About how many unlabelled candidates of each list to learn from; 0 for all."""
+
+    def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
+        """Learn from features `(n, f)`, list offsets `(L + 1,)` and labels `(n,)` in {0, 1}."""
+
+
+def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = x.std(axis=0, dtype=np.float64).astype(np.float32)
+    return mean, np.where(scale > 1e-6, scale, 1).astype(np.float32)
+
+
+def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    mean, scale = _moments(x)
+    z = (x - mean) / scale
+    return np.clip(z, -10, 10, out=z), mean, scale
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic regression.
+
+    `loss: pointwise` is scikit-learn's, each candidate a row of its own: the score is a log odds, as in the
+    articles the project began from. `loss: listwise` is the conditional logit (McFadden 1974), which learns which
+    candidate of a list was chosen, and ranks far better. `c` is the inverse strength of the L2 penalty.
+    """
+
+    loss: Literal["listwise", "pointwise"] = "listwise"
+    c: float = 1.0
+    negatives: int = 0
+
+    def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
+        z, mean, scale = _standardised(x)
+        weight, bias = self._pointwise(z, y) if self.loss == "pointwise" else (self._listwise(z, offsets, y), 0.0)
+        return FittedScorer(
+            mean, scale, [weight.astype(np.float32)[None, :, None]], [np.full((1, 1), bias, np.float32)]
+        )
+
+    def _pointwise(self, z: FloatArray, y: FloatArray) -> tuple[NDArray[np.float64], float]:
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=self.c, max_iter=500).fit(z, y)
+        return model.coef_[0], float(model.intercept_[0])
+
+    def _listwise(self, z: FloatArray, offsets: LongArray, y: FloatArray) -> NDArray[np.float64]:
+        from scipy.optimize import minimize
+
+        starts, owner = offsets[:-1], owners_of(offsets)
+        share = (y / np.add.reduceat(y, starts)[owner]).astype(np.float32)
+
+        def loss(weight: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            logit = z @ weight.astype(np.float32)
+            logit -= np.maximum.reduceat(logit, starts)[owner]
+            odds = np.exp(logit)
+            total = np.add.reduceat(odds, starts)
+            value = float(np.log(total).sum() - share @ logit) + 0.5 / self.c * float(weight @ weight)
+            return value, (odds / total[owner] - share) @ z + weight / self.c
+
+        return minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A small multilayer perceptron under a listwise softmax (ListNet, Cao et al. 2007), trained by Adam in torch.
+
+    A tenth of the lists is held out; training stops when their loss has not improved for `patience` epochs, and
+    the best weights are kept. `members` networks from different seeds are averaged.
+    """
+
+    hidden: tuple[int, ...] = (64, 32)
+    members: int = 1
+    dropout: float = 0.1
+    learning_rate: float = 0.003
+    weight_decay: float = 1e-4
+    batch_lists: int = 256
+    epochs: int = 60
+    patience: int = 5
+    negatives: int = 0
+
+    def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
+        import torch
+
+        z, mean, scale = _standardised(x)
+        lists = len(offsets) - 1
+        fitted = []
+        for member in range(self.members):
+            rng = np.random.default_rng([seed, member])
+            shuffled = rng.permutation(lists)
+            held = max(1, lists // 10) if lists > 1 else 0
+            torch.manual_seed(seed * 1000 + member)
+            tick = partial(progress, f"scorer {member + 1}/{self.members}")
+            fitted.append(self._train(z, offsets, y, shuffled[held:], shuffled[:held], rng, tick))
+        layers = range(len(self.hidden) + 1)
+        return FittedScorer(mean, scale, [np.stack([net[2 * i] for net in fitted]) for i in layers],
+                            [np.stack([net[2 * i + 1] for net in fitted]) for i in layers])  # fmt: skip
+
+    def _train(self, z: FloatArray, offsets: LongArray, y: FloatArray, learn: LongArray, held: LongArray,
+               rng: np.random.Generator, tick: Callable[[int, int], None]) -> list[FloatArray]:  # fmt: skip
+        """Return weight and bias of each layer in turn, as of the best held-out loss."""
+        import torch
+        from torch import nn
+
+        sizes = [z.shape[1], *self.hidden, 1]
+        layers: list[nn.Module] = []
+        for width, out in itertools.pairwise(sizes):
+            layers += [nn.Linear(width, out), nn.ReLU(), nn.Dropout(self.dropout)]
+        net = nn.Sequential(*layers[:-2])
+        optimizer = torch.optim.AdamW(net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        features, labels = torch.from_numpy(z), torch.from_numpy(y)
+
+        def loss_of(chosen: LongArray) -> torch.Tensor:
+            lengths = np.diff(offsets)[chosen]
+            starts = offsets_of(lengths)
+            rows = torch.from_numpy(np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1]))
+            owner = torch.from_numpy(owners_of(starts))
+            logit = net(features[rows])[:, 0]
+            top = torch.full((len(chosen),), -torch.inf).scatter_reduce(0, owner, logit.detach(), "amax")
+            odds = torch.zeros(len(chosen)).index_add(0, owner, torch.exp(logit - top[owner]))
+            log_p = logit - top[owner] - torch.log(odds)[owner]
+            label = labels[rows]
+            count = torch.zeros(len(chosen)).index_add(0, owner, label)
+            return -(label * log_p / count[owner]).sum() / len(chosen)
+
+        best, best_loss, waited = [p.detach().clone() for p in net.parameters()], np.inf, 0
+        for epoch in range(self.epochs):
+            net.train()
+            shuffled = rng.permutation(learn)
+            for start in range(0, len(shuffled), self.batch_lists):
+                optimizer.zero_grad()
+                loss_of(shuffled[start : start + self.batch_lists]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            tick(epoch + 1, self.epochs)
+            if not len(held):
+                best = [p.detach().clone() for p in net.parameters()]
+                continue
+            net.eval()
+            with torch.inference_mode():
+                parts = [held[start : start + self.batch_lists] for start in range(0, len(held), self.batch_lists)]
+                now = sum(float(loss_of(part)) * len(part) for part in parts) / len(held)
+            if now < best_loss - 1e-5:
+                best, best_loss, waited = [p.detach().clone() for p in net.parameters()], now, 0
+            elif (waited := waited + 1) >= self.patience:
+                break
+        tick(self.epochs, self.epochs)
+        return [np.ascontiguousarray(p.numpy().T) for p in best]
+
+
+SCORERS: dict[str, type[Scorer]] = {"logistic": Logistic, "mlp": MLP}

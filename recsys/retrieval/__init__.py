@@ -1,0 +1,1 @@
+"""From histories to candidates: retrievers over FAISS and item-to-item statistics."""

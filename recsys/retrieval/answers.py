@@ -1,0 +1,127 @@
+"""Answers: what a fitted retriever says to a batch of histories.
+
+An answer gives the best items of each asker (`top`) and the score of any (asker, item) pair (`score`), so every
+retriever is a feature too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy import sparse
+
+from recsys.retrieval.candidates import find_keys, pair_keys, top_of_pairs
+from recsys.retrieval.index import Index
+from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offsets_of, owners_of
+
+
+class Answer(Protocol):
+    """What a fitted retriever says to some histories."""
+
+    def top(self, k: int) -> Hits:
+        """Return at most `k` items for each asker, best first."""
+
+    def score(self, owner: LongArray, item: IntArray) -> FloatArray:
+        """Return the retriever's own score of each (asker, item) pair `(n,)`, finite, 0 for no evidence."""
+
+
+def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray, FloatArray]:
+    """Return the rows of the `newest` events of each asker, and their weights: `decay` to the power of the age.
+
+    Age counts baskets, not events: what was bought together ages together.
+    """
+    place = np.repeat(histories.offsets[1:], histories.lengths) - np.arange(len(histories.item))
+    rows = np.flatnonzero(place <= newest)
+    return rows, (histories.weight[rows] * np.float64(decay) ** histories.age[rows]).astype(np.float32)
+
+
+def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
+    """Return the decayed histories as a sparse matrix `(U, I)`."""
+    rows, weight = decayed(histories, decay, newest)
+    place = (histories.owner[rows], histories.item[rows])
+    return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
+
+
+def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
+    """Inner products of each asker's `q` queries `(U, q, d)` with the vectors of its own list of items: `(n, q)`.
+
+    A few askers at a time are padded to one length and multiplied as a stack, so that each item vector is
+    gathered once, into memory that fits a cache.
+    """
+    together = 16
+    products = np.empty((len(item), queries.shape[1]), dtype=np.float32)
+    for start in range(0, len(queries), together):
+        starts = offsets[start : start + together + 1]
+        lengths = np.diff(starts)
+        if not lengths.any():
+            continue
+        real = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.zeros(real.shape, dtype=np.int64)
+        padded[real] = item[starts[0] : starts[-1]]
+        block = vectors[padded] @ queries[start : start + together].transpose(0, 2, 1)
+        products[starts[0] : starts[-1]] = block[real]
+    return products
+
+
+@dataclass(frozen=True)
+class SparseAnswer:
+    """Scores of the pairs that have any `(U, I)`; the rest score 0."""
+
+    scores: sparse.csr_matrix
+
+    def top(self, k: int) -> Hits:
+        owner = owners_of(self.scores.indptr)
+        positive = np.flatnonzero(self.scores.data > 0)
+        return top_of_pairs(
+            owner[positive], self.scores.indices[positive], self.scores.data[positive], self.scores.shape[0], k
+        )
+
+    def score(self, owner: LongArray, item: IntArray) -> FloatArray:
+        n_items = self.scores.shape[1]
+        rows = owners_of(self.scores.indptr)
+        place = find_keys(pair_keys(rows, self.scores.indices, n_items), pair_keys(owner, item, n_items))
+        if not self.scores.nnz:
+            return np.zeros(len(item), dtype=np.float32)
+        return np.where(place >= 0, self.scores.data[place], 0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class SemanticAnswer:
+    """Query vectors `(U, d)` against the item vectors; askers whose query is all zeros find nothing."""
+
+    queries: FloatArray
+    vectors: FloatArray
+    index: Index | None
+
+    def top(self, k: int) -> Hits:
+        asking = np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
+        if self.index is None or not len(asking):
+            return Hits(np.zeros(len(self.queries) + 1, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        rows, scores = self.index.search(self.queries[asking], k)
+        found = rows >= 0
+        counts = np.zeros(len(self.queries), dtype=np.int64)
+        counts[asking] = found.sum(axis=1)
+        return Hits(offsets_of(counts), rows[found], scores[found])
+
+    def score(self, owner: LongArray, item: IntArray) -> FloatArray:
+        offsets = offsets_of(np.bincount(owner, minlength=len(self.queries)))
+        return ragged_dots(self.queries[:, None, :], self.vectors, offsets, item)[:, 0]
+
+
+@dataclass(frozen=True)
+class PopularityAnswer:
+    """The same count of each item `(I,)` for every asker."""
+
+    count: FloatArray
+    n_lists: int
+
+    def top(self, k: int) -> Hits:
+        k = min(k, int((self.count > 0).sum()))
+        best = np.argsort(-self.count, kind="stable")[:k].astype(np.int32)
+        offsets = np.arange(self.n_lists + 1, dtype=np.int64) * k
+        return Hits(offsets, np.tile(best, self.n_lists), np.tile(self.count[best], self.n_lists))
+
+    def score(self, owner: LongArray, item: IntArray) -> FloatArray:
+        return self.count[item]

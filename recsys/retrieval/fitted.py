@@ -1,0 +1,104 @@
+"""Fitted retrievers: what was learnt from a state, as plain arrays, ready to answer any histories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.retrieval.answers import Answer, PopularityAnswer, SemanticAnswer, SparseAnswer, decayed, history_matrix
+from recsys.retrieval.index import Index
+from recsys.types import FloatArray, Histories, offsets_of, unit_rows
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Fitted(Protocol):
+    """A retriever that has seen a state. Safe to share between threads."""
+
+    def ask(self, histories: Histories) -> Answer:
+        """Prepare to answer these histories."""
+
+    def arrays(self) -> Arrays:
+        """Return all that was learnt, as plain arrays, for the bundle."""
+
+
+@dataclass(frozen=True)
+class ItemToItem:
+    """A fitted retriever that is one sparse matrix `(I, I)`: how much an item of the history speaks for another."""
+
+    neighbours: sparse.csr_matrix
+    decay: float
+    newest: int
+
+    def ask(self, histories: Histories) -> Answer:
+        product = history_matrix(histories, self.decay, self.newest, self.neighbours.shape[0]) @ self.neighbours
+        product.sort_indices()
+        return SparseAnswer(product)
+
+    def arrays(self) -> Arrays:
+        return {"indptr": self.neighbours.indptr, "indices": self.neighbours.indices, "data": self.neighbours.data}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], decay: float, newest: int) -> ItemToItem:
+        n_items = len(arrays["indptr"]) - 1
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        return cls(sparse.csr_matrix(parts, shape=(n_items, n_items), copy=False), decay, newest)
+
+
+@dataclass(frozen=True)
+class FittedSemantic:
+    """Item vectors `(I, d)` and their index (None where the retriever only scores)."""
+
+    vectors: FloatArray
+    index: Index | None
+    decay: float
+    newest: int
+    query: str
+
+    def ask(self, histories: Histories) -> Answer:
+        rows, weight = decayed(histories, self.decay, self.newest)
+        item = histories.item[rows]
+        starts = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))
+        pool = sparse.csr_matrix((weight, item, starts), shape=(len(histories), len(self.vectors)))
+        queries = unit_rows(np.asarray(pool @ self.vectors, dtype=np.float32))
+        if self.query == "text" and histories.text_vectors is not None:
+            told = np.abs(histories.text_vectors).sum(axis=1) > 0
+            queries = np.where(told[:, None], histories.text_vectors, queries)
+        return SemanticAnswer(queries, self.vectors, self.index)
+
+    def arrays(self) -> Arrays:
+        # An exact index is its vectors, which the bundle holds already.
+        return {} if self.index is None or self.index.exact else {"index": self.index.to_bytes()}
+
+
+@dataclass(frozen=True)
+class FittedPopularity:
+    """Decayed events of each item `(I,)`."""
+
+    count: FloatArray
+
+    def ask(self, histories: Histories) -> Answer:
+        return PopularityAnswer(self.count, len(histories))
+
+    def arrays(self) -> Arrays:
+        return {"count": self.count}
+
+
+@dataclass(frozen=True)
+class FittedRepeat:
+    """Nothing was learnt: the history is the answer."""
+
+    n_items: int
+    decay: float
+    newest: int
+
+    def ask(self, histories: Histories) -> Answer:
+        return SparseAnswer(history_matrix(histories, self.decay, self.newest, self.n_items))
+
+    def arrays(self) -> Arrays:
+        return {}

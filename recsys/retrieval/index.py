@@ -1,0 +1,87 @@
+"""FAISS behind one small interface. Exact inner product is the oracle for every other index."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ConfigError
+from recsys.types import FloatArray, IntArray
+
+EXACT = "Flat"
+
+
+class Index:
+    """Inner-product search over item vectors `(I, d)` float32.
+
+    `factory` is a FAISS factory string: `Flat` is exact, `IVF1024,Flat` and `HNSW32` are approximate. On a
+    machine with `faiss-gpu` and a GPU the index is searched there.
+    """
+
+    def __init__(self, index: faiss.Index) -> None:
+        self._stored = index
+        self._index = _on_gpu(index)
+
+    @classmethod
+    def build(cls, vectors: FloatArray, factory: str = EXACT, search: str = "") -> Index:
+        """Train where the factory needs it, and add every vector.
+
+        `search` sets how far an approximate index looks, as FAISS writes it: `nprobe=32`, `efSearch=256`. Raises
+        `ConfigError` for a factory or a search string that FAISS does not know.
+        """
+        try:
+            index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"index {factory!r} is not a FAISS factory string; try Flat, HNSW32 or IVF256,Flat"
+            ) from error
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        if not index.is_trained:
+            index.train(vectors)
+        index.add(vectors)
+        if search:
+            try:
+                faiss.ParameterSpace().set_index_parameters(index, search)  # type: ignore[arg-type]
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"search {search!r} does not fit index {factory!r}; try nprobe=32 or efSearch=256"
+                ) from error
+        return cls(index)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        return isinstance(self._stored, faiss.IndexFlat)
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+        """Return the best `k` rows and their inner products, `(q, k)` each, best first.
+
+        Where an approximate index finds fewer than `k`, the rest holds row -1 and score -inf.
+        """
+        k = min(k, self._index.ntotal)
+        scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        return rows.astype(np.int32), np.where(rows < 0, -np.inf, scores).astype(np.float32)
+
+    def recall(self, vectors: FloatArray, k: int = 100, sample: int = 1000) -> float:
+        """Share of the true best `k` that this index finds, against exact search for a sample of the vectors."""
+        chosen = np.linspace(0, len(vectors) - 1, min(sample, len(vectors))).astype(np.int64)
+        queries = np.ascontiguousarray(vectors[chosen], dtype=np.float32)
+        _, truth = faiss.knn(queries, np.ascontiguousarray(vectors), min(k, len(vectors)), faiss.METRIC_INNER_PRODUCT)
+        rows, _ = self.search(queries, k)
+        return float(np.mean([np.isin(found, true).mean() for found, true in zip(rows, truth, strict=True)]))
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """Return the whole index as bytes `(n,)`."""
+        return faiss.serialize_index(self._stored)
+
+    @classmethod
+    def from_bytes(cls, data: NDArray[np.uint8]) -> Index:
+        """Rebuild what `to_bytes` gave."""
+        return cls(faiss.deserialize_index(np.asarray(data)))
+
+
+def _on_gpu(index: faiss.Index) -> faiss.Index:
+    if getattr(faiss, "get_num_gpus", int)() and hasattr(faiss, "index_cpu_to_all_gpus"):
+        return faiss.index_cpu_to_all_gpus(index)
+    return index

@@ -1,0 +1,196 @@
+"""Retrievers: from histories to the items each asker may want.
+
+A retriever is a dataclass of settings. `fit(state)` returns a `Fitted` one, which holds plain arrays and answers
+any histories: users of the table and live sessions alike; `restore` rebuilds it from those arrays.
+`depth` is how many items it proposes; `depth: 0` means that it only scores what others propose.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ArtifactError
+from recsys.retrieval import statistics
+from recsys.retrieval.fitted import Fitted, FittedPopularity, FittedRepeat, FittedSemantic, ItemToItem
+from recsys.retrieval.index import EXACT, Index
+from recsys.types import FloatArray, State
+
+DAY = 86_400_000_000
+Stored = Mapping[str, NDArray[Any]]
+
+
+class Retriever(Protocol):
+    """Settings that can be fitted, or restored from the arrays of an earlier fit."""
+
+    @property
+    def depth(self) -> int:
+        """How many items to propose to each asker."""
+
+    def fit(self, state: State) -> Fitted:
+        """Learn from what was known at the state's moment."""
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        """Rebuild what `Fitted.arrays` gave; `vectors` are the item vectors `(I, d)`."""
+
+
+@dataclass(frozen=True)
+class Semantic:
+    """Items whose text vectors lie nearest to the decayed sum of the history's, by inner product in FAISS.
+
+    With `query: text` the asker's own encoded behaviour text is the query (the sum stands in where there is none).
+    `index` is `Flat` (exact) or a FAISS factory string, `search` how far it looks (`nprobe=32`, `efSearch=256`); an
+    approximate index that finds less than `floor` of the true 100 nearest is refused when it is built.
+    """
+
+    depth: int = 200
+    decay: float = 0.8
+    newest: int = 10
+    query: Literal["pool", "text"] = "pool"
+    index: str = EXACT
+    search: str = ""
+    floor: float = 0.98
+
+    def fit(self, state: State) -> Fitted:
+        fitted = self.restore({}, state.vectors)
+        if (
+            fitted.index is not None
+            and self.index != EXACT
+            and (recall := fitted.index.recall(state.vectors)) < self.floor
+        ):
+            raise ArtifactError(
+                f"index {self.index!r} finds {recall:.3f} of the true 100 nearest items, below the floor of "
+                f"{self.floor}: let it search more (`search: nprobe=64` or `efSearch=512`), or use `index: {EXACT}`"
+            )
+        return fitted
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
+        index = None
+        if self.depth:
+            index = (
+                Index.from_bytes(arrays["index"])
+                if "index" in arrays
+                else Index.build(vectors, self.index, self.search)
+            )
+        return FittedSemantic(vectors, index, self.decay, self.newest, self.query)
+
+
+@dataclass(frozen=True)
+class _ItemToItem(ABC):
+    """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
+
+    depth: int = 200
+    decay: float = 0.8
+    newest: int = 30
+    neighbours: int = 500
+
+    def fit(self, state: State) -> Fitted:
+        return ItemToItem(self.matrix(state), self.decay, self.newest)
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        return ItemToItem.from_arrays(arrays, self.decay, self.newest)
+
+    @abstractmethod
+    def matrix(self, state: State) -> Any:
+        """Return the statistic `(I, I)`, sparse, at most `neighbours` a row."""
+
+
+@dataclass(frozen=True)
+class Covisitation(_ItemToItem):
+    """Sequential co-visitation: what follows what within `window` baskets of one user."""
+
+    window: int = 5
+    backward: float = 0.5
+
+    def matrix(self, state: State) -> Any:
+        return statistics.covisitation(
+            state.interactions, len(state.catalog), self.window, self.backward, self.neighbours
+        )
+
+
+@dataclass(frozen=True)
+class ItemKNN(_ItemToItem):
+    """Item-based nearest neighbours by the cosine between user sets."""
+
+    decay: float = 1.0
+    newest: int = 200
+    shrink: float = 10.0
+
+    def matrix(self, state: State) -> Any:
+        return statistics.cosine(state.interactions, len(state.catalog), self.shrink, self.neighbours)
+
+
+@dataclass(frozen=True)
+class Ease(_ItemToItem):
+    """EASE: a linear autoencoder in closed form, over the most frequent items."""
+
+    penalty: float = 100.0
+    max_items: int = 12_500
+
+    def matrix(self, state: State) -> Any:
+        return statistics.ease(state.interactions, len(state.catalog), self.penalty, self.max_items, self.neighbours)
+
+
+@dataclass(frozen=True)
+class Slit(_ItemToItem):
+    """Linear model from the decayed history to the next items, in closed form, over the most frequent items."""
+
+    penalty: float = 20.0
+    max_items: int = 12_500
+    source_decay: float = 0.5
+    ahead: int = 5
+    span: int = 8
+
+    def matrix(self, state: State) -> Any:
+        return statistics.transitions(state.interactions, len(state.catalog), self.penalty, self.max_items,
+                                      self.source_decay, self.ahead, self.span, self.neighbours)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
+
+    depth: int = 50
+    half_life_days: float | None = None
+
+    def fit(self, state: State) -> Fitted:
+        events = state.interactions
+        weight = events.weight.astype(np.float64)
+        if self.half_life_days is not None and state.as_of is not None:
+            weight = weight * 0.5 ** ((state.as_of - events.time) / (self.half_life_days * DAY))
+        count = np.bincount(events.item, weights=weight, minlength=len(state.catalog))
+        return FittedPopularity(count.astype(np.float32))
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        return FittedPopularity(arrays["count"])
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What the asker already had, most often and most lately first: for replenishment and reordering."""
+
+    depth: int = 100
+    decay: float = 0.95
+    newest: int = 1000
+
+    def fit(self, state: State) -> Fitted:
+        return self.restore({}, state.vectors)
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        return FittedRepeat(len(vectors), self.decay, self.newest)
+
+
+RETRIEVERS: dict[str, type[Retriever]] = {
+    "semantic": Semantic,
+    "covisitation": Covisitation,
+    "item_knn": ItemKNN,
+    "ease": Ease,
+    "slit": Slit,
+    "popularity": Popularity,
+    "repeat": Repeat,
+}

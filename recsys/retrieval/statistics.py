@@ -1,0 +1,148 @@
+"""Item-to-item statistics of the logs: sparse matrices `(I, I)`, `[i, j]` being how much item i speaks for item j.
+
+All of them are counted with sparse products over baskets (one user, one moment), never pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+from scipy import sparse
+
+from recsys.retrieval.candidates import top_of_pairs
+from recsys.types import FloatArray, IntArray, Interactions, LongArray, Rows, owners_of
+
+_BLOCK = 1024
+
+
+def basket_matrix(events: Interactions, n_items: int) -> tuple[sparse.csr_matrix, IntArray]:
+    """Return every basket as a row of a 0/1 matrix `(baskets, I)`, in time order within a user, and its user."""
+    changed = np.ones(len(events), dtype=bool)
+    changed[1:] = (events.time[1:] != events.time[:-1]) | (events.user[1:] != events.user[:-1])
+    matrix = _ones(np.cumsum(changed) - 1, events.item, (int(changed.sum()), n_items))
+    return matrix, events.user[changed]
+
+
+def _ones(row: Rows, column: Rows, shape: tuple[int, int]) -> sparse.csr_matrix:
+    matrix = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def strongest(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
+    """Keep the `k` greatest positive values of each row."""
+    positive = matrix.data > 0
+    owner = owners_of(matrix.indptr)[positive]
+    top = top_of_pairs(owner, matrix.indices[positive], matrix.data[positive], matrix.shape[0], k)
+    kept = sparse.csr_matrix((top.score, top.item, top.offsets), shape=matrix.shape)
+    kept.sort_indices()
+    return kept
+
+
+def _by_blocks(n_items: int, block: Callable[[slice], sparse.csr_matrix], keep: int) -> sparse.csr_matrix:
+    """Build a matrix a block of rows at a time, keeping `keep` values a row: the whole never stands in memory."""
+    parts = [strongest(block(slice(start, start + _BLOCK)), keep) for start in range(0, n_items, _BLOCK)]
+    return sparse.vstack(parts, format="csr").astype(np.float32)
+
+
+def covisitation(events: Interactions, n_items: int, window: int, backward: float, keep: int) -> sparse.csr_matrix:
+    """Count which items follow which within `window` baskets, over the root of both items' counts + 1.
+
+    A pair at distance g adds 1/g forward and `backward`/g back; a pair in one basket adds 1 both ways. The `keep`
+    strongest of each row are kept.
+    """
+    baskets, user = basket_matrix(events, n_items)
+    scale = (1 / np.sqrt(np.asarray(baskets.sum(axis=0)).ravel() + 1)).astype(np.float32)
+    scaled = (baskets @ sparse.diags(scale)).tocsr()
+    steps = [(1.0, scaled.T.tocsr(), scaled)]
+    for gap in range(1, min(window, len(user) - 1) + 1):
+        same = user[gap:] == user[:-gap]
+        before, after = scaled[:-gap][same], scaled[gap:][same]
+        steps += [(1 / gap, before.T.tocsr(), after), (backward / gap, after.T.tocsr(), before)]
+
+    def block(rows: slice) -> sparse.csr_matrix:
+        total = sum(weight * (left[rows] @ right) for weight, left, right in steps).tocoo()
+        other = total.col != total.row + rows.start
+        return sparse.csr_matrix((total.data[other], (total.row[other], total.col[other])), shape=total.shape)
+
+    return _by_blocks(n_items, block, keep)
+
+
+def cosine(events: Interactions, n_items: int, shrink: float, keep: int) -> sparse.csr_matrix:
+    """Cosine between the user sets of two items, `shrink` added to the denominator (Sarwar et al. 2001)."""
+    users = _ones(events.user, events.item, (events.n_users, n_items))
+    norm = np.sqrt(np.asarray(users.sum(axis=0)).ravel())
+    items = users.T.tocsr()
+
+    def block(rows: slice) -> sparse.csr_matrix:
+        overlap = (items[rows] @ users).tocsr()
+        overlap.data /= norm[rows][owners_of(overlap.indptr)] * norm[overlap.indices] + shrink
+        return overlap
+
+    return _by_blocks(n_items, block, keep)
+
+
+def ease(events: Interactions, n_items: int, penalty: float, max_items: int, keep: int) -> sparse.csr_matrix:
+    """Solve the linear autoencoder without self-weights (EASE, Steck 2019) over the `max_items` most frequent items."""
+    chosen = _frequent(events, n_items, max_items)
+    users = _ones(events.user, events.item, (events.n_users, n_items))[:, chosen]
+    inverse = _inverse((users.T @ users).toarray(), penalty)
+    weights: FloatArray = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return _spread(weights, chosen, n_items, keep)
+
+
+def transitions(events: Interactions, n_items: int, penalty: float, max_items: int,
+                decay: float, ahead: int, span: int, keep: int) -> sparse.csr_matrix:  # fmt: skip
+    """Solve the ridge regression from a decayed history to what came next.
+
+    This is the transition half (SLIT) of SLIST (Choi et al. 2021, "Session-aware Linear Item-Item Models for
+    Session-based Recommendation"): at each basket, the `span` newest ones, decayed, predict the `ahead` next ones.
+    """
+    chosen = _frequent(events, n_items, max_items)
+    baskets, user = basket_matrix(events, n_items)
+    baskets = baskets[:, chosen]
+    source, target = baskets.copy(), sparse.csr_matrix(baskets.shape, dtype=np.float32)
+    for gap in range(1, min(max(span - 1, ahead), len(user) - 1) + 1):
+        same = sparse.diags((user[gap:] == user[:-gap]).astype(np.float32))
+        nothing = sparse.csr_matrix((gap, len(chosen)), dtype=np.float32)
+        if gap < span:
+            source = source + decay**gap * sparse.vstack([nothing, same @ baskets[:-gap]], format="csr")
+        if gap <= ahead:
+            target = target + 0.7 ** (gap - 1) * sparse.vstack([same @ baskets[gap:], nothing], format="csr")
+    # (target' source) inverse is the transpose of the solution; sparse times dense is far cheaper than a dense solve.
+    weights = ((target.T @ source).tocsr() @ _inverse((source.T @ source).toarray(), penalty)).T
+    return _spread(weights, chosen, n_items, keep)
+
+
+def _frequent(events: Interactions, n_items: int, most: int) -> LongArray:
+    count = np.bincount(events.item, minlength=n_items)
+    return np.sort(np.argsort(-count, kind="stable")[: min(most, int((count > 0).sum()))])
+
+
+def _inverse(gram: FloatArray, penalty: float) -> FloatArray:
+    """Invert a symmetric matrix with `penalty` added to its diagonal, in place where possible, by Cholesky."""
+    gram = np.asfortranarray(gram, dtype=np.float32)
+    gram[np.diag_indices(len(gram))] += penalty
+    factor, _ = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
+    inverse, _ = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    for start in range(0, len(inverse), _BLOCK):  # LAPACK fills one triangle
+        rows = slice(start, start + _BLOCK)
+        inverse[rows, start:] = np.triu(inverse[start:, rows].T, 1) + np.tril(inverse[rows, start:])
+    return inverse
+
+
+def _spread(weights: FloatArray, chosen: LongArray, n_items: int, keep: int) -> sparse.csr_matrix:
+    """Return the `keep` greatest positive weights of each chosen item as a sparse matrix over all items."""
+    parts = []
+    for start in range(0, len(chosen), _BLOCK):
+        block = np.ascontiguousarray(weights[start : start + _BLOCK])
+        # Sorting only the values is many times faster than argpartition, and the few ties at the edge may stay.
+        edge = np.partition(block, max(len(chosen) - keep, 0), axis=1)[:, max(len(chosen) - keep, 0)]
+        row, column = np.nonzero(block >= np.maximum(edge, np.finfo(np.float32).tiny)[:, None])
+        place = (chosen[start + row], chosen[column])
+        parts.append(sparse.csr_matrix((block[row, column], place), shape=(n_items, n_items), dtype=np.float32))
+    return sum(parts, start=sparse.csr_matrix((n_items, n_items), dtype=np.float32))

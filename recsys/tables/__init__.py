@@ -1,0 +1,1 @@
+"""Tables in: schemas, sources, checks, and cuts in time."""

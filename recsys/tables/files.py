@@ -1,0 +1,142 @@
+"""How files are found and scanned: lazily, cell by cell, each row with the file and row that it came from.
+
+Text formats are read as text, so that a bad cell is refused later as that one row. A broken row (more cells
+than columns, not UTF-8, not JSON) is marked here, with the reason, and takes no other row with it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from recsys.errors import ConfigError, DataError
+
+FILE, ROW, REFUSED, DROPPED = "_file", "_row", "_refused", "_dropped"
+HEAD_ROWS = 1_000
+
+
+@contextmanager
+def reading(files: list[str]) -> Iterator[None]:
+    """Turn what polars says of a broken file into a `DataError` that names the files."""
+    try:
+        yield
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError) as error:
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(f"{tell_files(files)}: cannot be read: {told[0]}") from error
+
+
+def tell_files(files: list[str]) -> str:
+    """Name the first file and how many more there are."""
+    return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else "the table"
+
+
+def find_files(paths: list[str], *suffixes: str) -> list[str]:
+    """List every file that the paths name (files, globs, folders), in the order given, none twice.
+
+    Folders are searched to the bottom for names that end in one of the suffixes. Raises `ConfigError` where
+    no path is given, `DataError` where one names nothing.
+    """
+    if not paths:
+        raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
+    found = [file for path in paths for file in _expand(Path(path), suffixes)]
+    return list(dict.fromkeys(found))
+
+
+def _expand(path: Path, suffixes: tuple[str, ...]) -> list[str]:
+    if path.is_file():
+        return [str(path)]
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.rglob("*") if file.is_file() and file.name.endswith(suffixes))
+        if not inside:
+            raise DataError(f"{path}: this folder holds no file that ends in {' or '.join(suffixes)}")
+        return inside
+    matches = sorted(str(file) for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if file.is_file())
+    if not matches:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
+        raise DataError(f"{path} does not exist" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
+    return matches
+
+
+def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
+    """Scan the files one under the other, with `_file`, `_refused` and `_dropped` added; missing columns are null."""
+    names = pl.Enum(files)  # an Enum keeps 20 million file names in a byte or two each
+    blank = [pl.lit(None, pl.String).alias(DROPPED), pl.lit(None, pl.String).alias(REFUSED)]
+    parts = []
+    for file in files:
+        part = scan(file)
+        missing = [column for column in blank if column.meta.output_name() not in part.collect_schema()]
+        parts.append(part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE)))
+    return pl.concat(parts, how="diagonal_relaxed")
+
+
+def scan_csv(file: str) -> pl.LazyFrame:
+    """Scan one CSV, every cell as text, with `_row` and `_refused`."""
+    header = list(pl.scan_csv(file, infer_schema=False, encoding="utf8-lossy").collect_schema())
+    cells = pl.scan_csv(
+        file,
+        has_header=False,
+        skip_rows=1,
+        # polars cuts a long row without a word; one column too many shows where it did.
+        schema=dict.fromkeys([*header, "_overflow"], pl.String),
+        truncate_ragged_lines=True,
+        missing_columns="insert",
+        extra_columns="ignore",
+        raise_if_empty=False,
+        encoding="utf8-lossy",
+        row_index_name=ROW,
+        row_index_offset=1,
+    )
+    garbled = pl.any_horizontal(pl.col(header).str.contains("\N{REPLACEMENT CHARACTER}", literal=True))
+    refused = (
+        pl.when(pl.col("_overflow").is_not_null())
+        .then(pl.lit("row: more cells than columns"))
+        .when(garbled)
+        .then(pl.lit("row: not UTF-8"))
+    )
+    blank = pl.all_horizontal(pl.col(header).is_null())
+    return cells.filter(~blank).with_columns(refused.alias(REFUSED)).drop("_overflow")
+
+
+def _lines(file: str) -> pl.LazyFrame:
+    lines = pl.scan_lines(file, name="line", row_index_name=ROW, row_index_offset=1)
+    return lines.filter(pl.col("line").str.strip_chars() != "")
+
+
+def json_types(file: str) -> Mapping[str, pl.DataType]:
+    """Infer the keys of one JSON-lines file, and their dtypes, from its head."""
+    head = _lines(file).head(HEAD_ROWS).filter(_is_json_object()).collect()
+    if head.is_empty():
+        raise DataError(f"{file}: none of its first {HEAD_ROWS} lines is a JSON object")
+    return pl.read_ndjson(_joined(head["line"]), infer_schema_length=None).schema
+
+
+def _is_json_object() -> pl.Expr:
+    line = pl.col("line")
+    return line.str.json_path_match("$").is_not_null() & line.str.strip_chars_start().str.starts_with("{")
+
+
+def _joined(lines: pl.Series) -> bytes:
+    return str(lines.str.join("\n").item()).encode()
+
+
+def scan_json(file: str, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """Scan these keys of one JSON-lines file, with `_row` and `_refused`. Cells of another shape become null."""
+    whole = {ROW: pl.get_index_type(), **schema, REFUSED: pl.String()}
+    return _lines(file).map_batches(partial(_parse_json, schema=schema), schema=pl.Schema(whole), streamable=True)
+
+
+def _parse_json(lines: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    refused = pl.lit(None, pl.String)
+    try:
+        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
+    except pl.exceptions.ComputeError:
+        # One broken line fails the batch, and telling which takes ten times as long: done only here.
+        lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(pl.lit("{}")))
+        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
+        refused = pl.when(lines["line"] == "{}").then(pl.lit("row: not JSON"))
+    return lines.select(ROW).hstack(cells).with_columns(refused.alias(REFUSED))

@@ -1,0 +1,97 @@
+"""Cuts in time: what was known, and the events that followed, which label it.
+
+Training, validation and test all use `holdout`: a test cut is a holdout of everything, a training cut is a
+holdout of what was known at the test cut, and so on backwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.config import LeaveLastOut, TimeSplit
+from recsys.errors import DataError, LeakageError
+from recsys.types import Histories, Interactions, LongArray
+
+DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One cut. `moment` `(U,)` is when each user asks; `as_of` the same for all of them, None in a per-user cut.
+
+    `known` holds only what came before, `labels` only target events at or after the cut.
+
+    Raises `LeakageError` where the two overlap.
+    """
+
+    known: Interactions
+    labels: Interactions
+    moment: LongArray
+    as_of: int | None
+
+    def __post_init__(self) -> None:
+        if len(self.known):
+            late = self.known.time >= self.moment[self.known.user]
+            if late.any():
+                raise LeakageError(f"{int(late.sum())} known events lie at or after the cut that they should precede")
+        if self.as_of is not None and len(self.labels) and self.labels.time.min() < self.as_of:
+            early = int((self.labels.time < self.as_of).sum())
+            raise LeakageError(f"{early} labels lie before the cut at {self.as_of}")
+
+    def histories(self, users: LongArray, newest: int) -> Histories:
+        """Return what these users had done when they ask."""
+        return self.known.histories(users, self.moment[users], newest)
+
+    @property
+    def labelled_users(self) -> LongArray:
+        """Rows of the users with at least one label, ascending."""
+        return np.unique(self.labels.user).astype(np.int64)
+
+
+def next_moments(known: Interactions) -> LongArray:
+    """Return for each user the first moment after their own last event `(U,)`; 0 for users with none."""
+    moments = np.zeros(known.n_users, dtype=np.int64)
+    filled = np.diff(known.offsets) > 0
+    moments[filled] = known.time[known.offsets[1:][filled] - 1] + 1
+    return moments
+
+
+def holdout(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: int | None = None) -> Fold:
+    """Cut once: at the last `horizon_days` before `as_of`, or before each user's last target event.
+
+    `as_of` is the first moment that is not known (by default just after the last event).
+    Raises `DataError` where nothing is left on one side of the cut.
+    """
+    if not len(interactions):
+        raise DataError("there are no interactions to split")
+    fold = _by_time(interactions, split, as_of) if isinstance(split, TimeSplit) else _last_out(interactions)
+    if not len(fold.known) or not len(fold.labels):
+        raise DataError(
+            f"the split leaves {len(fold.known)} known events and {len(fold.labels)} labels of "
+            f"{len(interactions)} events: both sides need some; use a shorter horizon, fewer folds or more data"
+        )
+    return fold
+
+
+def _by_time(interactions: Interactions, split: TimeSplit, as_of: int | None) -> Fold:
+    end = int(interactions.time.max()) + 1 if as_of is None else as_of
+    cut = end - round(split.horizon_days * DAY)
+    known = interactions.take(interactions.time < cut)
+    labels = interactions.take((interactions.time >= cut) & (interactions.time < end) & interactions.target)
+    return Fold(known, labels, np.full(interactions.n_users, cut, dtype=np.int64), cut)
+
+
+def _last_out(interactions: Interactions) -> Fold:
+    rows = np.arange(len(interactions))
+    last = np.full(interactions.n_users, -1, dtype=np.int64)
+    target = interactions.target
+    np.maximum.at(last, interactions.user[target], rows[target])
+    # A user whose only event is the last one has nothing to be asked about: it stays known.
+    last[last <= interactions.offsets[:-1]] = -1
+    before = (last[interactions.user] < 0) | (rows < last[interactions.user])
+    known, labels = interactions.take(before), interactions.take(last[last >= 0])
+    moment = next_moments(known)
+    moment[labels.user] = np.maximum(moment[labels.user], labels.time)
+    return Fold(known, labels, moment, None)

@@ -1,0 +1,59 @@
+"""What several test files share: a config of the made-up shop that trains in a second, and a bundle of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_bert import MAX_TOKENS, build_tiny_bert
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The made-up shop with a tiny encoder: `config` publishes to `folder`; `version` is what it published."""
+
+    config: Path
+    folder: Path
+    version: Path
+    told: str
+
+
+def write_shop_config(folder: Path, model: Path, **changes: object) -> Path:
+    """Write configs/shop.yaml with a tiny encoder, a scorer that needs no torch, and output below `folder`."""
+    raw = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))
+    raw["data"]["catalog"]["path"] = str(ROOT / "data" / "shop" / "items.csv")
+    raw["data"]["interactions"]["path"] = str(ROOT / "data" / "shop" / "events.csv")
+    raw["embedding"] |= {"model": str(model), "max_tokens": MAX_TOKENS, "device": "cpu"}
+    raw |= {"output": str(folder / "artifacts"), "scorer": {"kind": "logistic"}} | changes
+    path = folder / "shop.yaml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def recsys_process(args: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a real process."""
+    command = [sys.executable, "-c", "from recsys.cli import main; main()", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_bert(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Shop:
+    """Train once by the command line; tests must not change the bundle."""
+    folder = tmp_path_factory.mktemp("shop")
+    config = write_shop_config(folder, tiny_model)
+    ran = recsys_process(["train", str(config)], cwd=folder, env=os.environ)
+    assert ran.returncode == 0, ran.stderr
+    return Shop(config, folder / "artifacts" / "shop", Path(ran.stdout.strip()), ran.stderr)

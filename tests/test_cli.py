@@ -1,0 +1,512 @@
+"""The command line: answers on stdout, the rest on stderr, and an exit code for each kind of trouble."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from conftest import Shop, recsys_process, write_shop_config
+
+from recsys.cli import console, doctor, main, words
+from recsys.config import load_config
+from recsys.engine import bundle
+from recsys.engine.recommender import Recommendation
+from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, UnknownIdError
+
+COMMANDS = ["demo", "train", "evaluate", "score", "similar", "search", "candidates", "inspect", "doctor"]
+USER, ITEM = "u029", "i001"
+
+
+class Runner:
+    """Runs a command in this process; returns exit code, stdout and stderr."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *args: object) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(arg) for arg in args])
+        out, err = self._capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    def json(self, *args: object) -> dict:
+        code, out, err = self(*args, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def recsys(capsys: pytest.CaptureFixture[str]) -> Runner:
+    return Runner(capsys)
+
+
+@pytest.fixture
+def ask(recsys: Runner, shop: Shop):
+    """Run a command that reads the shop's bundle."""
+    return lambda *args: recsys(*args, "--bundle", shop.folder)
+
+
+@pytest.fixture
+def ask_json(recsys: Runner, shop: Shop):
+    return lambda *args: recsys.json(*args, "--bundle", shop.folder)
+
+
+# Help
+
+
+def test_help_names_every_command_and_exit_code(recsys: Runner) -> None:
+    code, out, err = recsys("--help")
+    assert (code, err) == (0, "")
+    for name in COMMANDS:
+        assert f" {name} " in out
+    flat = " ".join(out.split())
+    family = {1: RecsysError, 3: ConfigError, 4: DataError, 5: ArtifactError, 6: UnknownIdError}
+    assert all(error.exit_code == code for code, error in family.items())
+    assert LeakageError.exit_code == DataError.exit_code
+    assert "0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id" in flat
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example_that_parses(recsys: Runner, command: str) -> None:
+    code, out, _ = recsys(command, "--help")
+    assert code == 0
+    assert f"Example: recsys {command}" in " ".join(out.split())
+
+
+def test_version(recsys: Runner) -> None:
+    assert recsys("--version") == (0, f"recsys {metadata.version('recsys')}\n", "")
+
+
+# Answers
+
+
+def test_train_prints_the_bundle_alone_on_stdout(shop: Shop) -> None:
+    assert shop.version.parent == shop.folder / "versions"
+    assert (shop.folder / "CURRENT").read_text().strip() == shop.version.name
+    assert "recsys score USER_ID --config" in shop.told
+
+
+def test_score_shows_history_then_reasons(ask) -> None:
+    code, out, err = ask("score", USER, "--k", 5)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "User u029: the newest 10 of 23 events"
+    assert re.search(r"^2025-07-19 +i338 ", lines[2])  # the last event of that user in data/shop
+    first = next(line for line in lines if re.match(r" +1 ", line))
+    assert re.search(r"i\d{3} .* -?\d+\.\d{3} .*(history|had|popular).* \w+:\d+", first)
+    assert sum(bool(re.match(r" +\d+ +i\d{3} ", line)) for line in lines) == 5
+
+
+def test_score_json(ask_json) -> None:
+    told = ask_json("score", USER, "--k", 7)
+    assert told["user_id"] == USER
+    assert told["fallback"] is False
+    assert [item["rank"] for item in told["items"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert {"item_id", "title", "score", "sources", "reasons"} <= told["items"][0].keys()
+    assert told["history"][0] == {"item_id": "i338", "title": "余烬公道杯", "time": "2025-07-19T23:57:57+00:00"}
+
+
+def test_more_than_the_catalogue_holds_is_told(recsys: Runner, shop: Shop) -> None:
+    code, out, err = recsys("score", USER, "--k", 1000, "--json", "--bundle", shop.folder)
+    assert code == 0
+    assert len(json.loads(out)["items"]) == 344
+    assert "344 items instead of 1000" in err
+
+
+def test_unknown_user_is_an_error_or_a_flagged_fallback(ask, recsys: Runner, shop: Shop) -> None:
+    code, out, err = ask("score", "u999")
+    assert (code, out) == (6, "")
+    assert "user 'u999' is not among the 600 users of this bundle" in err
+    code, out, err = recsys("score", "u999", "--fallback", "--json", "--bundle", shop.folder)
+    told = json.loads(out)
+    assert (code, told["fallback"], told["history"], len(told["items"])) == (0, True, [], 10)
+    assert "what is popular" in err
+    code, out, _ = ask("score", "u999", "--fallback")
+    assert code == 0
+    assert "popular" in out
+
+
+def test_an_id_may_start_with_a_dash(recsys: Runner, shop: Shop) -> None:
+    code, _, err = recsys("score", "--bundle", shop.folder, "--", "-7")
+    assert code == 6
+    assert "user '-7'" in err
+
+
+def test_similar(ask, ask_json) -> None:
+    told = ask_json("similar", ITEM, "--k", 4)
+    assert told["item_id"] == ITEM
+    assert len(told["items"]) == 4
+    assert ITEM not in [item["item_id"] for item in told["items"]]
+    scores = [item["score"] for item in told["items"]]
+    assert scores == sorted(scores, reverse=True)
+    code, out, _ = ask("similar", ITEM, "--k", 4)
+    assert code == 0
+    assert out.startswith("Like i001\n")
+
+
+def test_unknown_item(ask) -> None:
+    code, out, err = ask("similar", "i999")
+    assert (code, out) == (6, "")
+    assert "'i999'" in err
+
+
+def test_search_finds_an_item_by_its_own_text(ask_json) -> None:
+    told = ask_json("search", "Aurora sleeping bag Outdoor > Camping Aurora sleeping bag, Camping", "--k", 20)
+    assert len(told["items"]) == 20
+    assert "sleeping bag" in " ".join(item["title"] for item in told["items"])
+
+
+def test_candidates(ask_json, ask, shop: Shop, tmp_path: Path) -> None:
+    told = ask_json("candidates", "--out", tmp_path / "out", "--k", 3, "--shard-users", 250)
+    assert {key: told[key] for key in ("users", "rows", "shards", "k")} == {
+        "users": 600,
+        "rows": 1800,
+        "shards": 3,
+        "k": 3,
+    }
+    assert pl.read_parquet(tmp_path / "out" / "*.parquet").height == 1800
+    code, out, err = ask("candidates", "--out", tmp_path / "out", "--k", 4)
+    assert (code, out) == (5, "")
+    assert "k was 3 and is 4" in err
+    code, out, err = ask("candidates", "--out", tmp_path / "again", "--k", 3)
+    assert (code, out.strip()) == (0, str(tmp_path / "again"))
+    assert "1,800 rows for 600 users in 1 files" in err
+
+
+def test_inspect(ask, ask_json, shop: Shop) -> None:
+    told = ask_json("inspect")
+    assert (told["model_version"], told["counts"]["users"]) == (shop.version.name, 600)
+    code, out, _ = ask("inspect")
+    assert code == 0
+    flat = " ".join(out.split())
+    assert "events of 600 users on 344 items, 2025-01-01 to 2025-07-19" in flat
+    assert "every checksum matches" in flat
+    assert "vectors.npy" in flat
+
+
+def test_inspect_names_other_versions(recsys: Runner, shop: Shop, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(shop.folder, root)
+    shutil.copytree(root / "versions" / shop.version.name, root / "versions" / "20200101T000000-old")
+    told = recsys.json("inspect", "--bundle", root)
+    assert told["versions"] == ["20200101T000000-old", shop.version.name]
+    _, out, _ = recsys("inspect", "--bundle", root)
+    assert re.search(r"other versions +20200101T000000-old", out)
+    _, out, _ = recsys("inspect", "--bundle", shop.version)  # one version by its own folder
+    assert re.search(r"other versions +none", out)
+
+
+def test_the_bundle_of_a_config(recsys: Runner, shop: Shop) -> None:
+    assert recsys.json("inspect", "--config", shop.config)["model_version"] == shop.version.name
+
+
+def test_evaluate(recsys: Runner, shop: Shop) -> None:
+    told = recsys.json("evaluate", shop.config)
+    assert set(told["metrics"]) == {"engine", "popularity", "item_knn", "repeat"}
+    assert 0.3 < told["metrics"]["engine"]["recall@10"] <= 1
+    assert told["metrics"]["engine"]["ndcg@10"] > told["metrics"]["popularity"]["ndcg@10"]
+    code, out, _ = recsys("evaluate", shop.config, "--validation")
+    assert code == 0
+    assert re.search(r"^engine( +0\.\d{4}){5} ", out, re.MULTILINE)
+    assert re.search(r"best baseline, \w+: \+0\.\d{4} \(95% interval \+0\.\d{4} to \+0\.\d{4}", out)
+    for told_text in (
+        "Where targets are lost",
+        "all together",
+        "Users by the events known",
+        "Items by the events known",
+    ):
+        assert told_text in out
+
+
+def test_demo(recsys: Runner, tmp_path: Path, tiny_model: Path) -> None:
+    config = write_shop_config(tmp_path, tiny_model)
+    code, out, err = recsys("demo", "--config", config)
+    assert code == 0
+    for number in range(1, 7):
+        assert f"\n{number}. " in err
+    assert "7,838 purchases and 1,944 views by 600 users of 338 items" in err
+    assert out.count("Recommended: ") == 3
+    user = re.search(r"score (\w+) --config", out)
+    assert user
+    assert recsys("score", user[1], "--config", config)[0] == 0
+    told = recsys.json("demo", "--config", config)
+    assert len(told["users_shown"]) == 3
+    assert told["ingest"]["interactions"]["users"] == 600
+    shown = told["users_shown"][0]
+    assert all({"why", "followed", "rank"} <= item.keys() for item in shown["items"])
+    manifest = recsys.json("inspect", "--config", config)
+    assert manifest["metrics"]["ndcg@10"] == told["metrics"]["engine"]["ndcg@10"]
+    # The published engine is the one that was judged: it knows none of the 600 last events.
+    assert manifest["counts"]["events"] == 9042
+
+
+# Doctor
+
+
+def test_doctor(recsys: Runner) -> None:
+    checks = {check["name"]: check for check in recsys.json("doctor")}
+    assert checks["faiss"]["status"] == "OK"
+    assert "numpy" in checks["packages"]["text"]
+    assert {"torch", "encoder", "cores", "memory", "disk", "faiss gpu"} <= checks.keys()
+    code, out, _ = recsys("doctor")
+    assert code == 0
+    assert re.search(r"^OK    faiss: faiss-\w+ \d", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("installed", "said"),
+    [
+        (["faiss-cpu", "faiss-gpu"], "share the module `faiss` and break each other: pip uninstall"),
+        ([], "not installed"),
+    ],
+)
+def test_doctor_wants_exactly_one_faiss(
+    recsys: Runner, monkeypatch: pytest.MonkeyPatch, installed: list[str], said: str
+) -> None:
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"faiss": installed})
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "1.0")
+    code, out, _ = recsys("doctor")
+    assert code == 1
+    assert re.search(rf"^FAIL  faiss: .*{re.escape(said)}", out, re.MULTILINE)
+
+
+# Trouble
+
+
+def test_usage_errors(recsys: Runner, shop: Shop) -> None:
+    for args, said in [
+        (["score"], "USER_ID"),
+        (["score", USER, "--k", "0"], "greater than or equal to 1"),
+        (["scor", USER], "score"),
+        (["similar", ITEM, "--bundle", str(shop.folder), "--config", str(shop.config)], "not both"),
+        (["search", " "], "empty"),
+    ]:
+        code, out, err = recsys(*args)
+        assert (code, out) == (2, ""), args
+        assert said.lower() in err.lower()
+
+
+def test_config_errors(recsys: Runner, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = recsys("train", shop.config.with_name("shpo.yaml"))
+    assert (code, out) == (3, "")
+    assert f"did you mean {shop.config}?" in " ".join(err.split())
+
+    raw = yaml.safe_load(shop.config.read_text(encoding="utf-8"))
+    typo = tmp_path / "typo.yaml"
+    typo.write_text(yaml.safe_dump(raw | {"retreivers": raw["retrievers"]}), encoding="utf-8")
+    code, _, err = recsys("evaluate", typo)
+    assert code == 3
+    assert "retreivers: unknown key; did you mean 'retrievers'?" in err
+
+    monkeypatch.delenv("SHOP_DATA", raising=False)
+    unset = tmp_path / "unset.yaml"
+    unset.write_text(yaml.safe_dump(raw | {"output": "${SHOP_DATA}/out"}), encoding="utf-8")
+    code, _, err = recsys("score", USER, "--config", unset)
+    assert code == 3
+    assert "the environment variable SHOP_DATA is not set" in err
+
+
+def test_missing_data_file(recsys: Runner, tmp_path: Path, tiny_model: Path) -> None:
+    data = {"catalog": {"source": "csv", "path": str(tmp_path / "none.csv")}, "interactions": {"source": "csv"}}
+    code, out, err = recsys("train", write_shop_config(tmp_path, tiny_model, data=data))
+    assert (code, out) == (4, "")
+    assert "none.csv" in err
+
+
+def test_no_bundle_names_the_command_that_makes_one(
+    recsys: Runner, shop: Shop, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_shop_config(tmp_path, tiny_model)
+    code, out, err = recsys("score", USER, "--config", config)
+    assert (code, out) == (5, "")
+    assert f"make one with `recsys train {config}`" in err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = recsys("inspect")
+    assert code == 5
+    assert "no bundle at artifacts/demo: make one with `recsys demo`" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = recsys("inspect", "--bundle", tmp_path / "empty")
+    assert code == 5
+    assert "recsys train" in err
+
+
+def test_corrupted_bundle(recsys: Runner, shop: Shop, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(shop.folder, root)
+    file = root / "versions" / shop.version.name / "vectors.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    code, out, err = recsys("score", USER, "--bundle", root)
+    assert (code, out) == (5, "")
+    assert "vectors.npy differs from its checksum" in err
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        console.guarded(lambda: 1 / 0)
+
+
+# Real processes
+
+
+def test_score_starts_without_heavy_imports(shop: Shop) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main()\nexcept SystemExit as stopped: print(stopped.code, file=sys.stderr)\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules], file=sys.stderr)"
+    )
+    for args in (["score", USER, "--json"], ["similar", ITEM, "--json"], ["inspect", "--json"]):
+        command = [sys.executable, "-c", code, *args, "--bundle", str(shop.folder)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stderr == "0\n[]\n"
+        json.loads(ran.stdout)
+
+
+def test_help_imports_no_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'polars', 'faiss', 'torch') if m in sys.modules], file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert ran.stderr == "[]\n"
+
+
+def test_error_of_a_real_process(shop: Shop) -> None:
+    ran = recsys_process(["score", "nobody", "--bundle", str(shop.folder)])
+    assert (ran.returncode, ran.stdout) == (6, "")
+    assert ran.stderr.startswith("error: user 'nobody' is not among")
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_reader_that_leaves_is_no_error(shop: Shop, form: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from recsys.cli import main; main()",
+        "score",
+        USER,
+        "--bundle",
+        str(shop.folder),
+        *form,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == console.BROKEN_PIPE
+    assert told == ""
+
+
+def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
+    config = write_shop_config(tmp_path, tiny_model)
+    command = [sys.executable, "-c", "from recsys.cli import main; main()", "train", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    begun = tmp_path / "artifacts" / "shop" / "ingest.json"
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == console.INTERRUPTED, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert bundle.versions(tmp_path / "artifacts" / "shop") == []
+
+
+# Words and progress
+
+
+def test_reasons_in_words(shop: Shop) -> None:
+    config = load_config(shop.config)
+
+    def why(reasons: dict[str, float], item: str = "new", follows: str | None = None) -> str:
+        own = {"old": words.Past(12, 5.2), "once": words.Past(1, 0.2)}
+        return words.why(Recommendation(item, item, 1, 1.0, {"repeat": 1}, reasons), own, config, follows)
+
+    assert why({"own_count": 2.0, "due.1": 1.0, "log_popularity": -0.5}, "old") == (
+        "had 12 times, last 5 days ago; due again; but not popular"
+    )
+    assert why({"log_popularity": 1.0}, "old") == "had 12 times, last 5 days ago; popular"
+    assert why({"scores.repeat": 1.0}, "once") == "had once, last within a day"
+    assert why({"due.0": -1.0, "own_count": -2.0}) == "but never had before"
+    assert why({"scores.covisitation": 1.0, "ranks.covisitation": 0.5}, follows="Tea") == "often follows Tea"
+    assert (
+        why({"scores.covisitation": 0.4, "ranks.covisitation": -0.5}, follows="Tea") == "but seldom follows the history"
+    )
+    assert why({"a_new_feature": 1.0}) == "a new feature"
+    assert why({"a_new_feature": -1.0}) == "but a new feature (low)"
+    assert why({}) == "popular: fills the list"
+
+
+def test_every_feature_and_retriever_has_words() -> None:
+    from recsys.ranking.features import FEATURES
+    from recsys.retrieval.retrievers import RETRIEVERS
+
+    assert FEATURES.keys() - {"scores", "ranks"} == words.FEATURES.keys()
+    assert RETRIEVERS.keys() == words.RETRIEVERS.keys()
+    assert {*words.FEATURES.values(), *words.RETRIEVERS.values()} <= words.PUSHES.keys() | {"own"}
+
+
+def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:
+    retrievers = {"lately": {"kind": "popularity", "half_life_days": 7}}
+    config = load_config(write_shop_config(tmp_path, tiny_model, retrievers=retrievers))
+    for reasons, said in [({"scores.lately": 1.0, "log_popularity": -0.4}, "popular now"),
+                          ({"scores.lately": 0.1, "log_popularity": -0.4}, "but not popular now")]:  # fmt: skip
+        assert words.why(Recommendation("new", "new", 1, 1.0, {}, reasons), {}, config) == said
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(None, "some time ago"), (0.5, "within a day"), (1, "1 day ago"), (59, "59 days ago"), (91, "3 months ago")],
+)
+def test_ago(days: float | None, said: str) -> None:
+    assert words.ago(days) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(999, "999 bytes"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (3e9, "3.0 GB")]
+)
+def test_size(count: float, said: str) -> None:
+    assert words.size(count) == said
+
+
+def test_progress_in_a_log_comes_at_most_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with caplog.at_level(logging.INFO, logger="recsys"), console.progress() as report:
+        for second in range(31):
+            now = float(second)
+            report("fit", second, 1000)
+    assert [record.getMessage() for record in caplog.records] == [f"fit: {n} of 1,000" for n in (10, 20, 30)]
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.progress() as report:
+        report("fit", 1, 2)
+        report("fit", 2, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "fit" in err
