@@ -1,1 +1,36 @@
-"""Ranked recommendations from a shop's texts and behaviour logs."""
+"""Ranked recommendations from a shop's texts and behaviour logs.
+
+    from recsys import Recommender, train
+    from recsys.config import load_config
+
+    version = train(load_config("configs/shop.yaml"))
+    Recommender.load(version).recommend("u029", k=10)
+
+Nothing is imported before it is asked for, so `import recsys` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys import errors
+    from recsys.engine.jobs import evaluate, train
+    from recsys.engine.recommender import Recommender
+
+__all__ = ["Recommender", "errors", "evaluate", "train"]
+
+_HOMES = {"Recommender": "recsys.engine.recommender", "evaluate": "recsys.engine.jobs", "train": "recsys.engine.jobs"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("recsys.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recsys' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,9 +11,9 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -118,7 +118,7 @@ class RulesConfig(Model):
 class EvaluationConfig(Model):
     """At which lengths lists are judged, and what the engine is judged against."""
 
-    k: list[Count] = [5, 10, 20, 50]
+    k: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 50]
     baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
 
 
@@ -129,7 +129,7 @@ class Config(Model):
     member of the family, the other keys are that member's own settings.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = 0
     output: str = "artifacts"
     data: DataConfig
@@ -138,7 +138,7 @@ class Config(Model):
     history: Count = 200
     train_users: Count = 50_000
     retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    features: list[str]
+    features: Annotated[list[str], Field(min_length=1)]
     scorer: dict[str, Any]
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -161,7 +161,7 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"config {path} does not exist{hint}")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path} must hold a mapping of keys, and holds {type(raw).__name__}")
@@ -179,8 +179,9 @@ def construct(family: Mapping[str, type[T]], name: str, settings: Mapping[str, A
     A member is a dataclass whose fields are its settings. Raises `ConfigError` for a name the family lacks,
     a setting the member lacks (naming the nearest), or a value of the wrong type.
     """
-    if name not in family:
-        raise ConfigError(f"{where}: unknown name {name!r}{nearest(name, family)}; known: {', '.join(family)}")
+    if not isinstance(name, str) or name not in family:
+        hint = nearest(str(name), family)
+        raise ConfigError(f"{where}: unknown name {name!r}{hint}; known: {', '.join(family)}")
     member = family[name]
     known = [f.name for f in dataclasses.fields(member) if f.init]  # type: ignore[arg-type]
     for key in settings:
@@ -207,11 +208,25 @@ def _validate(adapter: TypeAdapter[T], raw: dict[str, Any], where: str) -> T:
 def _tell(problem: Any, where: str) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        key = str(problem["loc"][-1])
-        return f"{where}: {place}: unknown key{nearest(key, _all_keys())}"
+        *section, key = map(str, problem["loc"])
+        hint = nearest(key, _keys(section)) or nearest(key, [other for other in _all_keys() if other != key])
+        return f"{where}: {place}: unknown key{hint}"
     if problem["type"] == "missing":
         return f"{where}: {place}: this key is required"
     return f"{where}: {place}: {problem['msg']} (got {problem['input']!r})"
+
+
+def _keys(section: Sequence[str]) -> list[str]:
+    """The keys that a section of the config knows, such as those of `data.catalog`."""
+    models: list[type[Model]] = [Config]
+    for part in section:
+        fields = {key: field for model in models for key, field in model.model_fields.items()}
+        if part in fields:
+            kinds = (fields[part].annotation, *get_args(fields[part].annotation))
+            models = [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Model)]
+        else:  # the kind of a split
+            models = [model for model in models if part in get_args(model.model_fields["kind"].annotation)]
+    return [key for model in models for key in model.model_fields]
 
 
 def _all_keys() -> list[str]:

@@ -149,13 +149,14 @@ class Interactions:
             self.user[rows], self.item[rows], self.time[rows], self.weight[rows], self.target[rows], self.n_users
         )
 
-    def histories(self, users: Rows, as_of: LongArray, newest: int) -> Histories:
-        """Return the newest events of some users, each asking at their own moment `as_of` `(U,)`.
+    def histories(self, users: Rows, as_of: LongArray, newest: int | None = None) -> Histories:
+        """Return the events of some users (or only the `newest` ones), each asking at their own moment `as_of` `(U,)`.
 
         Raises `LeakageError` (from `Histories`) if one of these events lies at or after that moment.
         """
         ends = self.offsets[1:][users]
-        lengths = np.minimum(ends - self.offsets[:-1][users], newest)
+        lengths = ends - self.offsets[:-1][users]
+        lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
         rows = np.repeat(ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Histories(users.astype(np.int32), offsets, self.item[rows], self.time[rows], self.weight[rows], as_of)
@@ -215,11 +216,16 @@ class Histories:
         """Events of each asker `(U,)`."""
         return np.diff(self.offsets)
 
-    def select(self, askers: Rows) -> Histories:
-        """Return the histories of some askers, in the order asked."""
+    def newest(self, events: int) -> Histories:
+        """Return the same askers with at most so many of their newest events."""
+        return self if self.lengths.max(initial=0) <= events else self.select(np.arange(len(self)), events)
+
+    def select(self, askers: Rows, newest: int | None = None) -> Histories:
+        """Return the histories of some askers (or only their `newest` events), in the order asked."""
         lengths = self.lengths[askers]
+        lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
-        rows = np.repeat(self.offsets[askers] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        rows = np.repeat(self.offsets[1:][askers] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         vectors = None if self.text_vectors is None else self.text_vectors[askers]
         return Histories(self.user[askers], offsets, self.item[rows], self.time[rows], self.weight[rows],
                          self.as_of[askers], vectors)  # fmt: skip

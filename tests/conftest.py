@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 from tiny_bert import MAX_TOKENS, build_tiny_bert
+
+from recsys import Recommender
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,10 +41,30 @@ def write_shop_config(folder: Path, model: Path, **changes: object) -> Path:
     return path
 
 
+def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl.DataFrame, **changes: object) -> Path:
+    """Write two tables as Parquet and a config for them, as small as it gets, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items.write_parquet(folder / "items.parquet")
+    events.write_parquet(folder / "events.parquet")
+    data = {
+        "catalog": {"path": str(folder / "items.parquet")},
+        "interactions": {"path": str(folder / "events.parquet")},
+        "clock": "order",
+    }
+    retrievers = {"semantic": {"depth": 5}, "covisitation": {"depth": 5}, "popularity": {"depth": 5}}
+    return write_shop_config(folder, model, data=data, retrievers=retrievers, rules={"seen": "drop"}, **changes)
+
+
 def recsys_process(args: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command line as a real process."""
     command = [sys.executable, "-c", "from recsys.cli import main; main()", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture(scope="session")
+def recommender(shop: Shop) -> Recommender:
+    """The shop's bundle, loaded once: threads and tests may share it."""
+    return Recommender.load(shop.folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from datetime import UTC, datetime
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recsys.engine.bundle import why_not_written
 from recsys.engine.recommender import Recommender
-from recsys.engine.training import BATCH, quiet
+from recsys.engine.training import BATCH, batches, in_threads, quiet
 from recsys.errors import ArtifactError
 from recsys.ranking.scorers import Progress
 
@@ -41,24 +41,33 @@ def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_us
             path = out / f"part-{number:05d}.parquet"
             stop = min(start + shard_users, users)
             if not path.exists():
+                (out / SUCCESS).unlink(missing_ok=True)
                 _write_shard(recommender, path, np.arange(start, stop), k, progress, users)
-            rows += pl.scan_parquet(path).select(pl.len()).collect().item()
+            rows += _rows(path)
             progress("candidates", stop, users)
         _place(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
-    except (OSError, pl.exceptions.ComputeError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        why = "the disk is full: free some space" if full else str(error)
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
-            f"could not write candidates to {out}: {why}; run again to go on where it stopped"
+            f"could not write candidates to {out}: {why_not_written(error, out)}; finished files are kept"
         ) from error
     return out
+
+
+def _rows(path: Path) -> int:
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
 def _agree(out: Path, plan: dict[str, object]) -> None:
     """Refuse a folder begun by another model or with other settings: its shards would not fit these."""
     path = out / PLAN
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            begun = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); choose an empty folder") from error
         changed = [
             f"{key} was {begun.get(key)!r} and is {value!r}" for key, value in plan.items() if begun.get(key) != value
         ]
@@ -74,9 +83,9 @@ def _write_shard(
     recommender: Recommender, path: Path, rows: np.ndarray, k: int, progress: Progress, users: int
 ) -> None:
     frames = []
-    for start in range(0, len(rows), BATCH):
-        frames.append(recommender.rank_rows(rows[start : start + BATCH], k))
-        progress("candidates", int(rows[0]) + min(start + BATCH, len(rows)), users)
+    for frame in in_threads(lambda some: recommender.rank_rows(some, k), batches(rows)):
+        frames.append(frame)
+        progress("candidates", int(rows[0]) + min(len(frames) * BATCH, len(rows)), users)
     now = datetime.now(UTC).replace(microsecond=0)
     shard = pl.concat(frames).with_columns(generated_at=pl.lit(now))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -89,5 +98,8 @@ def _write_shard(
 
 def _place(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

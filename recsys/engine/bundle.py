@@ -2,7 +2,8 @@
 
 A bundle root holds one folder per version under `versions/` and a pointer file `CURRENT` that names one of them.
 A version is written beside the others under a temporary name, its manifest last of all; then it is renamed, then
-the pointer is swapped. A process that dies at any instant leaves the earlier version whole and current.
+the pointer is swapped. A process that dies at any instant leaves the earlier version whole and current. The manifest
+holds the checksum of every file, and one of itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -60,7 +61,7 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
     nothing is left behind and the earlier version stays current.
     """
     now = datetime.now(UTC)
-    version = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    version = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     temporary = root / VERSIONS / f".{version}"
     final = root / VERSIONS / version
     with _told(root):
@@ -80,26 +81,33 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
                 **about,
                 "files": {path.relative_to(temporary).as_posix(): _describe(path, arrays, temporary) for path in files},
             }
-            _write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-            for path in files:
+            for path in (*files, *(path for path in temporary.rglob("*") if path.is_dir())):
                 _sync(path)
+            manifest |= {"checksum": _checksum(manifest)}
+            _write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
+            _sync(temporary)
             os.replace(temporary, final)
             _sync(final.parent)
             point(root, version)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            if _named(root) != version:
+                shutil.rmtree(final, ignore_errors=True)
             raise
     return final
 
 
 def point(root: Path, version: str) -> None:
     """Make a version current: rollback is pointing at an older one. Raises `ArtifactError` if it is not there."""
-    if not (root / VERSIONS / version / MANIFEST).is_file():
+    if version not in versions(root):
         raise ArtifactError(f"{root} holds no version {version!r}; it holds: {', '.join(versions(root)) or 'none'}")
     with _told(root):
         aside = root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
-        _write(aside, version + "\n")
-        os.replace(aside, root / POINTER)
+        try:
+            _write(aside, version + "\n")
+            os.replace(aside, root / POINTER)
+        finally:
+            aside.unlink(missing_ok=True)
         _sync(root)
 
 
@@ -126,7 +134,7 @@ def load(path: str | Path) -> Bundle:
                 arrays[stem] = _mapped(file)
             else:
                 tables[stem] = pl.read_parquet(file)
-        except (ValueError, OSError, pl.exceptions.PolarsError) as error:
+        except Exception as error:  # a file can be broken in more ways than its readers have exceptions for
             raise ArtifactError(f"bundle file {file} cannot be read: {error}; train again or restore it") from error
     return Bundle(folder, manifest, arrays, tables)
 
@@ -136,21 +144,29 @@ def _mapped(file: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an empty array cannot be mapped
         array = np.load(file, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it holds no array")
     return array
 
 
 def _resolve(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
-    pointer = path / POINTER
-    if not pointer.is_file():
+    version = _named(path)
+    if version is None:
         raise ArtifactError(f"{path} holds no bundle ({POINTER} is missing); make one with `recsys train CONFIG`")
-    version = pointer.read_text(encoding="utf-8").strip()
-    if not version or "/" in version or version.startswith("."):
+    if version not in versions(path):
         raise ArtifactError(
-            f"{pointer} names {version!r}, which is no version; it should name one of: {', '.join(versions(path))}"
+            f"{path / POINTER} names {version!r}, which is no version here; it should name one of: "
+            f"{', '.join(versions(path)) or 'none, so train again'}"
         )
     return path / VERSIONS / version
+
+
+def _named(root: Path) -> str | None:
+    """The version that the pointer names, whether it is there or not; None without a pointer."""
+    pointer = root / POINTER
+    return pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -163,17 +179,25 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["schema_version"]
         complete = isinstance(manifest["files"], dict) and isinstance(manifest["model_version"], str)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        sound = manifest.pop("checksum", None) == _checksum(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
-            f"bundle manifest {path} is damaged ({error}); train again or point to another version"
+            f"bundle manifest {path} is damaged ({error!r}); train again or point to another version"
         ) from error
     if found != SCHEMA_VERSION:
         raise ArtifactError(
             f"bundle {folder} has schema version {found}, and this recsys reads {SCHEMA_VERSION}; train again, or "
             "use the recsys that wrote it"
         )
+    if not sound:
+        raise ArtifactError(
+            f"bundle manifest {path} differs from its own checksum; train again or point to another version"
+        )
     if not complete:
-        raise ArtifactError(f"bundle manifest {path} is damaged: files or model_version has the wrong type")
+        raise ArtifactError(
+            f"bundle manifest {path} is damaged: files or model_version has the wrong type; train again or point to "
+            "another version"
+        )
     return manifest
 
 
@@ -204,6 +228,11 @@ def _describe(path: Path, arrays: Arrays, folder: Path) -> dict[str, Any]:
     return told
 
 
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    """The sha256 of what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -227,7 +256,18 @@ def _sync(path: Path) -> None:
 def _told(root: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pl.exceptions.ComputeError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        why = "the disk is full: free some space and run again" if full else str(error)
-        raise ArtifactError(f"could not write the bundle in {root}: {why}; the earlier version is untouched") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(
+            f"could not write the bundle in {root}: {why_not_written(error, root)}; the earlier version is untouched"
+        ) from error
+
+
+def why_not_written(error: Exception, folder: Path) -> str:
+    """Tell why writing below a folder failed, and what to do."""
+    with suppress(OSError):
+        free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+        # numpy tells of a full disk only how much it could not write, polars only in words.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or free < 1 << 20:
+            return "the disk is full: free some space and run again"
+        return f"{error} ({free:,} bytes are free there): make room, or set another output folder, and run again"
+    return str(error)

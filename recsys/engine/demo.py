@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys.config import Config
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.jobs import ENGINE, judge, publish
+from recsys.engine.jobs import ENGINE, check, judge, publish
 from recsys.engine.model import Model
 from recsys.engine.recommender import Id
 from recsys.engine.training import fit, quiet
@@ -34,7 +34,8 @@ class Trial:
 
     @classmethod
     def run(cls, config: Config, tables: Tables, embeddings: Embeddings, progress: Progress = quiet) -> Trial:
-        """Cut off the test events and fit on what came before."""
+        """Cut off the test events and fit on what came before. Raises `ConfigError` as `jobs.check` does."""
+        check(config)
         fold = holdout(tables.interactions, config.split)
         return cls(config, tables, embeddings, fold, fit(config, fold.known, embeddings, fold.as_of, progress))
 

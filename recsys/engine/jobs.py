@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import Config
+from recsys.config import Config, nearest
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
-from recsys.engine.training import BATCH, batches, fit, present, quiet
-from recsys.errors import ConfigError
+from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, in_threads, present, quiet
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.protocol import Board, Targets
+from recsys.ranking.features import FEATURES, Context
 from recsys.ranking.rules import fill
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import without
 from recsys.retrieval.fitted import Fitted
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
-from recsys.types import Histories, Ranking, State, Tables
+from recsys.types import Candidates, Histories, Ranking, State, Tables
 
 log = logging.getLogger(__name__)
 ENGINE = "engine"
@@ -34,14 +35,32 @@ ENGINE = "engine"
 def ingest(config: Config) -> Tables:
     """Read and check both tables; what was refused lies in `quarantine/`, the counts in `ingest.json`.
 
-    Raises `DataError` (see `recsys.tables`), and `ConfigError` where the split does not fit the clock.
+    Raises `DataError` (see `recsys.tables`), and `ConfigError` as `check` does, before anything is read.
     """
-    if config.split.kind == "time" and config.data.clock == "order":
-        raise ConfigError("split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out")
+    check(config)
     tables = load_tables(config.data, config.folder)
     config.folder.mkdir(parents=True, exist_ok=True)
     (config.folder / "ingest.json").write_text(json.dumps(tables.report, indent=1, default=str), encoding="utf-8")
     return tables
+
+
+def check(config: Config) -> None:
+    """Refuse, before any work, what would fail hours into a run: `ConfigError` for a name or setting nobody knows."""
+    if config.split.kind == "time" and config.data.clock == "order":
+        raise ConfigError("split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out")
+    for name, retriever in build_retrievers(config).items():
+        if getattr(retriever, "query", "pool") == "text" and not config.embedding.user_text:
+            raise ConfigError(
+                f"retrievers.{name}.query: 'text' needs encoded behaviour: set embedding.user_text to true"
+            )
+    build_scorer(config)
+    if config.data.clock == "order" and "due" in config.features:
+        raise ConfigError("features: 'due' counts days, and data.clock is 'order': leave it out")
+    for place, names, family in (("features", config.features, FEATURES),
+                                 ("evaluation.baselines", config.evaluation.baselines, BASELINES)):  # fmt: skip
+        for name in names:
+            if name not in family:
+                raise ConfigError(f"{place}: unknown name {name!r}{nearest(name, family)}; known: {', '.join(family)}")
 
 
 def end_of(tables: Tables, config: Config) -> int | None:
@@ -65,7 +84,7 @@ def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model
     known = tables.interactions
     users = np.arange(known.n_users)
     moments = present(known, end_of(tables, config))
-    histories = embeddings.told(known.histories(users, moments, config.history))
+    histories = embeddings.told(known.histories(users, moments))
     window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
     counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
     return save(config.folder, config, model, embeddings, tables.user_ids, histories,
@@ -78,9 +97,6 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     With `validation` everything happens one cut earlier, so that choices never see the test events. Returns a
     report of plain numbers: `metrics`, `differences`, `slices`, `candidate_recall`, `users`, `targets`, `seconds`.
     """
-    for name in config.evaluation.baselines:
-        if name not in BASELINES:
-            raise ConfigError(f"evaluation.baselines: unknown name {name!r}; known: {', '.join(BASELINES)}")
     clock = _Clock()
     tables = ingest(config)
     clock.lap("ingest")
@@ -99,34 +115,45 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
 
 
 def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, progress: Progress = quiet) -> Board:
-    """Rank the whole catalogue for every user of the fold with the engine and each baseline."""
+    """Rank the whole catalogue for every user of the fold with the engine and each baseline.
+
+    Raises `DataError` where the rules leave no target.
+    """
     k, retrieval, n_items = max(config.evaluation.k), model.retrieval, len(embeddings.items)
     targets = Targets.of(fold, n_items, retrieval.drop_seen)
+    if not len(targets.users):
+        raise DataError(
+            f"there is nothing to judge by: each of the {len(fold.labels)} labels after the cut is an item that its "
+            "user had before, and rules.seen is 'drop'; set it to 'keep', or use more data"
+        )
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
     baselines = {name: BASELINES[name].fit(state) for name in config.evaluation.baselines}
     board = Board(targets, config.evaluation.k)
-    for number, users in enumerate(batches(targets.users)):
-        start = number * BATCH
-        histories = embeddings.told(fold.histories(users, config.history))
+
+    def one(histories: Histories) -> tuple[Candidates, dict[str, Ranking]]:
         context = retrieval.context(histories)
-        candidates = context.candidates
+        lists = {ENGINE: model.order(context, model.score(context), k)}
+        lists |= {name: _own_order(fitted, context, model, k) for name, fitted in baselines.items()}
+        return context.candidates, lists
+
+    asked = (embeddings.told(fold.histories(users)) for users in batches(targets.users))
+    for number, (candidates, lists) in enumerate(in_threads(one, asked)):
+        start = number * BATCH
         for column, name in enumerate(retrieval.proposers):
             found = candidates.found[:, column] >= 0
             board.add_candidates(name, start, candidates.owner[found], candidates.item[found])
         board.add_candidates("all", start, candidates.owner, candidates.item)
-        board.add(ENGINE, start, model.order(context, model.score(context), k))
-        barred = retrieval.barred(histories)
-        for name, baseline in baselines.items():
-            board.add(name, start, _own_order(baseline, histories, barred, model, k))
+        for name, ranking in lists.items():
+            board.add(name, start, ranking)
         progress("evaluate", min(start + BATCH, len(targets.users)), len(targets.users))
     return board
 
 
-def _own_order(fitted: Fitted, histories: Histories, barred: Any, model: Model, k: int) -> Ranking:
+def _own_order(fitted: Fitted, context: Context, model: Model, k: int) -> Ranking:
     """Rank by one retriever's own score, filled like any list: what a baseline is."""
-    n_items = len(model.retrieval.vectors)
-    most = int(histories.lengths.max(initial=0)) if model.retrieval.drop_seen else 0
-    hits = without(fitted.ask(histories).top(min(n_items, k + most)), barred, n_items, k)
+    n_items, barred = context.n_items, context.barred
+    most = int(np.bincount(barred // n_items, minlength=1).max())
+    hits = without(fitted.ask(context.histories).top(min(n_items, k + most)), barred, n_items, k)
     ranking = Ranking(hits.offsets, hits.item, hits.score, np.zeros((len(hits.item), 1), np.int32))
     return fill(ranking, model.retrieval.popular, barred, n_items, k)
 

@@ -13,7 +13,7 @@ from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.answers import Answer
 from recsys.retrieval.candidates import seen_keys, union, without
 from recsys.retrieval.fitted import Fitted
-from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking
+from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, Ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class Retrieval:
     """The fitted retrievers of one moment, the first half of the path.
 
     `depths` says how many items each retriever proposes; 0 for those that only score. `popular` holds all items,
-    most popular first, and fills short lists. `drop_seen` keeps items of the own history out.
+    most popular first, and fills short lists. `drop_seen` keeps items of the own history out, however old; retrievers
+    and features look at its newest `history` events.
     """
 
     fitted: Mapping[str, Fitted]
@@ -29,6 +30,7 @@ class Retrieval:
     vectors: FloatArray
     popular: IntArray
     drop_seen: bool
+    history: int = 200
 
     @property
     def proposers(self) -> list[str]:
@@ -43,24 +45,23 @@ class Retrieval:
         """The (asker, item) keys that no list may hold, ascending."""
         return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
 
-    def hits(self, histories: Histories, answers: Mapping[str, Answer]) -> list[Hits]:
+    def hits(self, histories: Histories, answers: Mapping[str, Answer], barred: LongArray) -> list[Hits]:
         """What each proposer found, barred pairs taken out."""
-        n_items, barred = len(self.vectors), self.barred(histories)
-        most = int(histories.lengths.max(initial=0)) if self.drop_seen else 0
+        n_items = len(self.vectors)
+        most = int(np.bincount(barred // n_items, minlength=1).max())
         found = []
         for name in self.proposers:
             depth = self.depths[name]
             found.append(without(answers[name].top(min(n_items, depth + min(most, depth))), barred, n_items, depth))
         return found
 
-    def candidates(self, histories: Histories, answers: Mapping[str, Answer]) -> Candidates:
-        """The union of what the proposers found."""
-        return union(self.hits(histories, answers), len(histories), len(self.vectors))
-
     def context(self, histories: Histories) -> Context:
-        """Retrieve: all that features need to look at."""
+        """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some."""
+        barred = self.barred(histories)
+        histories = histories.newest(self.history)
         answers = self.ask(histories)
-        return Context(histories, self.candidates(histories, answers), answers, self.vectors)
+        candidates = union(self.hits(histories, answers, barred), len(histories), len(self.vectors))
+        return Context(histories, candidates, answers, self.vectors, barred)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,5 +83,5 @@ class Model:
 
     def order(self, context: Context, score: FloatArray, k: int) -> Ranking:
         """Cut scored candidates to `k` and fill what is short."""
-        barred = self.retrieval.barred(context.histories)
-        return fill(best(context.candidates, score, k), self.retrieval.popular, barred, context.n_items, k)
+        ranking = best(context.candidates, score, k)
+        return fill(ranking, self.retrieval.popular, context.barred, context.n_items, k)

@@ -30,6 +30,7 @@ def restore(config: Config, loaded: Bundle) -> Model:
         vectors=vectors,
         popular=loaded.arrays["popular"],
         drop_seen=config.rules.seen == "drop",
+        history=config.history,
     )
     featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in config.features})
     return Model(retrieval, featurizer, FittedScorer.from_arrays(loaded.group("scorer")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.persistence import restore
-from recsys.errors import ArtifactError, UnknownIdError
+from recsys.engine.training import batches, in_threads
+from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
 from recsys.types import (
@@ -29,13 +31,14 @@ from recsys.types import (
     Histories,
     LongArray,
     Ranking,
-    offsets_of,
     owners_of,
     places_of,
 )
 
 Id = str | int
 FILLED = "popularity_fill"
+LARGEST = (1 << 63) - 1
+COLUMNS = ["user_id", "item_id", "title", "rank", "score", "source", "model_version"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Recommendations:
              "source": "+".join(i.sources) or FILLED, "model_version": self.model_version}
             for i in self.items
         ]  # fmt: skip
-        return pl.DataFrame(rows)
+        dtypes = {"title": pl.String, "rank": pl.Int32, "score": pl.Float32, "source": pl.String}
+        return pl.DataFrame(rows, schema=COLUMNS, schema_overrides=dtypes)
 
 
 class Recommender:
@@ -97,7 +101,11 @@ class Recommender:
         loaded = bundle.load(path)
         try:
             return cls(loaded)
-        except (KeyError, IndexError, ValueError) as error:
+        except ConfigError as error:
+            raise ArtifactError(
+                f"this recsys cannot read the config in bundle {loaded.path}; train again: {error}"
+            ) from error
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
 
     @property
@@ -133,7 +141,7 @@ class Recommender:
             if users is None
             else np.array([self._find_user(u, True) for u in users], dtype=np.int64)
         )
-        frames = [self.rank_rows(rows[start : start + 512], k) for start in range(0, len(rows), 512)]
+        frames = list(in_threads(lambda some: self.rank_rows(some, k), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
     def rank_rows(self, rows: LongArray, k: int) -> pl.DataFrame:
@@ -159,14 +167,33 @@ class Recommender:
         histories = self._histories(np.array([self._find_user(user_id, strict)]))
         wanted = self._find_items(item_ids)
         context = self._model.retrieval.context(histories)
-        own = context.candidates
-        item = np.union1d(own.item, wanted).astype(np.int32)
-        found = np.full((len(item), own.found.shape[1]), -1, dtype=np.int32)
-        found[np.searchsorted(item, own.item)] = own.found
-        wider = Context(histories, Candidates(offsets_of(np.array([len(item)])), item, found), context.answers,
-                        context.vectors)  # fmt: skip
-        score = self._model.score(wider)[np.searchsorted(item, wanted)]
+        place = find_keys(context.item.astype(np.int64), wanted)
+        own, outside = place >= 0, np.unique(wanted[place < 0])
+        score = np.empty(len(wanted), dtype=np.float32)
+        if own.any():
+            score[own] = self._model.score(context)[place[own]]
+        for some in batches(outside):
+            asked = wanted[~own]
+            here = np.isin(asked, some)
+            score[np.flatnonzero(~own)[here]] = self._score_outside(context, some)[np.searchsorted(some, asked[here])]
         return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score})
+
+    def _score_outside(self, context: Context, items: LongArray) -> FloatArray:
+        """Score items `(m,)` that nobody proposed to one user, each as if it alone had joined the candidates.
+
+        Together they would push each other's and the candidates' ranks about, and so their scores.
+        """
+        own, m = context.candidates, len(items)
+        n = len(own.item)
+        item = np.concatenate([np.broadcast_to(own.item, (m, n)), items[:, None]], axis=1).astype(np.int32)
+        order = np.argsort(item, axis=1)
+        found = np.concatenate([own.found, np.full((1, own.found.shape[1]), -1, np.int32)])[order]
+        histories = context.histories.select(np.zeros(m, dtype=np.int64))
+        candidates = Candidates(np.arange(m + 1) * (n + 1), np.take_along_axis(item, order, axis=1).ravel(),
+                                found.reshape(m * (n + 1), -1))  # fmt: skip
+        answers = self._model.retrieval.ask(histories)
+        score = self._model.score(Context(histories, candidates, answers, context.vectors))
+        return score.reshape(m, n + 1)[order == n]
 
     def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
         """Return the `k` items whose text vectors lie nearest: item_id, title, score (cosine).
@@ -192,7 +219,8 @@ class Recommender:
 
     def _items(self, rows: Any) -> pl.DataFrame:
         titles = self.catalog.titles
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": [titles[row] for row in rows]})
+        named = pl.Series([titles[row] for row in rows], dtype=pl.String)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": named})
 
     def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
         score = self._model.retrieval.vectors @ query
@@ -211,7 +239,9 @@ class Recommender:
             raise ArtifactError(
                 f"the encoder {self.config.embedding.model!r} on this machine has fingerprint "
                 f"{encoder.fingerprint[:12]}, the bundle's vectors were made with {wanted[:12]}: they must not mix; "
-                "install that encoder or train again"
+                "install the model that the bundle was made with, or train again. A fingerprint changes with precision "
+                f"too, which is {self.config.embedding.precision!r} here: 'auto' means another on a GPU than on a CPU, "
+                "so set embedding.precision to the same value for both"
             )
         whitening = self._bundle.group("whitening")
         return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None)
@@ -247,8 +277,10 @@ class Recommender:
             return stored.select(rows)
         nothing = np.zeros(0, dtype=np.int64)
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        told = stored.text_vectors
+        untold = None if told is None else np.zeros((len(rows), told.shape[1]), dtype=np.float32)
         return Histories(rows.astype(np.int32), offsets, nothing.astype(np.int32), nothing, nothing.astype(np.float32),
-                         np.full(len(rows), stored.as_of.max(initial=0)))  # fmt: skip
+                         np.full(len(rows), stored.as_of.max(initial=0)), untold)  # fmt: skip
 
     @cached_property
     def _stored(self) -> Histories:
@@ -288,12 +320,11 @@ class Recommender:
 
 def _find(ids: pl.Series, wanted: Id) -> int:
     """Place of an id in a sorted column, -1 where it is not there."""
-    if ids.dtype != pl.String:
-        try:
-            wanted = int(wanted)
-        except ValueError:
-            return -1
+    if ids.dtype == pl.String:
+        wanted = str(wanted).encode("utf-8", "replace").decode()  # polars refuses lone surrogates
     else:
-        wanted = str(wanted)
+        wanted = int(wanted) if re.fullmatch("-?[0-9]{1,19}", str(wanted)) else LARGEST + 1
+        if not -LARGEST <= wanted <= LARGEST:
+            return -1
     place = int(ids.search_sorted(wanted))
     return place if place < len(ids) and ids[place] == wanted else -1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,19 +15,23 @@ from recsys.config import Config, construct
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
-from recsys.ranking.features import Context, Featurizer
-from recsys.ranking.scorers import SCORERS, Progress
+from recsys.ranking.features import Featurizer
+from recsys.ranking.scorers import SCORERS, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
 from recsys.tables.split import Fold, holdout, next_moments
 from recsys.types import (
     Candidates,
     FloatArray,
+    Histories,
     Interactions,
     LongArray,
     State,
     offsets_of,
 )
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 BATCH = 512
 
@@ -47,6 +55,18 @@ def build_retrievers(config: Config) -> dict[str, Retriever]:
     return built
 
 
+def build_scorer(config: Config) -> Scorer:
+    """Build the configured scorer from its settings. Raises `ConfigError`."""
+    settings = dict(config.scorer)
+    return construct(SCORERS, settings.pop("kind", ""), settings, "scorer")
+
+
+def in_threads(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
+    """Do independent work on several threads and yield the results in order: numpy, scipy and FAISS free the lock."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(work, parts)
+
+
 def fit_retrieval(config: Config, state: State) -> Retrieval:
     """Fit every retriever on one state."""
     retrievers = build_retrievers(config)
@@ -57,6 +77,7 @@ def fit_retrieval(config: Config, state: State) -> Retrieval:
         vectors=state.vectors,
         popular=np.argsort(-count, kind="stable").astype(np.int32),
         drop_seen=config.rules.seen == "drop",
+        history=config.history,
     )
 
 
@@ -69,8 +90,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
 
     Raises `DataError` where no label lies among the candidates.
     """
-    settings = dict(config.scorer)
-    scorer = construct(SCORERS, settings.pop("kind", ""), settings, "scorer")
+    scorer = build_scorer(config)
     rng = np.random.default_rng(config.seed)
     parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
     earlier, cut = known, as_of
@@ -115,28 +135,32 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
     if len(users) > config.train_users:
         users = np.sort(rng.choice(users, config.train_users, replace=False))
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
-    parts = []
-    for start, some in enumerate(batches(users)):
-        histories = embeddings.told(fold.histories(some, config.history))
-        answers = retrieval.ask(histories)
-        candidates = retrieval.candidates(histories, answers)
+    # Drawn per batch, so that the sample does not depend on which thread is first.
+    seeds = rng.spawn(len(users) // BATCH + 1)
+
+    def one(job: tuple[int, Histories]) -> tuple[FloatArray, LongArray, FloatArray]:
+        number, histories = job
+        some = histories.user
+        context = retrieval.context(histories)
+        candidates = context.candidates
         y = find_keys(wanted, pair_keys(some[candidates.owner], candidates.item, len(embeddings.items))) >= 0
         hit = np.bincount(candidates.owner[y], minlength=len(some)) > 0
         kept = hit[candidates.owner]
         lengths = np.where(hit, np.diff(candidates.offsets), 0)
-        context = Context(
-            histories,
-            Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept]),
-            answers,
-            embeddings.items,
-        )
+        useful = Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept])
+        context = replace(context, candidates=useful)
         x, y = featurizer.compute(context), y[kept]
         if negatives:
-            chosen = y | (rng.random(len(y)) < negatives / lengths[context.owner])
+            chosen = y | (seeds[number].random(len(y)) < negatives / lengths[context.owner])
             lengths = np.bincount(context.owner[chosen], minlength=len(some))
             x, y = x[chosen], y[chosen]
-        parts.append((x, lengths[hit], y.astype(np.float32)))
-        tick(min((start + 1) * BATCH, len(users)), len(users))
+        return x, lengths[hit], y.astype(np.float32)
+
+    asked = (embeddings.told(fold.histories(some)) for some in batches(users))
+    parts = []
+    for number, part in enumerate(in_threads(one, enumerate(asked))):
+        parts.append(part)
+        tick(min((number + 1) * BATCH, len(users)), len(users))
     return [part for part in parts if len(part[1])]
 
 

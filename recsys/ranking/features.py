@@ -8,7 +8,7 @@ arrays for the bundle, from nothing later than the state's moment. `compute(cont
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -31,13 +31,15 @@ POPULARITY = ["0", "1-4", "5-9", "10-49", "50+"]
 class Context:
     """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
 
-    `answers` has one entry a configured retriever, in the order of the config.
+    `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
+    (asker, item) pairs that no list may hold.
     """
 
     histories: Histories
     candidates: Candidates
     answers: Mapping[str, Answer]
     vectors: FloatArray
+    barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def owner(self) -> LongArray:
@@ -109,7 +111,7 @@ def _retriever_names(context: Context) -> list[str]:
 
 
 def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Every retriever's score, as log(1 + |score|) with its sign where it is a count, so that tails stay short."""
+    """Every retriever's score, as log(1 + |score|) with its sign, so that the tails of counts stay short."""
     raw = context.scores
     return np.sign(raw) * np.log1p(np.abs(raw))
 
@@ -317,8 +319,10 @@ class Featurizer:
 
     @classmethod
     def fit(cls, names: list[str], state: State) -> Featurizer:
-        """Prepare the named features. Raises `ConfigError` for a name that `FEATURES` lacks."""
+        """Prepare the named features. Raises `ConfigError` for a name that `FEATURES` lacks, or that comes twice."""
         for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"features: {name!r} is listed {names.count(name)} times; once is enough")
             if name not in FEATURES:
                 raise ConfigError(
                     f"features: unknown name {name!r}{nearest(name, FEATURES)}; known: {', '.join(FEATURES)}"

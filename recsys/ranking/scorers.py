@@ -162,13 +162,12 @@ class MLP:
 
     hidden: tuple[int, ...] = (64, 32)
     members: int = 1
-    dropout: float = 0.1
-    learning_rate: float = 0.003
+    learning_rate: float = 0.001
     weight_decay: float = 1e-4
     batch_lists: int = 256
-    epochs: int = 60
+    epochs: int = 80
     patience: int = 5
-    negatives: int = 0
+    negatives: int = 100
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
         import torch
@@ -196,8 +195,8 @@ class MLP:
         sizes = [z.shape[1], *self.hidden, 1]
         layers: list[nn.Module] = []
         for width, out in itertools.pairwise(sizes):
-            layers += [nn.Linear(width, out), nn.ReLU(), nn.Dropout(self.dropout)]
-        net = nn.Sequential(*layers[:-2])
+            layers += [nn.Linear(width, out), nn.ReLU()]
+        net = nn.Sequential(*layers[:-1])
         optimizer = torch.optim.AdamW(net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         features, labels = torch.from_numpy(z), torch.from_numpy(y)
 

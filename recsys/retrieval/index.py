@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from threading import Lock
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,7 @@ from recsys.errors import ConfigError
 from recsys.types import FloatArray, IntArray
 
 EXACT = "Flat"
+GPU_MOST = 2048  # neighbours that a GPU index can return
 
 
 class Index:
@@ -22,6 +26,8 @@ class Index:
     def __init__(self, index: faiss.Index) -> None:
         self._stored = index
         self._index = _on_gpu(index)
+        # FAISS searches on a CPU from many threads at once, but on a GPU only from one.
+        self._turn = nullcontext() if self._index is index else Lock()
 
     @classmethod
     def build(cls, vectors: FloatArray, factory: str = EXACT, search: str = "") -> Index:
@@ -60,7 +66,9 @@ class Index:
         Where an approximate index finds fewer than `k`, the rest holds row -1 and score -inf.
         """
         k = min(k, self._index.ntotal)
-        scores, rows = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        index = self._stored if k > GPU_MOST else self._index
+        with self._turn:
+            scores, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
         return rows.astype(np.int32), np.where(rows < 0, -np.inf, scores).astype(np.float32)
 
     def recall(self, vectors: FloatArray, k: int = 100, sample: int = 1000) -> float:
@@ -82,6 +90,7 @@ class Index:
 
 
 def _on_gpu(index: faiss.Index) -> faiss.Index:
-    if getattr(faiss, "get_num_gpus", int)() and hasattr(faiss, "index_cpu_to_all_gpus"):
+    movable = isinstance(index, faiss.IndexFlat | faiss.IndexIVF)  # HNSW has no GPU form
+    if movable and getattr(faiss, "get_num_gpus", int)() and hasattr(faiss, "index_cpu_to_all_gpus"):
         return faiss.index_cpu_to_all_gpus(index)
     return index

@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys.errors import ArtifactError
 from recsys.retrieval import statistics
@@ -22,6 +23,7 @@ from recsys.retrieval.index import EXACT, Index
 from recsys.types import FloatArray, State
 
 DAY = 86_400_000_000
+Depth = Annotated[int, Field(ge=0)]
 Stored = Mapping[str, NDArray[Any]]
 
 
@@ -48,7 +50,7 @@ class Semantic:
     approximate index that finds less than `floor` of the true 100 nearest is refused when it is built.
     """
 
-    depth: int = 200
+    depth: Depth = 200
     decay: float = 0.8
     newest: int = 10
     query: Literal["pool", "text"] = "pool"
@@ -84,7 +86,7 @@ class Semantic:
 class _ItemToItem(ABC):
     """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
 
-    depth: int = 200
+    depth: Depth = 200
     decay: float = 0.8
     newest: int = 30
     neighbours: int = 500
@@ -155,7 +157,7 @@ class Slit(_ItemToItem):
 class Popularity:
     """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
 
-    depth: int = 50
+    depth: Depth = 50
     half_life_days: float | None = None
 
     def fit(self, state: State) -> Fitted:
@@ -174,7 +176,7 @@ class Popularity:
 class Repeat:
     """What the asker already had, most often and most lately first: for replenishment and reordering."""
 
-    depth: int = 100
+    depth: Depth = 100
     decay: float = 0.95
     newest: int = 1000
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
 from scipy import sparse
 
 from recsys.retrieval.candidates import top_of_pairs
@@ -125,10 +124,12 @@ def _frequent(events: Interactions, n_items: int, most: int) -> LongArray:
 
 def _inverse(gram: FloatArray, penalty: float) -> FloatArray:
     """Invert a symmetric matrix with `penalty` added to its diagonal, in place where possible, by Cholesky."""
+    from scipy.linalg import lapack  # serving never needs it, and it takes a tenth of a second to import
+
     gram = np.asfortranarray(gram, dtype=np.float32)
     gram[np.diag_indices(len(gram))] += penalty
-    factor, _ = scipy.linalg.lapack.spotrf(gram, lower=1, overwrite_a=1)
-    inverse, _ = scipy.linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    factor, _ = lapack.spotrf(gram, lower=1, overwrite_a=1)
+    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     for start in range(0, len(inverse), _BLOCK):  # LAPACK fills one triangle
         rows = slice(start, start + _BLOCK)
         inverse[rows, start:] = np.triu(inverse[start:, rows].T, 1) + np.tril(inverse[rows, start:])

@@ -40,8 +40,8 @@ class Fold:
             early = int((self.labels.time < self.as_of).sum())
             raise LeakageError(f"{early} labels lie before the cut at {self.as_of}")
 
-    def histories(self, users: LongArray, newest: int) -> Histories:
-        """Return what these users had done when they ask."""
+    def histories(self, users: LongArray, newest: int | None = None) -> Histories:
+        """Return what these users had done (or only the `newest` of it) when they ask."""
         return self.known.histories(users, self.moment[users], newest)
 
     @property

@@ -1,0 +1,472 @@
+"""Bundles: what is published comes back, what was touched is refused, and dying at any instant harms nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ROOT, Shop
+
+from recsys.engine.bundle import MANIFEST, POINTER, VERSIONS, load, point, publish, versions
+from recsys.errors import ArtifactError
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def parts(number: int) -> tuple[dict[str, np.ndarray], dict[str, pl.DataFrame], dict[str, Any]]:
+    """Make a small bundle of which every file tells its number."""
+    arrays = {"one": np.full(50, number), "group/two": np.full((30, 2), number, np.float32), "none": np.zeros((0, 3))}
+    return arrays, {"table": pl.DataFrame({"number": [number] * 5, "text": ["茶 🎁"] * 5})}, {"number": number}
+
+
+def whole(root: Path) -> int:
+    """Load, and check that all of it is of one publication; return its number."""
+    loaded = load(root)
+    number = loaded.manifest["number"]
+    assert (loaded.arrays["one"] == number).all()
+    assert (loaded.arrays["group/two"] == number).all()
+    assert (loaded.tables["table"]["number"] == number).all()
+    return int(number)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ArtifactError) as raised:
+        load(path)
+    return str(raised.value)
+
+
+def left(root: Path) -> list[str]:
+    """Everything below a root but complete versions and the pointer."""
+    known = set(versions(root))
+    found = [path.name for path in root.iterdir() if path.name not in (VERSIONS, POINTER)]
+    return found + [path.name for path in (root / VERSIONS).iterdir() if path.name not in known]
+
+
+def forge(folder: Path, change: Change) -> None:
+    """Change a manifest as someone would who knows how its checksum is made."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["checksum"]
+    change(manifest)
+    manifest["checksum"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def add(folder: Path, name: str, content: bytes) -> None:
+    """Put a file into a bundle, manifest and all."""
+    (folder / name).write_bytes(content)
+    told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    forge(folder, lambda manifest: manifest["files"].update({name: told}))
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    return publish(tmp_path / "root", *parts(1))
+
+
+@pytest.fixture
+def root(version: Path) -> Path:
+    return version.parent.parent
+
+
+# There and back
+
+
+def test_what_is_published_comes_back(version: Path, root: Path) -> None:
+    arrays, tables, _ = parts(1)
+    for loaded in (load(root), load(version), load(str(root))):
+        assert loaded.path == version
+        assert loaded.version == version.name
+        assert loaded.arrays.keys() == arrays.keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(loaded.arrays[name], array)
+            assert loaded.arrays[name].dtype == array.dtype
+        assert loaded.tables["table"].equals(tables["table"])
+        assert loaded.group("group").keys() == {"two"}
+        assert loaded.manifest["files"]["group/two.npy"]["shape"] == [30, 2]
+    assert (root / POINTER).read_text() == version.name + "\n"
+    assert left(root) == []
+
+
+def test_arrays_are_mapped_and_cannot_be_written(root: Path) -> None:
+    array = load(root).arrays["one"]
+    assert isinstance(array, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 7
+
+
+def test_a_transposed_array_comes_back_as_it_was(tmp_path: Path) -> None:
+    array = np.arange(6).reshape(2, 3).T
+    publish(tmp_path, {"a": array}, {}, {})
+    np.testing.assert_array_equal(load(tmp_path).arrays["a"], array)
+
+
+def test_an_array_of_objects_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        publish(tmp_path, {"a": np.array([{}], dtype=object)}, {}, {})
+    assert left(tmp_path) == []
+
+
+def test_versions_are_in_order_and_rollback_is_pointing_back(root: Path, version: Path) -> None:
+    names = [version.name, *(publish(root, *parts(number)).name for number in range(2, 6))]
+    assert versions(root) == names
+    assert whole(root) == 5
+    point(root, names[1])
+    assert whole(root) == 2
+    publish(root, *parts(6))
+    assert whole(root) == 6
+    assert [whole(root / VERSIONS / name) for name in names] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["nope", "", ".", "..", "../versions", "/tmp"])
+def test_an_unknown_version_cannot_be_pointed_at(root: Path, version: Path, name: str) -> None:
+    with pytest.raises(ArtifactError, match=re.escape(f"holds no version {name!r}; it holds: {version.name}")):
+        point(root, name)
+    assert whole(root) == 1
+    assert left(root) == []
+
+
+def test_nothing_to_point_at(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds no version 'x'; it holds: none"):
+        point(tmp_path, "x")
+
+
+def test_an_empty_folder_says_how_to_make_a_bundle(tmp_path: Path) -> None:
+    assert refused(tmp_path) == f"{tmp_path} holds no bundle (CURRENT is missing); make one with `recsys train CONFIG`"
+    assert "CURRENT is missing" in refused(tmp_path / "nowhere")
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def trained(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a trained bundle's root: each test leaves it as it was."""
+    copy = tmp_path_factory.mktemp("trained") / "root"
+    shutil.copytree(shop.folder, copy, ignore=shutil.ignore_patterns("quarantine"))
+    return copy
+
+
+def files_of(root: Path) -> list[Path]:
+    return sorted(path for path in (root / VERSIONS).rglob("*") if path.is_file())
+
+
+def test_every_damaged_file_is_named(trained: Path) -> None:
+    assert len(files_of(trained)) > 20
+    for path in files_of(trained):
+        content = path.read_bytes()
+        for place in {0, len(content) // 3, len(content) // 2, len(content) - 1}:
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            told = refused(trained)
+            assert path.name in told
+            assert "train again" in told
+        for cut in (content[:-1], content[: len(content) // 2], b"", content + b"\0"):
+            path.write_bytes(cut)
+            if cut != content + b"\0" or path.name != MANIFEST:
+                assert path.name in refused(trained)
+        path.unlink()
+        assert path.name in refused(trained) or path.name == MANIFEST
+        path.write_bytes(content)
+    load(trained)
+
+
+def test_a_flipped_manifest_is_refused_or_says_the_same(trained: Path) -> None:
+    wanted = load(trained).manifest
+    path = next(path for path in files_of(trained) if path.name == MANIFEST)
+    content = path.read_bytes()
+    rng = random.Random(0)
+    same = 0
+    for place in rng.sample(range(len(content)), 600):
+        flipped = content[place] ^ rng.choice([1, 2, 4, 8, 16, 32, 64, 128, 42, 255])
+        path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        try:
+            assert load(path.parent).manifest == wanted
+            same += 1
+        except ArtifactError as error:
+            assert MANIFEST in str(error) or "schema version" in str(error)
+            assert "train again" in str(error)
+    path.write_bytes(content)
+    assert same < 60
+
+
+def test_every_flip_of_the_pointer_is_refused_or_means_the_same(trained: Path) -> None:
+    path = trained / POINTER
+    content = path.read_bytes()
+    wanted = load(trained).version
+    for place in range(len(content)):
+        for flip in (1, 2, 4, 8, 16, 32, 64, 128, 255, content[place]):
+            path.write_bytes(content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :])
+            try:
+                assert load(trained).version == wanted
+                assert place == len(content) - 1  # the newline
+            except ArtifactError as error:
+                assert str(path) in str(error)
+                assert wanted in str(error)
+    for broken in (b"", b"\n", content[:5], b"../" + content, b"/etc", b".", b"\xff\xff"):
+        path.write_bytes(broken)
+        assert f"is no version here; it should name one of: {wanted}" in refused(trained)
+    path.unlink()
+    assert "CURRENT is missing" in refused(trained)
+    path.write_bytes(content)
+
+
+def test_a_version_without_a_manifest_was_never_finished(root: Path, version: Path) -> None:
+    later = publish(root, *parts(2))
+    (later / MANIFEST).unlink()
+    assert f"should name one of: {version.name}" in refused(root)
+    point(root, version.name)
+    assert whole(root) == 1
+    (version / MANIFEST).unlink()
+    assert "it should name one of: none, so train again" in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ("null", "is damaged"),
+        ("{}", "is damaged (KeyError('schema_version'))"),
+        ('{"schema_version": 1, "files": {}}', "is damaged (KeyError('model_version'))"),
+        ('{"schema_version": 1, "files": {}, "model_version": "x"}', "differs from its own checksum"),
+        ('{"schema_version": ' + "9" * 5000 + "}", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+    ],
+)
+def test_a_manifest_that_is_none(version: Path, text: str, told: str) -> None:
+    (version / MANIFEST).write_text(text)
+    assert told in refused(version)
+
+
+def _files(value: Any) -> Change:
+    return lambda manifest: manifest.update(files=value)
+
+
+def _about(key: str, value: Any) -> Change:
+    return lambda manifest: manifest["files"]["one.npy"].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m.update(schema_version=2), "has schema version 2, and this recsys reads 1; train again"),
+        (lambda m: m.update(schema_version="1"), "has schema version 1, and"),
+        (_files([]), "files or model_version has the wrong type; train again"),
+        (_files("one.npy"), "files or model_version has the wrong type"),
+        (lambda m: m.update(model_version=7), "files or model_version has the wrong type"),
+        (_files({"one.npy": 5}), "one.npy has 528 bytes, its manifest says None"),
+        (_about("bytes", "528"), "one.npy has 528 bytes, its manifest says 528"),
+        (_about("bytes", -1), "one.npy has 528 bytes, its manifest says -1"),
+        (_about("sha256", None), "one.npy differs from its checksum"),
+        (_files({"../one.npy": {}}), "lists '../one.npy', which no bundle may hold: it is not trusted"),
+        (_files({"a/../../one.npy": {}}), "which no bundle may hold"),
+        (_files({"/etc/passwd.npy": {}}), "lists '/etc/passwd.npy', which no bundle may hold"),
+        (_files({"code.py": {}}), "lists 'code.py', which no bundle may hold"),
+        (_files({"": {}}), "lists '', which no bundle may hold"),
+        (_files({"two\0.npy": {}}), "is missing"),
+        (_files({"two.npy": {}}), "two.npy is missing; train again or restore it"),
+        (_files({"group.npy": {}}), "group.npy is missing"),
+    ],
+)
+def test_an_absurd_manifest(version: Path, change: Change, told: str) -> None:
+    forge(version, change)
+    assert told in refused(version)
+
+
+def test_symbolic_links_are_refused(root: Path, version: Path, tmp_path: Path) -> None:
+    file = version / "one.npy"
+    shutil.move(file, tmp_path / "one.npy")
+    file.symlink_to(tmp_path / "one.npy")
+    assert f"bundle file {file} is a symbolic link: it is not trusted" in refused(root)
+    file.unlink()
+    shutil.move(tmp_path / "one.npy", file)
+    shutil.move(version / "group", tmp_path / "group")
+    (version / "group").symlink_to(tmp_path / "group")
+    assert "is a symbolic link" in refused(root)
+
+
+class _Trap:
+    """Leaves a mark if anyone unpickles it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("form", ["objects", "pickle", "zip"])
+def test_nothing_is_unpickled(version: Path, tmp_path: Path, form: str) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "trap.npy"
+    if form == "objects":
+        np.save(path, np.array([_Trap(mark)], dtype=object), allow_pickle=True)
+    elif form == "pickle":
+        path.write_bytes(pickle.dumps(_Trap(mark)))
+    else:
+        with path.open("wb") as file:
+            np.savez(file, a=np.array([_Trap(mark)], dtype=object))
+    add(version, "trap.npy", path.read_bytes())
+    assert "trap.npy cannot be read: " in refused(version)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["odd.npy", "odd.parquet"])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x04\x00((((", b"PAR1PAR1", b"\0" * 999]
+)
+def test_a_file_of_another_kind(version: Path, name: str, content: bytes) -> None:
+    add(version, name, content)
+    assert f"{name} cannot be read: " in refused(version)
+
+
+# Dying
+
+
+def _python(script: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _PRELUDE + script, *map(str, args)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT / "tests")
+    assert not check or ran.returncode == 0, ran.stderr
+    return ran
+
+
+_PRELUDE = """
+import json, os, resource, signal, sys
+from pathlib import Path
+from test_bundle import left, parts, whole
+from recsys.engine.bundle import publish
+from recsys.errors import ArtifactError
+root = Path(sys.argv[1])
+"""
+
+
+def test_killed_before_any_step_to_the_disk(tmp_path: Path) -> None:
+    """Each process dies of SIGKILL just before its n-th fsync, rename or mkdir, until one needs no more steps."""
+    script = """
+steps = 0
+def dying(name):
+    real = getattr(os, name)
+    def call(*args, **options):
+        global steps
+        steps += 1
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+    setattr(os, name, call)
+def child(work):  # this process itself starts no threads, so that it may fork
+    process = os.fork()
+    if process == 0:
+        work()
+        os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+for name in ("fsync", "replace", "mkdir"):
+    dying(name)
+at = 0
+child(lambda: publish(root, *parts(1)))
+for at in range(1, 100):
+    killed = child(lambda: publish(root, *parts(at + 1)))
+    child(lambda: print(json.dumps([killed, whole(root)]), flush=True))
+    if not killed:
+        break
+"""
+    told = [json.loads(line) for line in _python(script, tmp_path).stdout.splitlines()]
+    current = 1
+    for number, (killed, loaded) in enumerate(told, start=2):
+        assert loaded in (current, number)  # the old one, or the new one if it died after the pointer was swapped
+        assert killed or loaded == number
+        current = loaded
+    assert len(told) > 10
+    assert [killed for killed, _ in told] == [True] * (len(told) - 1) + [False]
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    publish(tmp_path, *parts(0))
+    script = (
+        "print('ready', flush=True)\nfor number in range(int(sys.argv[2]), 10**9):\n    publish(root, *parts(number))\n"
+    )
+    number = 0
+    for _ in range(4):
+        command = [sys.executable, "-c", _PRELUDE + script, str(tmp_path), str(number + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests") as process:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(rng.uniform(0.001, 0.06))
+            process.send_signal(signal.SIGKILL)
+        assert whole(tmp_path) >= number
+        number = whole(tmp_path) + 1000
+        publish(tmp_path, *parts(number))
+        assert whole(tmp_path) == number
+
+
+# A full disk
+
+
+def test_no_room_at_any_file(root: Path, version: Path) -> None:
+    """The kernel refuses, with EFBIG, to let a file grow past a limit: each file of the bundle in turn does not fit."""
+    sizes = sorted({path.stat().st_size for path in version.rglob("*") if path.is_file()})
+    script = """
+limits = json.loads(sys.argv[2])
+for limit in limits:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        publish(root, *parts(2))
+        told = ""
+    except ArtifactError as error:
+        told = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(json.dumps([told, left(root), whole(root)]))
+publish(root, *parts(3))
+"""
+    limits = [0, 20, *(size - 1 for size in sizes)]
+    results = [json.loads(line) for line in _python(script, root, json.dumps(limits)).stdout.splitlines()]
+    assert len(results) == len(limits) >= 5
+    for told, leftovers, number in results:
+        assert told.startswith(f"could not write the bundle in {root}: ")
+        assert "make room, or set another output folder, and run again" in told
+        assert told.endswith("; the earlier version is untouched")
+        assert (leftovers, number) == ([], 1)
+    assert len(versions(root)) == 2
+    assert whole(root) == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_says_so(root: Path) -> None:
+    """A parquet writer and a numpy array that the device has no room for."""
+    from recsys.engine.bundle import why_not_written
+
+    for write in (lambda: Path("/dev/full").write_bytes(b"x" * 99_999), lambda: parts(1)[1]["table"].write_parquet("/dev/full")):
+        with pytest.raises((OSError, pl.exceptions.PolarsError)) as raised:
+            write()
+        assert why_not_written(raised.value, root) == "the disk is full: free some space and run again"
+
+
+def test_no_pointer_can_be_written(tmp_path: Path) -> None:
+    publish(tmp_path, *parts(1))
+    old = (tmp_path / POINTER).read_text().strip()
+    (tmp_path / POINTER).unlink()
+    (tmp_path / POINTER).mkdir()
+    with pytest.raises(ArtifactError, match="could not write the bundle in"):
+        publish(tmp_path, *parts(2))
+    assert versions(tmp_path) == [old]
+    assert left(tmp_path) == []
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("in the way")
+    with pytest.raises(ArtifactError, match="could not write the bundle in .*set another output folder"):
+        publish(tmp_path / "root", *parts(1))

@@ -1,0 +1,261 @@
+"""The YAML of a run: what is refused, and that every refusal says where, what and what instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, write_shop_config
+
+from recsys import config as module
+from recsys.config import Config, Model, construct, load_config, nearest, parse_config
+from recsys.engine.jobs import check
+from recsys.engine.training import build_retrievers, build_scorer
+from recsys.errors import ConfigError
+from recsys.evaluation.baselines import BASELINES
+from recsys.ranking.features import FEATURES
+from recsys.ranking.scorers import SCORERS
+from recsys.retrieval.retrievers import RETRIEVERS
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SHOP = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))
+
+
+def shop(**changes: Any) -> dict[str, Any]:
+    return SHOP | changes
+
+
+def refused(raw: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(raw, "run.yaml")
+    return str(raised.value)
+
+
+def full() -> dict[str, Any]:
+    """The shop's config with every key of every model written out."""
+    return parse_config(SHOP).model_dump(mode="json")
+
+
+def places(raw: dict[str, Any], model: type[Model] = Config, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every key of every model, by its path in the YAML."""
+    found = []
+    for key in model.model_fields:
+        found.append((*at, key))
+        inner = raw.get(key)
+        annotation = type(getattr(parse_config(SHOP), key, None)) if not at else None
+        if isinstance(inner, dict) and annotation and issubclass(annotation, Model):
+            found += places(inner, annotation, (key,))
+        if at == ("data",) and key in ("catalog", "interactions"):
+            found += places(inner or {}, type(getattr(parse_config(SHOP).data, key)), (*at, key))
+    return found
+
+
+def with_typo(path: tuple[str, ...], typo: str) -> dict[str, Any]:
+    raw = full()
+    inner = raw
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[typo] = inner.pop(path[-1])
+    return raw
+
+
+def test_the_walk_sees_every_model() -> None:
+    models = [m for m in vars(module).values() if isinstance(m, type) and issubclass(m, Model) and m is not Model]
+    keys = {key for m in models if m.__name__ != "TimeSplit" for key in m.model_fields}
+    assert {path[-1] for path in places(full())} == keys
+
+
+@pytest.mark.parametrize("path", places(full()), ids=".".join)
+def test_a_typo_in_any_key_names_the_nearest(path: tuple[str, ...]) -> None:
+    key = path[-1]
+    if len(key) < 4:
+        pytest.skip("too short to be near anything")
+    if path == ("split", "kind"):
+        pytest.skip("without its kind nothing is known of a split")
+    for typo in {key[:-2] + key[-1] + key[-2], key[:2] + key[2:3] * 2 + key[3:], key[:-1]} - {key}:
+        told = refused(with_typo(path, typo))
+        assert f"unknown key; did you mean {key!r}?" in told, told
+        assert re.search(rf"^run\.yaml: \S*{typo}: ", told, re.MULTILINE)
+
+
+def test_a_key_near_nothing_gets_no_hint() -> None:
+    assert refused(shop(zzzzzz=1)) == "run.yaml: zzzzzz: unknown key"
+    assert nearest("zzzz", ["title"]) == ""
+
+
+def test_a_key_of_another_section_is_not_its_own_hint() -> None:
+    told = refused(shop(horizon_days=7))
+    assert told.startswith("run.yaml: horizon_days: unknown key")
+    assert "did you mean 'horizon_days'" not in told
+
+
+def test_every_problem_is_told_at_once() -> None:
+    told = refused(shop(seed="seven", histroy=3))
+    assert len(told.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": "seven"}, "run.yaml: seed: Input should be a valid integer"),
+        ({"seed": "seven"}, "(got 'seven')"),
+        ({"history": 0}, "run.yaml: history: Input should be greater than or equal to 1 (got 0)"),
+        ({"features": "scores"}, "run.yaml: features: Input should be a valid list (got 'scores')"),
+        ({"features": []}, "run.yaml: features: List should have at least 1 item"),
+        ({"retrievers": {}}, "run.yaml: retrievers: Dictionary should have at least 1 item"),
+        ({"retrievers": {"semantic": None}}, "run.yaml: retrievers.semantic: Input should be a valid dictionary"),
+        ({"retrievers": {"Big Name": {}}}, "String should match pattern '^[a-z][a-z0-9_]*$' (got 'Big Name')"),
+        ({"rules": {"seen": "hide"}}, "run.yaml: rules.seen: Input should be 'drop' or 'keep' (got 'hide')"),
+        ({"evaluation": {"k": []}}, "run.yaml: evaluation.k: List should have at least 1 item"),
+        ({"evaluation": {"k": [5, 0]}}, "run.yaml: evaluation.k.1: Input should be greater than or equal to 1"),
+        ({"split": {"kind": "random"}}, "run.yaml: split: Input tag 'random'"),
+        ({"split": {"kind": "time", "horizon_days": -1}}, "Input should be greater than 0 (got -1)"),
+        ({"embedding": {"max_tokens": 9999}}, "run.yaml: embedding.max_tokens: Input should be less than"),
+        ({"data": {"catalog": {}, "interactions": {}, "tolerated": 2}}, "data.tolerated: Input should be less than"),
+        (
+            {"data": {"catalog": {}, "interactions": {"events": {"view": 0}}}},
+            "data.interactions.events.view: Input should be greater than 0 (got 0)",
+        ),
+        ({"data": {"catalog": {}}}, "run.yaml: data.interactions: this key is required"),
+        ({"split": {}}, "run.yaml: split: Unable to extract tag"),
+    ],
+)
+def test_a_wrong_value_tells_place_and_value(changes: dict[str, Any], told: str) -> None:
+    assert told in refused(shop(**changes))
+
+
+@pytest.mark.parametrize("key", ["name", "data", "split", "retrievers", "features", "scorer"])
+def test_a_required_key(key: str) -> None:
+    assert refused({k: v for k, v in SHOP.items() if k != key}) == f"run.yaml: {key}: this key is required"
+
+
+def test_keys_that_are_no_text() -> None:
+    assert "run.yaml: 1" in refused(shop() | {1: 2})  # type: ignore[dict-item]
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = parse_config(SHOP)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 8  # type: ignore[misc]
+
+
+def test_a_config_comes_back_from_its_own_json() -> None:
+    assert parse_config(full()) == parse_config(SHOP)
+
+
+# Files
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("name: shop")
+    with pytest.raises(ConfigError, match=re.escape(f"does not exist; did you mean {tmp_path / 'shop.yaml'}?")):
+        load_config(tmp_path / "shp.yaml")
+    with pytest.raises(ConfigError, match=r"nothing-like-it\.yaml does not exist$"):
+        load_config(tmp_path / "nothing-like-it.yaml")
+    with pytest.raises(ConfigError, match=r"none/shop\.yaml does not exist$"):
+        load_config(tmp_path / "none" / "shop.yaml")
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"name: [unclosed", "is not valid YAML: .*line 1"),
+        (b"a: b: c", "is not valid YAML"),
+        (b"\tname: x", "is not valid YAML"),
+        (b"name: \xff\xfe", "is not valid YAML"),
+        (b"name: !!python/object/apply:os.system ['touch hacked']", "is not valid YAML"),
+        (b"", "must hold a mapping of keys, and holds NoneType"),
+        (b"- a\n- b", "must hold a mapping of keys, and holds list"),
+        (b"just text", "must hold a mapping of keys, and holds str"),
+    ],
+)
+def test_a_file_that_is_no_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(f"config {path} ") + told):
+        load_config(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = shop(output="${RECSYS_OUT}/a-${RECSYS_RUN}")
+    raw["data"] = {"catalog": {"path": ["${RECSYS_OUT}/x", "$HOME/plain"]}, "interactions": {}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("RECSYS_OUT", "/somewhere")
+    monkeypatch.delenv("RECSYS_RUN", raising=False)
+    with pytest.raises(ConfigError, match=r"run\.yaml: the environment variable RECSYS_RUN is not set; try RECSYS_RUN="):
+        load_config(path)
+    monkeypatch.setenv("RECSYS_RUN", "7")
+    config = load_config(path)
+    assert config.folder == Path("/somewhere/a-7/shop")
+    assert config.data.catalog.path == ["/somewhere/x", "$HOME/plain"]
+
+
+# Families
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"retrievers": {"semantc": {}}}, "retrievers.semantc: unknown name 'semantc'; did you mean 'semantic'?; known: "),
+        ({"retrievers": {"a": {"kind": "repeet"}}}, "retrievers.a: unknown name 'repeet'; did you mean 'repeat'?"),
+        ({"retrievers": {"a": {"kind": None}}}, "retrievers.a: unknown name None; known: semantic, "),
+        ({"retrievers": {"a": {"kind": ["repeat"]}}}, "retrievers.a: unknown name ['repeat']"),
+        (
+            {"retrievers": {"repeat": {"dept": 3}}},
+            "retrievers.repeat.dept: unknown setting of 'repeat'; did you mean 'depth'?; known: depth, decay, newest",
+        ),
+        ({"retrievers": {"repeat": {"depth": "all"}}}, "retrievers.repeat: depth: Input should be a valid integer"),
+        ({"retrievers": {"semantic": {"query": "x"}}}, "retrievers.semantic: query: Input should be 'pool' or 'text'"),
+        ({"scorer": {}}, "scorer: unknown name ''; known: logistic, mlp"),
+        ({"scorer": {"kind": "logistik"}}, "scorer: unknown name 'logistik'; did you mean 'logistic'?"),
+        ({"scorer": {"kind": "mlp", "hiden": [3]}}, "scorer.hiden: unknown setting of 'mlp'; did you mean 'hidden'?"),
+        ({"scorer": {"kind": "mlp", "hidden": ["a"]}}, "scorer: hidden.0: Input should be a valid integer"),
+        ({"features": ["scores", "rank"]}, "features: unknown name 'rank'; did you mean 'ranks'?; known: scores, "),
+        (
+            {"evaluation": {"baselines": ["popularty"]}},
+            "evaluation.baselines: unknown name 'popularty'; did you mean 'popularity'?; known: popularity, ",
+        ),
+        (
+            {"split": {"kind": "time"}, "data": SHOP["data"] | {"clock": "order"}},
+            "split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out",
+        ),
+    ],
+)
+def test_an_unknown_member_or_setting(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check(parse_config(shop(**changes)))
+    assert told in str(raised.value)
+
+
+def test_construct_builds_from_settings() -> None:
+    built = construct(RETRIEVERS, "covisitation", {"window": 3}, "here")
+    assert built == RETRIEVERS["covisitation"](window=3)  # type: ignore[call-arg]
+
+
+# The configs that ship
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(p.relative_to(ROOT / "configs")) for p in CONFIGS])
+def test_every_config_that_ships_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECSYS_DATA", "/data")
+    config = load_config(path)
+    assert list(build_retrievers(config)) == list(config.retrievers)
+    assert type(build_scorer(config)) is SCORERS[config.scorer["kind"]]
+    assert set(config.features) <= FEATURES.keys()
+    assert len(set(config.features)) == len(config.features)
+    assert set(config.evaluation.baselines) <= BASELINES.keys()
+    check(config)
+
+
+def test_the_tests_own_config_builds(tmp_path: Path) -> None:
+    check(load_config(write_shop_config(tmp_path, tmp_path)))

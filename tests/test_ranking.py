@@ -1,0 +1,419 @@
+"""One contract for every feature and every scorer, oracles in plain loops, and lists of exactly k."""
+
+import math
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import DAY, askers, asks, context_of, hits_of, lists_of, log_of, rows_of, shop_state, state_of
+
+from recsys.errors import ConfigError
+from recsys.ranking.features import FEATURES, POPULARITY, Feature, Featurizer
+from recsys.ranking.rules import best, fill
+from recsys.ranking.scorers import MLP, SCORERS, FittedScorer, Logistic
+from recsys.retrieval.candidates import union
+from recsys.types import Candidates, Ranking, offsets_of, owners_of
+
+N_ITEMS = 12
+quick = settings(max_examples=40, deadline=None)
+every_feature = pytest.mark.parametrize("name", FEATURES)
+shop = cache(shop_state)
+
+
+def told(histories):
+    """The histories with text vectors, which one of the features needs."""
+    return replace(histories, text_vectors=np.random.default_rng(1).normal(size=(len(histories), 8)).astype(np.float32))
+
+
+def features_of(name, state, histories):
+    context = context_of(state, histories)
+    return Featurizer.fit([name], state).compute(context), context
+
+
+def known_users(state, count=8):
+    return told(state.interactions.histories(np.arange(count), np.full(count, 60 * DAY), 50))
+
+
+# The contract of features
+
+
+@every_feature
+@settings(max_examples=15, deadline=None)
+@given(histories=askers(N_ITEMS))
+def test_every_pair_has_finite_features_with_names(name, histories):
+    histories = told(histories)
+    matrix, context = features_of(name, shop(), histories)
+    names = Featurizer.fit([name], shop()).names(context)
+    assert matrix.shape == (len(context.item), len(names))
+    assert matrix.dtype == np.float32
+    assert np.isfinite(matrix).all()
+    assert len(set(names)) == len(names)
+    assert all(label == name or label.startswith(f"{name}.") for label in names)
+
+
+@every_feature
+def test_features_do_not_depend_on_who_else_is_in_the_batch(name):
+    histories = known_users(shop())
+    together, _ = features_of(name, shop(), histories)
+    for user in range(len(histories)):
+        alone, _ = features_of(name, shop(), histories.select(np.array([user])))
+        np.testing.assert_allclose(alone, together.reshape(len(histories), N_ITEMS, -1)[user], rtol=1e-5, atol=1e-6)
+
+
+@every_feature
+def test_features_do_not_depend_on_row_numbers(name):
+    """In a catalogue of another order every item keeps its features (no two scores of the world are equal)."""
+    state, histories = shop(), known_users(shop())
+    new_row = np.random.default_rng(2).permutation(N_ITEMS).astype(np.int32)
+    old_row = np.argsort(new_row)
+    moved = state_of(
+        replace(state.interactions, item=new_row[state.interactions.item]),
+        N_ITEMS,
+        state.as_of,
+        state.vectors[old_row],
+        **{column: state.catalog.frame[column][old_row.tolist()] for column in ("category", "brand", "price")},
+    )
+    one, _ = features_of(name, state, histories)
+    other, _ = features_of(name, moved, replace(histories, item=new_row[histories.item]))
+    one, other = (matrix.reshape(len(histories), N_ITEMS, -1) for matrix in (one, other))
+    np.testing.assert_allclose(other[:, new_row], one, rtol=1e-4, atol=1e-5)
+
+
+@every_feature
+def test_features_of_nobody_and_of_no_candidates(name):
+    featurizer = Featurizer.fit([name], shop())
+    context = context_of(shop(), told(asks([[], []])), every_pair=False)
+    assert len(featurizer.compute(context)) == len(context.item)
+    nothing = replace(context, candidates=union([hits_of([[], []])], 2, N_ITEMS))
+    assert featurizer.compute(nothing).shape == (0, len(featurizer.names(nothing)))
+    assert np.isfinite(features_of(name, state_of(log_of([]), N_ITEMS), told(asks([[0], []])))[0]).all()
+
+
+# Oracles: what each feature says of one asker and one item
+
+
+class Pair:
+    """One asker's events (item, time, weight), one item, and the state: all that the loops below look at."""
+
+    def __init__(self, context, state, n):
+        histories, user = context.histories, int(context.owner[n])
+        span = slice(*histories.offsets[user : user + 2])
+        self.events = list(zip(histories.item[span].tolist(), histories.time[span].tolist(), strict=True))
+        self.as_of, self.text = int(histories.as_of[user]), histories.text_vectors[user]
+        self.item, self.found = int(context.item[n]), context.candidates.found[n]
+        own = slice(*context.candidates.offsets[user : user + 2])
+        self.scores, self.rivals = context.scores[n], context.scores[own]
+        self.place = n - own.start
+        self.log, self.vectors, self.frame = rows_of(state.interactions), state.vectors, state.catalog.frame
+
+    @property
+    def count(self):
+        return sum(row[1] == self.item for row in self.log)
+
+    @property
+    def match(self):
+        near = [float(self.vectors[self.item] @ self.vectors[item]) for item, _ in self.events[-10:]]
+        return max(near, default=0)
+
+    def label(self, column, item, parent=False):
+        value = self.frame[column][item] or None
+        if value and parent:
+            value = " > ".join(value.split(" > ")[:-1]) or None
+        return value
+
+    def share(self, *column):
+        own = self.label(column[0], self.item, *column[1:])
+        same = [own is not None and self.label(column[0], item, *column[1:]) == own for item, _ in self.events]
+        return sum(same) / max(len(same), 1)
+
+    def last(self, *column):
+        own = self.label(column[0], self.item, *column[1:])
+        return bool(self.events) and own is not None and self.label(column[0], self.events[-1][0], *column[1:]) == own
+
+    def rank(self, column):
+        scores = self.rivals[:, column].tolist()
+        order = sorted(range(len(scores)), key=lambda n: -scores[n])
+        evidence = sum(score > 0 for score in scores)
+        return math.log1p(order.index(self.place) if scores[self.place] > 0 else evidence)
+
+    def gap(self):
+        own = self.frame["price"][self.item]
+        past = [math.log(price) for item, _ in self.events if (price := self.frame["price"][item])]
+        return abs(math.log(own) - sum(past) / len(past)) if own and past else 0
+
+    def own_times(self):
+        return [time for item, time in self.events if item == self.item]
+
+    def recency(self):
+        times = self.own_times()
+        return 1 / (1 + len({time for _, time in self.events if time > times[-1]})) if times else 0
+
+    def repurchases(self):
+        """Of each item: its buyers, and the days between distinct purchases of each of them."""
+        buyers, waits = [0] * N_ITEMS, [[] for _ in range(N_ITEMS)]
+        for pair in {row[:2] for row in self.log}:
+            times = sorted({row[2] for row in self.log if row[:2] == pair})
+            buyers[pair[1]] += 1
+            waits[pair[1]] += [max((b - a) / DAY, 0.04) for a, b in zip(times, times[1:], strict=False)]
+        return buyers, waits
+
+    def rate(self):
+        buyers, waits = self.repurchases()
+        overall = sum(map(len, waits)) / max(sum(buyers), 1)
+        return math.log1p((len(waits[self.item]) + 5 * overall) / (buyers[self.item] + 5))
+
+    def due(self):
+        if not self.own_times():
+            return [0, 0, 0]
+        _, waits = self.repurchases()
+        logs = [math.log(wait) for one in waits for wait in one]
+        overall = sum(logs) / len(logs) if logs else 0
+        usual = (sum(map(math.log, waits[self.item])) + 5 * overall) / (len(waits[self.item]) + 5)
+        since = math.log(max((self.as_of - self.own_times()[-1]) / DAY, 0.04))
+        return [since, since - usual, abs(since - usual)]
+
+    def by_popularity(self):
+        edges = [0, 1, 5, 10, 50, math.inf]
+        return [self.match if low <= self.count < high else 0 for low, high in zip(edges, edges[1:], strict=False)]
+
+
+ORACLES = {
+    "scores": lambda pair: [math.copysign(math.log1p(abs(score)), score) for score in pair.scores],
+    "ranks": lambda pair: [pair.rank(column) for column in range(len(pair.scores))],
+    "found_by": lambda pair: sum(place >= 0 for place in pair.found),
+    "log_popularity": lambda pair: math.log1p(pair.count),
+    "text_by_popularity": Pair.by_popularity,
+    "history_length": lambda pair: math.log1p(len(pair.events)),
+    "best_match": lambda pair: pair.match,
+    "category_share": lambda pair: pair.share("category"),
+    "category_last": lambda pair: pair.last("category"),
+    "parent_share": lambda pair: pair.share("category", True),
+    "parent_last": lambda pair: pair.last("category", True),
+    "brand_share": lambda pair: pair.share("brand"),
+    "brand_last": lambda pair: pair.last("brand"),
+    "price_gap": Pair.gap,
+    "own_count": lambda pair: math.log1p(len(pair.own_times())),
+    "own_recency": Pair.recency,
+    "repeat_rate": Pair.rate,
+    "due": Pair.due,
+    "cls_pair": lambda pair: [*pair.text, *pair.vectors[pair.item]],
+}
+
+
+@pytest.mark.parametrize("name", [*FEATURES])
+@settings(max_examples=5, deadline=None)
+@given(histories=askers(N_ITEMS))
+def test_features_are_what_a_plain_loop_says(name, histories):
+    state = shop(n_users=8)
+    histories = told(histories)
+    matrix, context = features_of(name, state, histories)
+    expected = [ORACLES[name](Pair(context, state, n)) for n in range(len(context.item))]
+    np.testing.assert_allclose(matrix, np.reshape(np.array(expected, float), matrix.shape), rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_users_of_the_log_are_what_a_plain_loop_says():
+    """As above for long histories, whose clock is the log's, so that repurchases are due."""
+    state = shop(seed=1, n_users=12)
+    histories = known_users(state, 12)
+    for name in ("due", "own_recency", "own_count", "best_match", "price_gap", "ranks", "brand_share"):
+        matrix, context = features_of(name, state, histories)
+        expected = [ORACLES[name](Pair(context, state, n)) for n in range(len(context.item))]
+        np.testing.assert_allclose(matrix, np.reshape(np.array(expected, float), matrix.shape), rtol=1e-4, atol=1e-5)
+    assert len(POPULARITY) == 5
+
+
+def test_an_unknown_feature_names_the_nearest():
+    message = "features: unknown name 'best_mach'; did you mean 'best_match'; known: scores, ranks, found_by"
+    with pytest.raises(ConfigError, match=message.replace("'; known", r"'\?; known")):
+        Featurizer.fit(["scores", "best_mach"], shop())
+
+
+def test_a_feature_of_texts_needs_texts():
+    context = context_of(shop(), asks([[0]]))
+    with pytest.raises(ConfigError, match="'cls_pair' needs the users' text vectors: set embedding.user_text to true"):
+        Featurizer.fit(["cls_pair"], shop()).compute(context)
+
+
+def test_a_value_that_is_not_finite_names_its_feature(monkeypatch):
+    block = Feature(lambda context, _: np.log(np.zeros((len(context.item), 2))) * [0, 1], names=lambda _: ["a", "b"])
+    monkeypatch.setitem(FEATURES, "broken", block)
+    featurizer = Featurizer.fit(["found_by", "broken"], shop())
+    with (
+        pytest.raises(ConfigError, match=r"feature 'broken\.a' gave a value that is not finite"),
+        np.errstate(all="ignore"),
+    ):
+        featurizer.compute(context_of(shop(), asks([[0]])))
+
+
+# The contract of scorers
+
+KINDS = {
+    "listwise": Logistic(),
+    "pointwise": Logistic(loss="pointwise"),
+    "mlp": MLP(hidden=(16,), epochs=25, batch_lists=64, learning_rate=0.03),
+    "ensemble": MLP(hidden=(16, 8), members=2, epochs=12, batch_lists=64, learning_rate=0.03),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of torch wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+every_scorer = pytest.mark.parametrize("kind", KINDS)
+
+
+def quiet(stage, done, total):
+    assert 0 < done <= total
+
+
+def choices(n_lists=300, seed=0, shuffled=False):
+    """Lists of three to eight candidates; the one with the greatest first feature is the label, the rest is noise."""
+    rng = np.random.default_rng(seed)
+    offsets = offsets_of(rng.integers(3, 9, n_lists))
+    x = rng.normal([0, 50, 0, 3], [1, 20, 0.01, 0], size=(offsets[-1], 4)).astype(np.float32)
+    y = np.zeros(len(x), np.float32)
+    for start, end in zip(offsets, offsets[1:], strict=False):
+        y[rng.integers(start, end) if shuffled else start + np.argmax(x[start:end, 0])] = 1
+    return x, offsets, y
+
+
+@cache
+def fitted(kind, shuffled=False, n_lists=300):
+    return KINDS[kind].fit(*choices(n_lists, shuffled=shuffled), 7, quiet)
+
+
+def first_is_right(scorer, x, offsets, y):
+    lists = zip(offsets, offsets[1:], strict=False)
+    score = scorer.score(x)
+    return np.mean([y[start + np.argmax(score[start:end])] for start, end in lists])
+
+
+def test_the_contract_covers_every_scorer():
+    assert {type(scorer) for scorer in KINDS.values()} == set(SCORERS.values())
+
+
+@every_scorer
+def test_a_world_decided_by_one_feature_is_learnt(kind):
+    assert first_is_right(fitted(kind), *choices(400, seed=1)) > 0.95
+
+
+@every_scorer
+def test_shuffled_labels_teach_nothing(kind):
+    x, offsets, y = choices(1000, seed=1, shuffled=True)
+    chance = np.mean(1 / np.diff(offsets))
+    found = first_is_right(fitted(kind, shuffled=True, n_lists=400), x, offsets, y)
+    assert abs(found - chance) < 4 * math.sqrt(chance * (1 - chance) / 1000)
+
+
+@every_scorer
+def test_a_scorer_survives_its_arrays(kind):
+    x, *_ = choices(seed=2)
+    arrays = {key: array.copy() for key, array in fitted(kind).arrays().items()}
+    for array in arrays.values():
+        array.setflags(write=False)
+    before = x.copy()
+    np.testing.assert_array_equal(FittedScorer.from_arrays(arrays).score(x), fitted(kind).score(x))
+    np.testing.assert_array_equal(x, before)
+    assert all(array.dtype == np.float32 for array in arrays.values())
+
+
+@every_scorer
+def test_a_seed_decides_every_weight(kind):
+    one, again = (KINDS[kind].fit(*choices(100), seed, quiet).arrays() for seed in (7, 7))
+    assert {key: array.tobytes() for key, array in one.items()} == {key: a.tobytes() for key, a in again.items()}
+
+
+def test_another_seed_is_another_network():
+    one, other = (KINDS["mlp"].fit(*choices(100), seed, quiet).arrays() for seed in (7, 8))
+    assert one["weight0"].tobytes() != other["weight0"].tobytes()
+
+
+@every_scorer
+def test_contributions_sum_to_the_score_less_that_of_the_mean(kind):
+    scorer, (x, *_) = fitted(kind), choices(60, seed=3)
+    parts = scorer.contributions(x)
+    gain = scorer.score(x) - scorer.score(scorer.mean[None, :])
+    assert parts.shape == x.shape
+    tolerance = 1e-5 if kind in ("listwise", "pointwise") else 0.05
+    np.testing.assert_allclose(parts.sum(axis=1), gain, atol=tolerance * np.abs(gain).max())
+    assert np.abs(parts[:, 0]).mean() > 5 * np.abs(parts[:, 1:]).mean(), "the feature that decides contributes most"
+
+
+@every_scorer
+def test_one_list_and_wild_values(kind):
+    x, offsets, y = choices(1)
+    scorer = KINDS[kind].fit(x, offsets, y, 7, quiet)
+    wild = np.array([[1e30, -1e30, 0, 3]], np.float32)
+    assert np.isfinite(scorer.score(wild)).all()
+    assert scorer.score(x[:0]).shape == (0,)
+
+
+def test_listwise_is_the_conditional_logit():
+    """At the optimum no step in any direction lowers the penalised loss, reckoned list by list."""
+    x, offsets, y = choices(80, shuffled=True)
+    y[offsets[:-1]] = 1  # some lists have two labels
+    scorer = Logistic(c=0.5).fit(x, offsets, y, 0, quiet)
+    z, weight = (x - scorer.mean) / scorer.scale, scorer.weights[0][0, :, 0].astype(float)
+
+    def loss(weight):
+        total = weight @ weight / 2 / 0.5
+        for start, end in zip(offsets, offsets[1:], strict=False):
+            logit = z[start:end].astype(float) @ weight
+            log_p = logit - np.log(np.exp(logit).sum())
+            total -= (y[start:end] * log_p).sum() / y[start:end].sum()
+        return total
+
+    steps = [sign * step for sign in (-0.02, 0.02) for step in np.eye(4)]
+    assert all(loss(weight + step) > loss(weight) for step in steps)
+
+
+# Rules: exactly k
+
+
+@st.composite
+def rankings(draw):
+    """Candidates of three askers over eight items with scores, what is barred, and how popular each item is."""
+    lists = [sorted(draw(st.sets(st.integers(0, 7)))) for _ in range(3)]
+    score = draw(st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 0.5, 3.0]), min_size=24, max_size=24))
+    barred = draw(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))))
+    barred = {(user, item) for user, item in barred if item not in lists[user]}
+    return lists, score[: sum(map(len, lists))], barred, draw(st.permutations(range(8))), draw(st.integers(1, 10))
+
+
+@settings(max_examples=150, deadline=None)
+@given(rankings())
+def test_lists_are_exactly_k_best_first_without_barred_or_double_items(case):
+    lists, score, barred, popular, k = case
+    offsets, item = offsets_of(np.array([len(one) for one in lists])), np.array([i for one in lists for i in one])
+    found = np.arange(len(item), dtype=np.int32)[:, None]
+    keys = np.array(sorted(8 * user + i for user, i in barred), np.int64)
+    top = best(Candidates(offsets, item.astype(np.int32), found), np.array(score, np.float32), k)
+    ranking = fill(top, np.array(popular, np.int32), keys, 8, k)
+    by_user = np.split(np.array(score), offsets[1:-1])
+    for user, items in enumerate(lists_of(ranking)):
+        order = sorted(range(len(lists[user])), key=lambda n, user=user: -by_user[user][n])[:k]
+        expected = [lists[user][n] for n in order]
+        free = [i for i in popular if i not in expected and (user, i) not in barred]
+        assert items == expected + free[: k - len(expected)]
+        assert len(items) == min(k, 8 - sum(asker == user for asker, _ in barred))
+        span = slice(*ranking.offsets[user : user + 2])
+        told, traces = ranking.score[span], ranking.found[span, 0]
+        assert (np.diff(told) <= 0).all()
+        assert told[: len(order)].tolist() == [by_user[user][n] for n in order]
+        assert (np.diff(told[max(len(order) - 1, 0) :]) < 0).all(), "what fills scores below the list"
+        assert traces.tolist() == [offsets[user] + n for n in order] + [-1] * (len(items) - len(order))
+    assert owners_of(ranking.offsets).dtype == np.int64
+
+
+def test_a_list_that_is_long_enough_is_left_alone():
+    top = Ranking(np.array([0, 2]), np.int32([4, 1]), np.float32([2, 1]), np.zeros((2, 1), np.int32))
+    assert fill(top, np.arange(8, dtype=np.int32), np.zeros(0, np.int64), 8, 2) is top

@@ -1,0 +1,507 @@
+"""One contract for every retriever on a world whose right answer is provable, and exact oracles in plain Python."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+from worlds import (
+    DAY,
+    N_ITEMS,
+    N_USERS,
+    askers,
+    asks,
+    checkerboard,
+    hits_of,
+    lists_of,
+    log_of,
+    logs,
+    random_vectors,
+    rows_of,
+    shop_state,
+    state_of,
+)
+
+from recsys.errors import ArtifactError, ConfigError
+from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, seen_keys, top_of_pairs, union, without
+from recsys.retrieval.index import Index
+from recsys.retrieval.retrievers import RETRIEVERS, Covisitation, Ease, ItemKNN, Popularity, Repeat, Semantic, Slit
+from recsys.types import owners_of, unit_rows
+
+PERSONAL = [name for name in RETRIEVERS if name != "popularity"]  # which says the same to everyone
+LEARNT = [name for name in PERSONAL if name != "repeat"]  # which only knows the asker's own items
+quick = settings(max_examples=25, deadline=None)
+every_retriever = pytest.mark.parametrize("name", RETRIEVERS)
+
+
+def grid(answer, n_lists, n_items):
+    """The score of every pair `(U, I)`."""
+    owner, item = np.repeat(np.arange(n_lists), n_items), np.tile(np.arange(n_items, dtype=np.int32), n_lists)
+    return answer.score(owner, item).reshape(n_lists, n_items)
+
+
+def check(answer, n_lists, n_items, k):
+    """`top` is the best of what `score` says: sorted, distinct, in range, at most `k`, nothing better left out."""
+    hits, scores = answer.top(k), grid(answer, n_lists, n_items)
+    assert np.isfinite(scores).all()
+    assert scores.dtype == hits.score.dtype == np.float32
+    assert hits.offsets[0] == 0
+    assert len(hits.offsets) == n_lists + 1
+    for user, items in enumerate(lists_of(hits)):
+        told = hits.score[hits.offsets[user] : hits.offsets[user + 1]]
+        assert len(items) == len(set(items)) <= k
+        assert all(0 <= item < n_items for item in items)
+        assert (np.diff(told) <= 0).all()
+        np.testing.assert_allclose(told, scores[user, items], rtol=1e-5, atol=1e-6)
+        left = np.delete(scores[user], items)
+        worst = told[-1] if len(items) == k else 0
+        assert not (left > worst + 1e-5).any(), "nothing with more evidence is left out"
+    return hits
+
+
+# The contract
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_every_recommendation_has_the_askers_colour(name):
+    world = checkerboard()
+    answer = RETRIEVERS[name]().fit(world.state).ask(world.histories)
+    hits = check(answer, 24, 12, 5)
+    for user, items in enumerate(lists_of(hits)):
+        assert items, "the world answers everyone"
+        assert {item % 2 for item in items} == {user % 2}
+    if name in LEARNT:
+        everything = lists_of(answer.top(6))
+        assert all(item in items for item, items in zip(world.left_out, everything, strict=True))
+
+
+@pytest.mark.parametrize("name", ["covisitation", "slit"])
+def test_what_follows_in_the_ring_comes_first(name):
+    world = checkerboard()
+    answer = RETRIEVERS[name](newest=1).fit(world.state).ask(world.histories)
+    assert [items[0] for items in lists_of(answer.top(1))] == world.left_out
+
+
+@every_retriever
+@quick
+@given(logs(), askers(), st.integers(1, N_ITEMS + 2))
+def test_top_is_the_best_of_what_score_says(name, log, histories, k):
+    state = state_of(log, N_ITEMS)
+    check(RETRIEVERS[name]().fit(state).ask(histories), len(histories), N_ITEMS, k)
+
+
+@every_retriever
+def test_restore_gives_identical_answers_from_arrays_it_cannot_change(name):
+    state, retriever = shop_state(), RETRIEVERS[name]()
+    histories = asks([[0, 1, 2], [], [5], [3, 3, 4]])
+    fitted = retriever.fit(state)
+    arrays = {key: array.copy() for key, array in fitted.arrays().items()}
+    vectors = state.vectors.copy()
+    for array in (*arrays.values(), vectors):
+        array.setflags(write=False)  # as a bundle maps them
+    one, other = fitted.ask(histories), retriever.restore(arrays, vectors).ask(histories)
+    for k in (1, 4, 50):
+        for key in ("offsets", "item", "score"):
+            assert getattr(one.top(k), key).tobytes() == getattr(other.top(k), key).tobytes()
+    assert grid(one, 4, 12).tobytes() == grid(other, 4, 12).tobytes()
+
+
+@every_retriever
+def test_a_batch_says_what_one_asker_at_a_time_is_told(name):
+    state = shop_state()
+    histories = state.interactions.histories(np.arange(30), np.full(30, 60 * DAY), 50)
+    fitted = RETRIEVERS[name]().fit(state)
+    together = fitted.ask(histories)
+    whole, every = lists_of(together.top(5)), grid(together, 30, 12)
+    for user in range(30):
+        alone = fitted.ask(histories.select(np.array([user])))
+        assert lists_of(alone.top(5)) == [whole[user]]
+        np.testing.assert_allclose(grid(alone, 1, 12)[0], every[user], rtol=1e-5, atol=1e-6)
+
+
+@every_retriever
+def test_threads_share_one_fitted_retriever(name):
+    state = shop_state()
+    fitted = RETRIEVERS[name]().fit(state)
+    before = {key: array.tobytes() for key, array in (fitted.arrays() | {"vectors": state.vectors}).items()}
+    batches = [asks([[user % 12, (user * 5) % 12], [user % 7]]) for user in range(40)]
+
+    def told(histories):
+        answer = fitted.ask(histories)
+        hits = answer.top(6)
+        return hits.item.tobytes(), hits.score.tobytes(), grid(answer, 2, 12).tobytes()
+
+    serial = [told(histories) for histories in batches]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(told, batches)) == serial
+    assert before == {key: array.tobytes() for key, array in (fitted.arrays() | {"vectors": state.vectors}).items()}
+
+
+@every_retriever
+def test_askers_without_history_and_no_askers_at_all(name):
+    fitted = RETRIEVERS[name]().fit(shop_state())
+    nobody, empty = fitted.ask(asks([])), fitted.ask(asks([[], []]))
+    assert nobody.top(5).offsets.tolist() == [0]
+    check(empty, 2, 12, 5)
+    if name in PERSONAL:
+        assert empty.top(5).offsets.tolist() == [0, 0, 0]
+        assert not grid(empty, 2, 12).any()
+
+
+@every_retriever
+def test_one_user_one_item(name):
+    state = state_of(log_of([(0, 0, 0)]), 1)
+    answer = RETRIEVERS[name]().fit(state).ask(asks([[0], []]))
+    for items in lists_of(check(answer, 2, 1, 10)):
+        assert items in ([0], [])
+
+
+@every_retriever
+def test_items_that_nobody_touched_do_no_harm(name):
+    state = state_of(log_of([(0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)]), 9)
+    answer = RETRIEVERS[name]().fit(state).ask(asks([[0], [8], [0, 8]]))
+    hits = check(answer, 3, 9, 9)
+    if name not in ("semantic", "repeat"):
+        assert set(hits.item.tolist()) <= {0, 1}, "logs alone say nothing of items without events"
+
+
+# Exact oracles
+
+
+def weights_of(histories, decay, newest):
+    """(asker, item, weight) of the newest events: decay to the power of the distinct later moments."""
+    for user in range(len(histories)):
+        span = slice(*histories.offsets[user : user + 2])
+        events = list(zip(histories.item[span], histories.time[span], histories.weight[span], strict=True))
+        moments = sorted({time for _, time, _ in events}, reverse=True)
+        for item, time, weight in events[-newest:]:
+            yield user, int(item), float(weight) * decay ** moments.index(time)
+
+
+def baskets_of(log):
+    """The baskets of each user, in time order: sets of items."""
+    found = [{} for _ in range(log.n_users)]
+    for user, item, time, *_ in rows_of(log):
+        found[user].setdefault(time, set()).add(item)
+    return [[one[time] for time in sorted(one)] for one in found]
+
+
+def asked_grid(matrix, histories, decay, newest):
+    """What the newest events sum to, each speaking with its row of the matrix."""
+    expected = np.zeros((len(histories), matrix.shape[1]))
+    for user, item, weight in weights_of(histories, decay, newest):
+        expected[user] += weight * matrix[item]
+    return expected
+
+
+def keep_best(matrix, keep):
+    kept = np.zeros_like(matrix)
+    for row, values in enumerate(matrix):
+        best = [j for j in np.argsort(-values, kind="stable")[:keep] if values[j] > 0]
+        kept[row, best] = values[best]
+    return kept
+
+
+@quick
+@given(askers(), st.sampled_from([0.3, 1.0]), st.integers(1, 6), st.integers(1, N_ITEMS))
+def test_semantic_is_brute_force(histories, decay, newest, k):
+    vectors = random_vectors(N_ITEMS, 4)
+    state = state_of(log_of([(0, 0, 0)]), N_ITEMS, vectors=vectors)
+    answer = Semantic(decay=decay, newest=newest).fit(state).ask(histories)
+    query = asked_grid(vectors, histories, decay, newest)
+    expected = unit_rows(query) @ vectors.T
+    np.testing.assert_allclose(grid(answer, len(histories), N_ITEMS), expected, atol=1e-5)
+    hits = answer.top(k)
+    for user, items in enumerate(lists_of(hits)):
+        assert len(items) == (k if query[user].any() else 0)
+        best = np.sort(expected[user])[::-1][: len(items)]
+        np.testing.assert_allclose(hits.score[hits.offsets[user] : hits.offsets[user + 1]], best, atol=1e-5)
+
+
+def test_semantic_asks_with_the_behaviour_text_where_there_is_one():
+    vectors = np.eye(4, dtype=np.float32)
+    text = np.array([[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]], np.float32)
+    state = state_of(log_of([(0, 0, 0)]), 4, vectors=vectors)
+    histories = asks([[0], [1], []], text=text)
+    by_text = Semantic(query="text").fit(state)
+    assert [items[0] for items in lists_of(by_text.ask(histories).top(1))] == [2, 1, 3]
+    assert lists_of(by_text.ask(replace(histories, text_vectors=None)).top(1)) == [[0], [1], []]
+    assert lists_of(Semantic().fit(state).ask(histories).top(1)) == [[0], [1], []]
+
+
+def test_a_retriever_of_no_depth_only_scores():
+    world = checkerboard()
+    full, scoring = Semantic().fit(world.state), Semantic(depth=0).fit(world.state)
+    assert scoring.index is None
+    assert scoring.ask(world.histories).top(5).offsets.tolist() == [0] * 25
+    one, other = grid(full.ask(world.histories), 24, 12), grid(scoring.ask(world.histories), 24, 12)
+    np.testing.assert_array_equal(one, other)
+
+
+@quick
+@given(logs(last=4), askers(), st.integers(1, 4), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([1, 2, 500]))
+def test_covisitation_is_a_double_loop_over_baskets(log, histories, window, backward, keep):
+    matrix, count = np.zeros((N_ITEMS, N_ITEMS)), np.zeros(N_ITEMS)
+    for baskets in baskets_of(log):
+        for a, one in enumerate(baskets):
+            for item in one:
+                count[item] += 1
+            for b, other in enumerate(baskets):
+                gap = b - a
+                if abs(gap) > window:
+                    continue
+                worth = 1 if gap == 0 else 1 / gap if gap > 0 else backward / -gap
+                for i in one:
+                    for j in other - {i}:
+                        matrix[i, j] += worth
+    matrix /= np.sqrt(np.outer(count + 1, count + 1))
+    fitted = Covisitation(window=window, backward=backward, neighbours=keep).fit(state_of(log, N_ITEMS))
+    found = fitted.neighbours.toarray()
+    np.testing.assert_allclose(np.sort(found), np.sort(keep_best(matrix, keep)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[found > 0], matrix[found > 0], rtol=1e-5)
+    if keep == 500:
+        expected = asked_grid(matrix, histories, 0.8, 30)
+        np.testing.assert_allclose(grid(fitted.ask(histories), len(histories), N_ITEMS), expected, rtol=1e-4, atol=1e-6)
+
+
+@quick
+@given(logs(), askers(), st.sampled_from([0.0, 10.0]))
+def test_item_knn_is_the_cosine_of_user_sets(log, histories, shrink):
+    users = [{row[0] for row in rows_of(log) if row[1] == item} for item in range(N_ITEMS)]
+    matrix = np.zeros((N_ITEMS, N_ITEMS))
+    for i, one in enumerate(users):
+        for j, other in enumerate(users):
+            if one & other:
+                matrix[i, j] = len(one & other) / (np.sqrt(len(one) * len(other)) + shrink)
+    answer = ItemKNN(shrink=shrink, newest=5).fit(state_of(log, N_ITEMS)).ask(histories)
+    expected = asked_grid(matrix, histories, 1.0, 5)
+    np.testing.assert_allclose(grid(answer, len(histories), N_ITEMS), expected, rtol=1e-4, atol=1e-6)
+
+
+@quick
+@given(logs(), st.sampled_from([1.0, 100.0]), st.integers(1, N_ITEMS))
+def test_ease_is_the_closed_form(log, penalty, max_items):
+    count = np.bincount(log.item, minlength=N_ITEMS)
+    chosen = sorted(item for item in np.argsort(-count, kind="stable")[:max_items] if count[item])
+    users = np.zeros((N_USERS, N_ITEMS))
+    users[log.user, log.item] = 1
+    users = users[:, chosen]
+    inverse = np.linalg.inv(users.T @ users + penalty * np.eye(len(chosen)))
+    expected = np.zeros((N_ITEMS, N_ITEMS))
+    expected[np.ix_(chosen, chosen)] = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    fitted = Ease(penalty=penalty, max_items=max_items).fit(state_of(log, N_ITEMS))
+    np.testing.assert_allclose(fitted.neighbours.toarray(), np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+
+
+@quick
+@given(logs(last=5), st.sampled_from([1.0, 20.0]), st.integers(1, 3), st.integers(1, 4), st.integers(1, N_ITEMS))
+def test_slit_is_the_ridge_from_the_past_to_the_next(log, penalty, ahead, span, max_items):
+    count = np.bincount(log.item, minlength=N_ITEMS)
+    chosen = sorted(item for item in np.argsort(-count, kind="stable")[:max_items] if count[item])
+    past, coming = [], []
+    for baskets in baskets_of(log):
+        rows = np.array([[item in one for item in chosen] for one in baskets], float)
+        for now in range(len(baskets)):
+            past.append(sum(0.5**gap * rows[now - gap] for gap in range(min(span, now + 1))))
+            later = rows[now + 1 : now + 1 + ahead]
+            coming.append(sum((0.7**gap * row for gap, row in enumerate(later)), np.zeros(len(chosen))))
+    source, target = np.array(past), np.array(coming)
+    expected = np.zeros((N_ITEMS, N_ITEMS))
+    solved = np.linalg.solve(source.T @ source + penalty * np.eye(len(chosen)), source.T @ target)
+    expected[np.ix_(chosen, chosen)] = solved
+    retriever = Slit(penalty=penalty, ahead=ahead, span=span, max_items=max_items)
+    found = retriever.fit(state_of(log, N_ITEMS)).neighbours.toarray()
+    np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["covisitation", "item_knn", "ease", "slit"])
+def test_only_the_strongest_neighbours_are_kept(name):
+    state = shop_state(n_users=80)
+    whole = RETRIEVERS[name]().fit(state).neighbours.toarray()
+    cut = RETRIEVERS[name](neighbours=3).fit(state).neighbours.toarray()
+    np.testing.assert_array_equal(np.sort(cut), np.sort(keep_best(whole, 3)))
+    np.testing.assert_array_equal(cut[cut > 0], whole[cut > 0])
+
+
+def test_statistics_over_more_items_than_a_block_are_the_same():
+    """Blocks hold 1024 rows; the same log spread over 1100 items must give the same numbers at new places."""
+    state = shop_state()
+    places = np.sort(np.random.default_rng(1).choice(1100, 12, replace=False)).astype(np.int32)
+    log = replace(state.interactions, item=places[state.interactions.item])
+    filler = log_of(rows_of(log) + [(user + 30, user, 0) for user in range(1100)], 1130)
+    bare = log_of(rows_of(state.interactions) + [(30 + n, n, 0) for n in range(12)], 1130)
+    for kind in (Covisitation, ItemKNN, Ease, Slit):
+        with threadpool_limits(1):  # else BLAS threads wait for each other on a busy machine
+            small = kind().fit(state_of(bare, 12)).neighbours.toarray()
+            large = kind().fit(state_of(filler, 1100)).neighbours.tocsr()
+        np.testing.assert_allclose(large[places][:, places].toarray(), small, rtol=1e-3, atol=1e-5)
+
+
+@quick
+@given(logs(), askers(), st.sampled_from([None, 2 / DAY]))
+def test_popularity_counts_weights_that_halve_with_age(log, histories, half_life):
+    count = np.zeros(N_ITEMS)
+    for _, item, time, weight, _ in rows_of(log):
+        count[item] += weight * (1 if half_life is None else 0.5 ** ((9 - time) / 2))
+    answer = Popularity(half_life_days=half_life).fit(state_of(log, N_ITEMS, 9)).ask(histories)
+    np.testing.assert_allclose(grid(answer, len(histories), N_ITEMS), np.tile(count, (len(histories), 1)), rtol=1e-5)
+    best = [item for item in np.argsort(-np.float32(count), kind="stable") if count[item]]
+    assert lists_of(answer.top(3)) == [best[:3]] * len(histories)
+
+
+@quick
+@given(askers(), st.integers(1, 4))
+def test_repeat_is_the_decayed_history(histories, newest):
+    answer = Repeat(decay=0.5, newest=newest).fit(state_of(log_of([]), N_ITEMS)).ask(histories)
+    expected = asked_grid(np.eye(N_ITEMS), histories, 0.5, newest)
+    np.testing.assert_allclose(grid(answer, len(histories), N_ITEMS), expected, rtol=1e-5)
+
+
+# Pairs, lists, unions
+
+scores = st.floats(allow_nan=False, width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0])
+pairs = st.lists(st.tuples(st.integers(0, 3), scores), max_size=40)
+ragged = st.lists(st.lists(st.integers(0, 7), unique=True, max_size=8), min_size=3, max_size=3)
+
+
+@given(pairs)
+def test_order_by_score_is_a_stable_sort(rows):
+    owner, score = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
+    expected = sorted(range(len(rows)), key=lambda n: (owner[n], -float(score[n])))
+    assert order_by_score(owner, score).tolist() == expected
+
+
+@given(pairs, st.integers(1, 5))
+def test_top_of_pairs_keeps_the_best_of_each(rows, k):
+    owner, score = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
+    found = top_of_pairs(owner, np.arange(len(rows), dtype=np.int32), score, 4, k)
+    for user, items in enumerate(lists_of(found)):
+        own = [n for n in range(len(rows)) if owner[n] == user]
+        assert items == sorted(own, key=lambda n: -float(score[n]))[:k]
+
+
+@given(st.sets(st.integers(0, 40)), st.lists(st.integers(0, 40)))
+def test_find_keys_is_a_lookup(keys, wanted):
+    place = {key: n for n, key in enumerate(sorted(keys))}
+    found = find_keys(np.array(sorted(keys), np.int64), np.array(wanted, np.int64))
+    assert found.tolist() == [place.get(key, -1) for key in wanted]
+
+
+@given(ragged, st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))), st.integers(0, 8))
+def test_without_leaves_out_then_cuts(lists, barred, k):
+    keys = np.array(sorted(8 * user + item for user, item in barred), np.int64)
+    found = without(hits_of(lists), keys, 8, k)
+    assert lists_of(found) == [[i for i in one if (user, i) not in barred][:k] for user, one in enumerate(lists)]
+    scores = {(user, i): 100.0 - place for user, one in enumerate(lists) for place, i in enumerate(one)}
+    owner = owners_of(found.offsets).tolist()
+    assert found.score.tolist() == [scores[pair] for pair in zip(owner, found.item.tolist(), strict=True)]
+
+
+@given(st.lists(ragged, max_size=3))
+def test_union_is_the_union_of_sets_and_remembers_the_places(parts):
+    joined = union([hits_of(lists) for lists in parts], 3, 8)
+    expected = [sorted({i for lists in parts for i in lists[user]}) for user in range(3)]
+    assert lists_of(joined) == expected
+    assert joined.found.shape == (len(joined.item), len(parts))
+    for user, item, found in zip(joined.owner, joined.item, joined.found, strict=True):
+        assert found.tolist() == [ls[user].index(item) if item in ls[user] else -1 for ls in parts]
+
+
+@given(askers())
+def test_seen_keys_are_the_pairs_of_the_histories(histories):
+    pairs = {(int(u), int(i)) for u, i in zip(histories.owner, histories.item, strict=True)}
+    assert seen_keys(histories, N_ITEMS).tolist() == sorted(N_ITEMS * u + i for u, i in pairs)
+    assert pair_keys(np.int32([2**20]), np.int32([5]), 2**20).tolist() == [2**40 + 5], "no overflow"
+
+
+# The index
+
+POINTS = random_vectors(1500, 16, seed=3)
+HNSW, IVF = ("HNSW32", "efSearch=256"), ("IVF16,Flat", "nprobe=8")
+
+
+def exact(queries, k):
+    return np.argsort(-(queries @ POINTS.T), axis=1, kind="stable")[:, :k]
+
+
+def overlap(rows, truth):
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(rows.tolist(), truth.tolist(), strict=True)])
+
+
+def test_flat_is_exact():
+    queries = random_vectors(50, 16, seed=4)
+    index = Index.build(POINTS)
+    rows, found = index.search(queries, 20)
+    np.testing.assert_array_equal(rows, exact(queries, 20))
+    np.testing.assert_allclose(found, np.take_along_axis(queries @ POINTS.T, rows, 1), atol=1e-6)
+    assert index.exact
+    assert index.recall(POINTS, sample=100) == 1.0
+    assert index.search(queries, 9999)[0].shape == (50, 1500), "no more than there is"
+
+
+@pytest.mark.parametrize(("factory", "search"), [HNSW, IVF])
+def test_an_approximate_index_tells_its_recall(factory, search):
+    index = Index.build(POINTS, factory, search)
+    asked = POINTS[np.linspace(0, 1499, 100).astype(int)]
+    measured = overlap(index.search(asked, 100)[0], exact(asked, 100))
+    assert not index.exact
+    assert index.recall(POINTS, sample=100) == pytest.approx(measured, abs=0.002)
+    assert measured > 0.85
+
+
+def test_a_wider_search_finds_more():
+    recalls = [Index.build(POINTS, "IVF16,Flat", f"nprobe={n}").recall(POINTS, sample=100) for n in (1, 4, 16)]
+    assert recalls[0] < recalls[1] < recalls[2] == 1.0
+
+
+@pytest.mark.parametrize(("factory", "search"), [("Flat", ""), HNSW, IVF])
+def test_an_index_survives_its_bytes_with_its_search_settings(factory, search):
+    index = Index.build(POINTS, factory, search)
+    data = index.to_bytes()
+    data.setflags(write=False)
+    for one, other in zip(index.search(POINTS[:40], 30), Index.from_bytes(data).search(POINTS[:40], 30), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_faiss_does_not_know_is_a_config_error():
+    with pytest.raises(ConfigError, match="index 'Flatt' is not a FAISS factory string; try Flat, HNSW32 or IVF256"):
+        Index.build(POINTS, "Flatt")
+    for factory, search in (("HNSW32", "nprobe=3"), ("IVF16,Flat", "nonsense")):
+        told = f"search '{search}' does not fit index '{factory}'; try nprobe=32 or efSearch=256"
+        with pytest.raises(ConfigError, match=told):
+            Index.build(POINTS, factory, search)
+
+
+def test_an_index_below_its_floor_is_refused_with_the_numbers():
+    state = state_of(log_of([(0, 0, 0)]), 1500, vectors=POINTS)
+    poor = Semantic(index="IVF16,Flat", search="nprobe=1", floor=0.9)
+    finds = Index.build(POINTS, "IVF16,Flat", "nprobe=1").recall(POINTS)
+    told = f"index 'IVF16,Flat' finds {finds:.3f} of the true 100 nearest items, below the floor of 0.9: .*nprobe=64"
+    with pytest.raises(ArtifactError, match=told):
+        poor.fit(state)
+    assert replace(poor, floor=finds - 0.01).fit(state).index is not None
+    assert replace(poor, search="nprobe=16", floor=1.0).fit(state).index is not None
+
+
+@pytest.mark.parametrize(("factory", "search"), [HNSW, ("IVF16,Flat", "nprobe=1")])
+def test_an_approximate_index_never_leaks_its_padding(factory, search):
+    state = state_of(log_of([(0, 0, 0)]), 1500, vectors=POINTS)
+    retriever = Semantic(index=factory, search=search, floor=0)
+    fitted = retriever.fit(state)
+    histories = asks([[5], [], [7, 8, 900], [1499]])
+    rows, found = fitted.index.search(POINTS[:4], 1400)
+    assert (found[rows < 0] == -np.inf).all()
+    answer = fitted.ask(histories)
+    hits = answer.top(1400)
+    assert (hits.item >= 0).all()
+    assert np.isfinite(hits.score).all()
+    assert all(len(items) == len(set(items)) for items in lists_of(hits))
+    np.testing.assert_allclose(answer.score(owners_of(hits.offsets), hits.item), hits.score, atol=1e-5)
+    if factory != "HNSW32":
+        assert 0 < np.diff(hits.offsets)[0] < 1400, "the world does make FAISS pad"
+    again = retriever.restore(fitted.arrays(), POINTS).ask(histories).top(1400)
+    np.testing.assert_array_equal(hits.item, again.item)
