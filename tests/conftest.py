@@ -52,7 +52,9 @@ def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl
         "clock": "order",
     }
     retrievers = {"semantic": {"depth": 5}, "covisitation": {"depth": 5}, "popularity": {"depth": 5}}
-    return write_shop_config(folder, model, data=data, retrievers=retrievers, rules={"seen": "drop"}, **changes)
+    features = ["scores", "ranks", "log_popularity", "best_match", "category_share", "brand_last", "history_length"]
+    changes = {"retrievers": retrievers, "features": features, "rules": {"seen": "drop"}} | changes
+    return write_shop_config(folder, model, data=data, **changes)
 
 
 def recsys_process(args: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:

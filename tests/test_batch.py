@@ -113,7 +113,9 @@ def test_a_second_run_writes_nothing_again(recommender: Recommender, tmp_path: P
 
 
 def test_killed_and_run_again(shop: Shop, recommender: Recommender, tmp_path: Path, whole: Path) -> None:
-    script = WRITE + f"write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD}, lambda *told: print(*told, flush=True))"
+    script = (
+        WRITE + f"write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD}, lambda *told: print(*told, flush=True))"
+    )
     kept: dict[str, int] = {}
     for lines in (1, 3, 5):  # SIGKILL after so many steps, a moment later
         command = [sys.executable, "-c", script, str(shop.folder), str(tmp_path)]
@@ -136,7 +138,9 @@ def test_killed_and_run_again(shop: Shop, recommender: Recommender, tmp_path: Pa
 
 
 def test_killed_before_a_shard_gets_its_name(shop: Shop, recommender: Recommender, tmp_path: Path, whole: Path) -> None:
-    script = WRITE + f"""
+    script = (
+        WRITE
+        + f"""
 import os, signal
 real = os.replace
 def dying(source, target):
@@ -146,6 +150,7 @@ def dying(source, target):
 os.replace = dying
 write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD})
 """
+    )
     command = [sys.executable, "-c", script, str(shop.folder), str(tmp_path)]
     assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
     kept = shards(tmp_path)
@@ -161,7 +166,9 @@ write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD})
 def test_a_folder_of_another_run_is_refused(recommender: Recommender, tmp_path: Path) -> None:
     write_candidates(recommender, tmp_path, 2, 300)
     before = shards(tmp_path)
-    with pytest.raises(ArtifactError, match=r"of another run: k was 2 and is 3; shard_users was 300 and is 200; choose"):
+    with pytest.raises(
+        ArtifactError, match=r"of another run: k was 2 and is 3; shard_users was 300 and is 200; choose"
+    ):
         write_candidates(recommender, tmp_path, 3, 200)
     plan = json.loads((tmp_path / PLAN).read_text())
     (tmp_path / PLAN).write_text(json.dumps(plan | {"model_version": "older"}))
@@ -190,7 +197,9 @@ def test_a_damaged_shard_is_named(recommender: Recommender, tmp_path: Path) -> N
 
 
 def test_no_room(shop: Shop, recommender: Recommender, tmp_path: Path, whole: Path) -> None:
-    script = WRITE + f"""
+    script = (
+        WRITE
+        + f"""
 import resource
 from recsys.errors import ArtifactError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -199,6 +208,7 @@ try:
 except ArtifactError as error:
     print(error)
 """
+    )
     command = [sys.executable, "-c", script, str(shop.folder), str(tmp_path)]
     told = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout
     assert told.startswith(f"could not write candidates to {tmp_path}: ")

@@ -1,5 +1,6 @@
 """One contract for every feature and every scorer, oracles in plain loops, and lists of exactly k."""
 
+import itertools
 import math
 from dataclasses import replace
 from functools import cache
@@ -42,7 +43,7 @@ def known_users(state, count=8):
 
 
 @every_feature
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(histories=askers(N_ITEMS))
 def test_every_pair_has_finite_features_with_names(name, histories):
     histories = told(histories)
@@ -158,7 +159,7 @@ class Pair:
         for pair in {row[:2] for row in self.log}:
             times = sorted({row[2] for row in self.log if row[:2] == pair})
             buyers[pair[1]] += 1
-            waits[pair[1]] += [max((b - a) / DAY, 0.04) for a, b in zip(times, times[1:], strict=False)]
+            waits[pair[1]] += [max((b - a) / DAY, 0.04) for a, b in itertools.pairwise(times)]
         return buyers, waits
 
     def rate(self):
@@ -178,7 +179,7 @@ class Pair:
 
     def by_popularity(self):
         edges = [0, 1, 5, 10, 50, math.inf]
-        return [self.match if low <= self.count < high else 0 for low, high in zip(edges, edges[1:], strict=False)]
+        return [self.match if low <= self.count < high else 0 for low, high in itertools.pairwise(edges)]
 
 
 ORACLES = {
@@ -234,7 +235,9 @@ def test_an_unknown_feature_names_the_nearest():
 
 def test_a_feature_of_texts_needs_texts():
     context = context_of(shop(), asks([[0]]))
-    with pytest.raises(ConfigError, match="'cls_pair' needs the users' text vectors: set embedding.user_text to true"):
+    with pytest.raises(
+        ConfigError, match=r"'cls_pair' needs the users' text vectors: set embedding\.user_text to true"
+    ):
         Featurizer.fit(["cls_pair"], shop()).compute(context)
 
 
@@ -281,7 +284,7 @@ def choices(n_lists=300, seed=0, shuffled=False):
     offsets = offsets_of(rng.integers(3, 9, n_lists))
     x = rng.normal([0, 50, 0, 3], [1, 20, 0.01, 0], size=(offsets[-1], 4)).astype(np.float32)
     y = np.zeros(len(x), np.float32)
-    for start, end in zip(offsets, offsets[1:], strict=False):
+    for start, end in itertools.pairwise(offsets):
         y[rng.integers(start, end) if shuffled else start + np.argmax(x[start:end, 0])] = 1
     return x, offsets, y
 
@@ -292,7 +295,7 @@ def fitted(kind, shuffled=False, n_lists=300):
 
 
 def first_is_right(scorer, x, offsets, y):
-    lists = zip(offsets, offsets[1:], strict=False)
+    lists = itertools.pairwise(offsets)
     score = scorer.score(x)
     return np.mean([y[start + np.argmax(score[start:end])] for start, end in lists])
 
@@ -366,7 +369,7 @@ def test_listwise_is_the_conditional_logit():
 
     def loss(weight):
         total = weight @ weight / 2 / 0.5
-        for start, end in zip(offsets, offsets[1:], strict=False):
+        for start, end in itertools.pairwise(offsets):
             logit = z[start:end].astype(float) @ weight
             log_p = logit - np.log(np.exp(logit).sum())
             total -= (y[start:end] * log_p).sum() / y[start:end].sum()
@@ -389,7 +392,7 @@ def rankings(draw):
     return lists, score[: sum(map(len, lists))], barred, draw(st.permutations(range(8))), draw(st.integers(1, 10))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(rankings())
 def test_lists_are_exactly_k_best_first_without_barred_or_double_items(case):
     lists, score, barred, popular, k = case

@@ -14,6 +14,7 @@ from worlds import (
     N_USERS,
     askers,
     asks,
+    baskets_of,
     checkerboard,
     hits_of,
     lists_of,
@@ -23,6 +24,7 @@ from worlds import (
     rows_of,
     shop_state,
     state_of,
+    weights_of,
 )
 
 from recsys.errors import ArtifactError, ConfigError
@@ -33,7 +35,7 @@ from recsys.types import owners_of, unit_rows
 
 PERSONAL = [name for name in RETRIEVERS if name != "popularity"]  # which says the same to everyone
 LEARNT = [name for name in PERSONAL if name != "repeat"]  # which only knows the asker's own items
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 every_retriever = pytest.mark.parametrize("name", RETRIEVERS)
 
 
@@ -171,24 +173,6 @@ def test_items_that_nobody_touched_do_no_harm(name):
 # Exact oracles
 
 
-def weights_of(histories, decay, newest):
-    """(asker, item, weight) of the newest events: decay to the power of the distinct later moments."""
-    for user in range(len(histories)):
-        span = slice(*histories.offsets[user : user + 2])
-        events = list(zip(histories.item[span], histories.time[span], histories.weight[span], strict=True))
-        moments = sorted({time for _, time, _ in events}, reverse=True)
-        for item, time, weight in events[-newest:]:
-            yield user, int(item), float(weight) * decay ** moments.index(time)
-
-
-def baskets_of(log):
-    """The baskets of each user, in time order: sets of items."""
-    found = [{} for _ in range(log.n_users)]
-    for user, item, time, *_ in rows_of(log):
-        found[user].setdefault(time, set()).add(item)
-    return [[one[time] for time in sorted(one)] for one in found]
-
-
 def asked_grid(matrix, histories, decay, newest):
     """What the newest events sum to, each speaking with its row of the matrix."""
     expected = np.zeros((len(histories), matrix.shape[1]))
@@ -237,8 +221,7 @@ def test_a_retriever_of_no_depth_only_scores():
     full, scoring = Semantic().fit(world.state), Semantic(depth=0).fit(world.state)
     assert scoring.index is None
     assert scoring.ask(world.histories).top(5).offsets.tolist() == [0] * 25
-    one, other = grid(full.ask(world.histories), 24, 12), grid(scoring.ask(world.histories), 24, 12)
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(*(grid(one.ask(world.histories), 24, 12) for one in (full, scoring)))
 
 
 @quick
@@ -302,7 +285,7 @@ def test_ease_is_the_closed_form(log, penalty, max_items):
 def test_slit_is_the_ridge_from_the_past_to_the_next(log, penalty, ahead, span, max_items):
     count = np.bincount(log.item, minlength=N_ITEMS)
     chosen = sorted(item for item in np.argsort(-count, kind="stable")[:max_items] if count[item])
-    past, coming = [], []
+    past, coming, expected = [], [], np.zeros((N_ITEMS, N_ITEMS))
     for baskets in baskets_of(log):
         rows = np.array([[item in one for item in chosen] for one in baskets], float)
         for now in range(len(baskets)):
@@ -310,7 +293,6 @@ def test_slit_is_the_ridge_from_the_past_to_the_next(log, penalty, ahead, span, 
             later = rows[now + 1 : now + 1 + ahead]
             coming.append(sum((0.7**gap * row for gap, row in enumerate(later)), np.zeros(len(chosen))))
     source, target = np.array(past), np.array(coming)
-    expected = np.zeros((N_ITEMS, N_ITEMS))
     solved = np.linalg.solve(source.T @ source + penalty * np.eye(len(chosen)), source.T @ target)
     expected[np.ix_(chosen, chosen)] = solved
     retriever = Slit(penalty=penalty, ahead=ahead, span=span, max_items=max_items)
@@ -368,6 +350,7 @@ pairs = st.lists(st.tuples(st.integers(0, 3), scores), max_size=40)
 ragged = st.lists(st.lists(st.integers(0, 7), unique=True, max_size=8), min_size=3, max_size=3)
 
 
+@quick
 @given(pairs)
 def test_order_by_score_is_a_stable_sort(rows):
     owner, score = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
@@ -375,6 +358,7 @@ def test_order_by_score_is_a_stable_sort(rows):
     assert order_by_score(owner, score).tolist() == expected
 
 
+@quick
 @given(pairs, st.integers(1, 5))
 def test_top_of_pairs_keeps_the_best_of_each(rows, k):
     owner, score = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
@@ -384,6 +368,7 @@ def test_top_of_pairs_keeps_the_best_of_each(rows, k):
         assert items == sorted(own, key=lambda n: -float(score[n]))[:k]
 
 
+@quick
 @given(st.sets(st.integers(0, 40)), st.lists(st.integers(0, 40)))
 def test_find_keys_is_a_lookup(keys, wanted):
     place = {key: n for n, key in enumerate(sorted(keys))}
@@ -391,6 +376,7 @@ def test_find_keys_is_a_lookup(keys, wanted):
     assert found.tolist() == [place.get(key, -1) for key in wanted]
 
 
+@quick
 @given(ragged, st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))), st.integers(0, 8))
 def test_without_leaves_out_then_cuts(lists, barred, k):
     keys = np.array(sorted(8 * user + item for user, item in barred), np.int64)
@@ -401,6 +387,7 @@ def test_without_leaves_out_then_cuts(lists, barred, k):
     assert found.score.tolist() == [scores[pair] for pair in zip(owner, found.item.tolist(), strict=True)]
 
 
+@quick
 @given(st.lists(ragged, max_size=3))
 def test_union_is_the_union_of_sets_and_remembers_the_places(parts):
     joined = union([hits_of(lists) for lists in parts], 3, 8)
@@ -411,6 +398,7 @@ def test_union_is_the_union_of_sets_and_remembers_the_places(parts):
         assert found.tolist() == [ls[user].index(item) if item in ls[user] else -1 for ls in parts]
 
 
+@quick
 @given(askers())
 def test_seen_keys_are_the_pairs_of_the_histories(histories):
     pairs = {(int(u), int(i)) for u, i in zip(histories.owner, histories.item, strict=True)}
@@ -440,7 +428,7 @@ def test_flat_is_exact():
     np.testing.assert_allclose(found, np.take_along_axis(queries @ POINTS.T, rows, 1), atol=1e-6)
     assert index.exact
     assert index.recall(POINTS, sample=100) == 1.0
-    assert index.search(queries, 9999)[0].shape == (50, 1500), "no more than there is"
+    assert index.search(queries, 9999)[0].shape == (50, 1500)
 
 
 @pytest.mark.parametrize(("factory", "search"), [HNSW, IVF])

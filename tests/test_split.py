@@ -30,6 +30,7 @@ from recsys.retrieval.retrievers import RETRIEVERS
 from recsys.tables.split import Fold, holdout, next_moments
 from recsys.types import Candidates, Catalog, Histories, Interactions, State
 
+quick = settings(max_examples=50, deadline=None)
 LAST = LeaveLastOut(kind="leave_last_out")
 
 
@@ -79,6 +80,7 @@ def test_time_cuts_nest_into_adjoining_windows():
     assert [(fold.labels.time // DAY).tolist() for fold in (test, train, first)] == [[8, 9], [6, 7], [4, 5]]
 
 
+@quick
 @given(logs(last=9), st.integers(1, 6), st.integers(2, 12))
 def test_time_cuts_hold_to_the_law(log, horizon, end):
     cut = end - horizon
@@ -139,6 +141,7 @@ def test_last_out_cuts_nest_one_event_further_back():
     assert sides(train) == ([(0, 0, 0), (0, 1, 1)], [(0, 2, 2)])
 
 
+@quick
 @given(logs())
 def test_last_out_holds_to_the_law(log):
     users = [[row for row in rows_of(log) if row[0] == user] for user in range(N_USERS)]
@@ -159,6 +162,7 @@ def test_last_out_holds_to_the_law(log):
     assert (asked.time <= fold.labels.time[asked.owner]).all(), "nothing known is later than its user's label"
 
 
+@quick
 @given(logs(), st.sampled_from([LAST, TimeSplit(kind="time", horizon_days=3 / DAY)]))
 def test_sides_are_disjoint_parts_of_the_log_and_so_are_nested_ones(log, split):
     rows = [(place, *row) for place, row in enumerate(rows_of(log))]
@@ -190,6 +194,7 @@ def test_an_empty_side_is_told_with_its_numbers():
         holdout(alone, days(1))
 
 
+@quick
 @given(logs())
 def test_next_moments_come_right_after_each_users_last_event(log):
     last = [max((row[2] for row in rows_of(log) if row[0] == user), default=-1) for user in range(N_USERS)]
@@ -226,15 +231,15 @@ def test_a_state_refuses_events_from_its_moment_on():
 
 def test_shapes_that_do_not_fit_are_told_with_their_lengths():
     one, two = np.zeros(1, np.int32), np.zeros(2, np.int32)
-    with pytest.raises(DataError, match="interactions: .*user: 2, item: 1, time: 1, weight: 1, target: 1"):
+    with pytest.raises(DataError, match=r"interactions: .*user: 2, item: 1, time: 1, weight: 1, target: 1"):
         Interactions(two, one, one, one, one, 1)
-    with pytest.raises(DataError, match="histories: .*user: 2, offsets: 1, as_of: 1"):
+    with pytest.raises(DataError, match=r"histories: .*user: 2, offsets: 1, as_of: 1"):
         Histories(two, np.array([0, 1]), one, one, one, one + 5)
-    with pytest.raises(DataError, match="histories: .*item: 1, time: 2, weight: 1, offsets: 1"):
+    with pytest.raises(DataError, match=r"histories: .*item: 1, time: 2, weight: 1, offsets: 1"):
         Histories(one, np.array([0, 1]), one, two, one, one + 5)
-    with pytest.raises(DataError, match="state: .*catalog: 3, vectors: 2"):
+    with pytest.raises(DataError, match=r"state: .*catalog: 3, vectors: 2"):
         State(catalog_of(3), log_of([(0, 0, 0)]), random_vectors(2))
-    with pytest.raises(DataError, match="candidates: .*item: 2, found: 1, offsets: 2"):
+    with pytest.raises(DataError, match=r"candidates: .*item: 2, found: 1, offsets: 2"):
         Candidates(np.array([0, 2]), two, np.zeros((1, 1), np.int32))
 
 
@@ -248,6 +253,7 @@ def test_interactions_refuse_rows_out_of_order_or_range():
             Interactions(np.array(user), np.zeros(2, np.int32), np.zeros(2, np.int64), one, flags, 2)
 
 
+@quick
 @given(logs(), st.integers(1, 6), st.data())
 def test_histories_are_the_newest_events_oldest_first(log, newest, data):
     users = np.array(data.draw(st.lists(st.integers(0, N_USERS - 1), min_size=1, max_size=5)))

@@ -197,6 +197,24 @@ def context_of(state: State, histories: Histories, every_pair: bool = True) -> C
     return Context(histories, union([own, whole], len(histories), n_items), context.answers, state.vectors)
 
 
+def weights_of(histories, decay, newest):
+    """(asker, item, weight) of the newest events: decay to the power of the distinct later moments."""
+    for user in range(len(histories)):
+        span = slice(*histories.offsets[user : user + 2])
+        events = list(zip(histories.item[span], histories.time[span], histories.weight[span], strict=True))
+        moments = sorted({time for _, time, _ in events}, reverse=True)
+        for item, time, weight in events[-newest:]:
+            yield user, int(item), float(weight) * decay ** moments.index(time)
+
+
+def baskets_of(log):
+    """The baskets of each user, in time order: sets of items."""
+    found = [{} for _ in range(log.n_users)]
+    for user, item, time, *_ in rows_of(log):
+        found[user].setdefault(time, set()).add(item)
+    return [[one[time] for time in sorted(one)] for one in found]
+
+
 # Hypothesis
 
 N_USERS, N_ITEMS = 4, 6

@@ -117,15 +117,19 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 
 
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Log of each pair's place among the asker's candidates by every retriever's score; no evidence shares the last."""
+    """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
     columns = [_log_rank(context.candidates, column) for column in context.scores.T]
     return np.stack(columns, axis=1)
 
 
 def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
     order = order_by_score(candidates.owner, score)
+    place, best = places_of(candidates.offsets), score[order]
+    # Equal scores share the first one's place: else the order of the catalogue would be a feature.
+    first = np.ones(len(score), dtype=bool)
+    first[1:] = (best[1:] != best[:-1]) | (place[1:] == 0)
     rank = np.empty(len(score), dtype=np.int64)
-    rank[order] = places_of(candidates.offsets)
+    rank[order] = place[np.maximum.accumulate(np.where(first, np.arange(len(score)), 0))]
     has = score > 0
     evidence = np.bincount(candidates.owner, weights=has, minlength=len(candidates.offsets) - 1)
     return np.log1p(np.where(has, rank, evidence[candidates.owner])).astype(np.float32)

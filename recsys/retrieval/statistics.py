@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
+from recsys.errors import ConfigError
 from recsys.retrieval.candidates import top_of_pairs
 from recsys.types import FloatArray, IntArray, Interactions, LongArray, Rows, owners_of
 
@@ -128,7 +129,9 @@ def _inverse(gram: FloatArray, penalty: float) -> FloatArray:
 
     gram = np.asfortranarray(gram, dtype=np.float32)
     gram[np.diag_indices(len(gram))] += penalty
-    factor, _ = lapack.spotrf(gram, lower=1, overwrite_a=1)
+    factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
+    if failed:
+        raise ConfigError(f"penalty {penalty} is too small: the item counts cannot be inverted; try 100")
     inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     for start in range(0, len(inverse), _BLOCK):  # LAPACK fills one triangle
         rows = slice(start, start + _BLOCK)
