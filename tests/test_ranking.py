@@ -137,9 +137,8 @@ class Pair:
 
     def rank(self, column):
         scores = self.rivals[:, column].tolist()
-        order = sorted(range(len(scores)), key=lambda n: -scores[n])
-        evidence = sum(score > 0 for score in scores)
-        return math.log1p(order.index(self.place) if scores[self.place] > 0 else evidence)
+        own = max(scores[self.place], 0)
+        return math.log1p(sum(score > own for score in scores))  # equals share a place
 
     def gap(self):
         own = self.frame["price"][self.item]
