@@ -22,7 +22,7 @@ from recsys.evaluation.protocol import Board, Targets
 from recsys.ranking.features import FEATURES, Context
 from recsys.ranking.rules import fill
 from recsys.ranking.scorers import Progress
-from recsys.retrieval.candidates import without
+from recsys.retrieval.candidates import most_barred, without
 from recsys.retrieval.fitted import Fitted
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
@@ -152,7 +152,7 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
 def _own_order(fitted: Fitted, context: Context, model: Model, k: int) -> Ranking:
     """Rank by one retriever's own score, filled like any list: what a baseline is."""
     n_items, barred = context.n_items, context.barred
-    most = int(np.bincount(barred // n_items, minlength=1).max())
+    most = most_barred(barred, n_items)
     hits = without(fitted.ask(context.histories).top(min(n_items, k + most)), barred, n_items, k)
     ranking = Ranking(hits.offsets, hits.item, hits.score, np.zeros((len(hits.item), 1), np.int32))
     return fill(ranking, model.retrieval.popular, barred, n_items, k)

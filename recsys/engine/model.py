@@ -11,7 +11,7 @@ from recsys.ranking.features import Context, Featurizer
 from recsys.ranking.rules import best, fill
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.answers import Answer
-from recsys.retrieval.candidates import seen_keys, union, without
+from recsys.retrieval.candidates import most_barred, seen_keys, union, without
 from recsys.retrieval.fitted import Fitted
 from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, Ranking
 
@@ -48,7 +48,7 @@ class Retrieval:
     def hits(self, histories: Histories, answers: Mapping[str, Answer], barred: LongArray) -> list[Hits]:
         """What each proposer found, barred pairs taken out."""
         n_items = len(self.vectors)
-        most = int(np.bincount(barred // n_items, minlength=1).max())
+        most = most_barred(barred, n_items)
         found = []
         for name in self.proposers:
             depth = self.depths[name]

@@ -44,6 +44,11 @@ def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: i
     return Hits(offsets_of(np.minimum(np.diff(starts), k)), item[kept], score[kept])
 
 
+def most_barred(barred: LongArray, n_items: int) -> int:
+    """How many pairs are barred for the asker with the most of them: how much deeper a search must look at most."""
+    return int(np.bincount(barred // n_items, minlength=1).max())
+
+
 def without(hits: Hits, barred: LongArray, n_items: int, k: int) -> Hits:
     """Take the barred (asker, item) pairs out of the lists and cut each to `k`."""
     owner = owners_of(hits.offsets)
