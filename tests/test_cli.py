@@ -221,12 +221,15 @@ def test_evaluate(recsys: Runner, shop: Shop) -> None:
     code, out, _ = recsys("evaluate", shop.config, "--validation")
     assert code == 0
     assert re.search(r"^engine( +0\.\d{4}){5} ", out, re.MULTILINE)
+    assert re.search(r"^in the list +\d+\.\d% +\d+\.\d% to \d+\.\d%$", out, re.MULTILINE)
     assert re.search(r"best baseline, \w+: \+0\.\d{4} \(95% interval \+0\.\d{4} to \+0\.\d{4}", out)
     for told_text in (
         "Where targets are lost",
         "all together",
+        "all, 5 times as deep",
         "Users by the events known",
-        "Items by the events known",
+        "Targets by the events known",
+        "Targets by the days since",
     ):
         assert told_text in out
 

@@ -158,9 +158,11 @@ def test_the_report_slices_and_compares():
     board.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
     board.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
     board.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))
+    board.add_candidates("deeper", 0, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1], np.int32))
     report = board.report("engine")
     assert (report["users"], report["targets"]) == (3, 4)
-    assert report["candidate_recall"] == {"all": 0.5}
+    assert report["candidate_recall"] == {"all": 0.5, "deeper": 0.75}
+    assert "gaps" not in report["slices"], "nothing is said of time without a clock"
     assert report["metrics"]["engine"]["recall@2"] == 1
     assert report["metrics"]["other"]["recall@2"] == pytest.approx(1 / 3)
     by_user = report["slices"]["users"]
@@ -391,7 +393,7 @@ def test_settings_that_no_retriever_or_scorer_knows():
 
 
 def test_baselines_batches_and_moments():
-    assert {"popularity", "recent_popularity", "item_knn", "repeat"} == set(BASELINES)
+    assert {"popularity", "recent_popularity", "item_knn", "repeat", "text"} == set(BASELINES)
     assert [part.tolist() for part in batches(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
     log = log_of([(0, 0, 3), (2, 0, 8)])
     assert present(log, None).tolist() == [4, 0, 9]

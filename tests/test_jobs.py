@@ -117,11 +117,18 @@ def test_a_report_holds_engine_and_baselines(report: dict[str, Any]) -> None:
         assert all(0 <= told[name] <= 1 for name in METRICS)
     for told in report["differences"].values():
         assert told["low"] <= told["mean"] <= told["high"]
-    assert set(report["candidate_recall"]) == {"semantic", "covisitation", "repeat", "popularity", "all"}
-    assert max(report["candidate_recall"].values()) == report["candidate_recall"]["all"]
+    assert set(report["candidate_recall"]) == {"semantic", "covisitation", "repeat", "popularity", "all", "deeper"}
+    assert sorted(report["candidate_recall"].values())[-2:] == [
+        report["candidate_recall"][n] for n in ("all", "deeper")
+    ]
     assert report["users"] == report["targets"] == 600
     assert sum(told["users"] for told in report["slices"]["users"].values()) == 600
     assert sum(told["targets"] for told in report["slices"]["items"].values()) == 600
+    assert sum(told["targets"] for told in report["slices"]["gaps"].values()) == 600
+    losses = report["losses"]
+    assert sum(told["share"] for told in losses.values()) == pytest.approx(1)
+    assert all(told["low"] <= told["share"] <= told["high"] for told in losses.values())
+    assert losses["in the list"]["share"] == pytest.approx(report["metrics"]["engine"]["recall@10"]), "one target each"
     assert report["name"] == "shop"
     assert list(report["seconds"]) == ["ingest", "embed", "fit", "judge"]
     assert np.isfinite(numbers(report)).all()

@@ -13,12 +13,18 @@ from rich.text import Text
 
 from recsys.cli import words
 from recsys.config import parse_config
+from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
     from recsys.engine.recommender import Recommendation
 
 ENGINE = "engine"
 MAIN_K = 10
+SLICES = [
+    ("Users by the events known of them", "users", "users", "ndcg"),
+    ("Targets by the events known of their items", "items", "targets", "recall"),
+    ("Targets by the days since the user's newest known event", "gaps", "targets", "recall"),
+]
 
 
 def table(*columns: str, numbers: Iterable[str] = ()) -> Table:
@@ -83,11 +89,12 @@ def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:
             f"The engine's ndcg@{k} less that of the best baseline, {best}: [bold]{gap['mean']:+.4f}[/bold] "
             f"(95% interval {gap['low']:+.4f} to {gap['high']:+.4f}, paired bootstrap over users)"
         )
-    users = _slices(slices["users"], "users", f"ndcg@{k}", compared)
-    items = _slices(slices["items"], "targets", f"recall@{k}", compared)
-    return [*parts, "", _lost(report["candidate_recall"]), "",
-            _titled(f"Users by the events known of them: ndcg@{k}", users), "",
-            _titled(f"Items by the events known of them: recall@{k}", items)]  # fmt: skip
+    parts += ["", _lost(report["losses"]), "", _found(report["candidate_recall"])]
+    for title, name, count, metric in SLICES:
+        if name in slices:
+            shown = _slices(slices[name], count, f"{metric}@{k}", compared)
+            parts += ["", _titled(f"{title}: {metric}@{k}", shown)]
+    return parts
 
 
 def _models(report: Mapping[str, Any], k: int) -> Group:
@@ -107,15 +114,23 @@ def _bold(text: str, wanted: bool) -> str:
     return f"[bold]{text}[/bold]" if wanted else text
 
 
-def _lost(recall: Mapping[str, float]) -> Group:
+def _lost(losses: Mapping[str, Mapping[str, float]]) -> Group:
+    shown = table("stage", "share", "95% interval", numbers=["share", "95% interval"])
+    for stage, told in losses.items():
+        shown.add_row(stage, f"{told['share']:.1%}", f"{told['low']:.1%} to {told['high']:.1%}")
+    return _titled("Where targets are lost: shares of all that users did next", shown)
+
+
+def _found(recall: Mapping[str, float]) -> Group:
     shown = table("retriever", "targets found", numbers=["targets found"])
+    names = {"all": _bold("all together", True), "deeper": f"all, {DEEPER} times as deep"}
     for name, share in recall.items():
-        shown.add_row(_bold("all together", True) if name == "all" else name, f"{share:.1%}")
-    return _titled("Where targets are lost: the share that each retriever puts among the candidates", shown)
+        shown.add_row(names.get(name, name), f"{share:.1%}")
+    return _titled("The share of the targets that each retriever puts among the candidates", shown)
 
 
 def _slices(slices: Mapping[str, Any], count: str, metric: str, models: Sequence[str]) -> Table:
-    shown = table("events", count, *models, numbers=[count, *models])
+    shown = table("slice", count, *models, numbers=[count, *models])
     for name, told in slices.items():
         if told[count]:
             shown.add_row(name, f"{told[count]:,}", *(f"{told[model][metric]:.4f}" for model in models))

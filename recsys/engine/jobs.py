@@ -18,7 +18,8 @@ from recsys.engine.persistence import save
 from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, in_threads, present, quiet
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.losses import DEEPER
+from recsys.evaluation.protocol import ALL, DEEP, Board, Targets
 from recsys.ranking.features import FEATURES, Context
 from recsys.ranking.rules import fill
 from recsys.ranking.scorers import Progress
@@ -26,7 +27,7 @@ from recsys.retrieval.candidates import most_barred, without
 from recsys.retrieval.fitted import Fitted
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
-from recsys.types import Candidates, Histories, Ranking, State, Tables
+from recsys.types import Candidates, Histories, Hits, Ranking, State, Tables, owners_of
 
 log = logging.getLogger(__name__)
 ENGINE = "engine"
@@ -95,7 +96,8 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     """Fit at the test cut and judge engine and baselines on what followed.
 
     With `validation` everything happens one cut earlier, so that choices never see the test events. Returns a
-    report of plain numbers: `metrics`, `differences`, `slices`, `candidate_recall`, `users`, `targets`, `seconds`.
+    report of plain numbers: `metrics`, `differences`, `slices`, `losses`, `candidate_recall`, `users`, `targets`,
+    `seconds`.
     """
     clock = _Clock()
     tables = ingest(config)
@@ -119,8 +121,8 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
 
     Raises `DataError` where the rules leave no target.
     """
-    k, retrieval, n_items = max(config.evaluation.k), model.retrieval, len(embeddings.items)
-    targets = Targets.of(fold, n_items, retrieval.drop_seen)
+    retrieval = model.retrieval
+    targets = Targets.of(fold, len(embeddings.items), retrieval.drop_seen, config.data.clock)
     if not len(targets.users):
         raise DataError(
             f"there is nothing to judge by: each of the {len(fold.labels)} labels after the cut is an item that its "
@@ -130,19 +132,22 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
     baselines = {name: BASELINES[name].fit(state) for name in config.evaluation.baselines}
     board = Board(targets, config.evaluation.k)
 
-    def one(histories: Histories) -> tuple[Candidates, dict[str, Ranking]]:
+    def one(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:
         context = retrieval.context(histories)
-        lists = {ENGINE: model.order(context, model.score(context), k)}
-        lists |= {name: _own_order(fitted, context, model, k) for name, fitted in baselines.items()}
-        return context.candidates, lists
+        lists = {ENGINE: model.order(context, model.score(context), board.length)}
+        lists |= {name: _own_order(fitted, context, model, board.length) for name, fitted in baselines.items()}
+        # A second search, since an approximate index asked for more also looks further: the first must be the engine's.
+        return context.candidates, retrieval.hits(context.answers, context.barred, DEEPER), lists
 
     asked = (embeddings.told(fold.histories(users)) for users in batches(targets.users))
-    for number, (candidates, lists) in enumerate(in_threads(one, asked)):
+    for number, (candidates, deep, lists) in enumerate(in_threads(one, asked)):
         start = number * BATCH
         for column, name in enumerate(retrieval.proposers):
             found = candidates.found[:, column] >= 0
             board.add_candidates(name, start, candidates.owner[found], candidates.item[found])
-        board.add_candidates("all", start, candidates.owner, candidates.item)
+        board.add_candidates(ALL, start, candidates.owner, candidates.item)
+        for hits in deep:
+            board.add_candidates(DEEP, start, owners_of(hits.offsets), hits.item)
         for name, ranking in lists.items():
             board.add(name, start, ranking)
         progress("evaluate", min(start + BATCH, len(targets.users)), len(targets.users))

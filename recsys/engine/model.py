@@ -45,13 +45,13 @@ class Retrieval:
         """The (asker, item) keys that no list may hold, ascending."""
         return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
 
-    def hits(self, histories: Histories, answers: Mapping[str, Answer], barred: LongArray) -> list[Hits]:
-        """What each proposer found, barred pairs taken out."""
+    def hits(self, answers: Mapping[str, Answer], barred: LongArray, deeper: int = 1) -> list[Hits]:
+        """What each proposer found when asked for `deeper` times its depth, barred pairs taken out."""
         n_items = len(self.vectors)
         most = most_barred(barred, n_items)
         found = []
         for name in self.proposers:
-            depth = self.depths[name]
+            depth = deeper * self.depths[name]
             found.append(without(answers[name].top(min(n_items, depth + min(most, depth))), barred, n_items, depth))
         return found
 
@@ -60,7 +60,7 @@ class Retrieval:
         barred = self.barred(histories)
         histories = histories.newest(self.history)
         answers = self.ask(histories)
-        candidates = union(self.hits(histories, answers, barred), len(histories), len(self.vectors))
+        candidates = union(self.hits(answers, barred), len(histories), len(self.vectors))
         return Context(histories, candidates, answers, self.vectors, barred)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from recsys.retrieval.retrievers import ItemKNN, Popularity, Repeat, Retriever
+from recsys.retrieval.retrievers import ItemKNN, Popularity, Repeat, Retriever, Semantic
 
 BASELINES: dict[str, Retriever] = {
     "popularity": Popularity(),
     "recent_popularity": Popularity(half_life_days=30),
     "item_knn": ItemKNN(),
     "repeat": Repeat(),
+    "text": Semantic(),
 }

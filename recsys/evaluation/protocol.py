@@ -1,48 +1,68 @@
 """The protocol: full ranking of the catalogue against what users did next, no sampled negatives.
 
 Each distinct (user, item) pair after the cut is one target. A model is judged by the place that each target takes
-in the user's list; every metric and slice follows from these places.
+in the user's list; every metric and slice follows from these places. Ties count against the model: every other item
+of the same score stands before a target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.evaluation.losses import loss_budget
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.significance import paired_interval
 from recsys.retrieval.candidates import find_keys, pair_keys
-from recsys.tables.split import Fold
+from recsys.tables.split import DAY, Fold, next_moments
 from recsys.types import BoolArray, IntArray, LongArray, Ranking, owners_of, places_of
 
 HISTORY_SLICES = {"no history": (0, 0), "1-4 events": (1, 4), "5-19 events": (5, 19), "20+ events": (20, None)}
 ITEM_SLICES = {"new": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-49": (10, 49), "50+": (50, None)}
+GAP_SLICES = {"no history": (-1, -1), "same day": (0, 0), "1-30 days": (1, 30), "over 30 days": (31, None)}
+ALL, DEEP = "all", "deeper"
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Who is asked and what is right: `users` `(U,)` rows, ascending; `keys` `(P,)` of (place in `users`, item)."""
+    """Who is asked and what is right: `users` `(U,)` rows, ascending; `keys` `(P,)` of (place in `users`, item).
+
+    `known_events` `(U,)` and `item_events` `(I,)` count what was known. `removed` `(R,)` holds the user row of each
+    label that the rules leave out. `gap_days` `(P,)` are the calendar days (UTC) from the user's newest known event to
+    the target, -1 without one; None where no time is known.
+    """
 
     users: LongArray
     keys: LongArray
     known_events: LongArray
     item_events: LongArray
     n_items: int
+    removed: LongArray
+    gap_days: LongArray | None = None
 
     @classmethod
-    def of(cls, fold: Fold, n_items: int, drop_seen: bool) -> Targets:
-        """Collect the fold's targets; with `drop_seen` those that the user already had are left out."""
-        keys = np.unique(pair_keys(fold.labels.user, fold.labels.item, n_items))
-        if drop_seen:
-            had = np.unique(pair_keys(fold.known.user, fold.known.item, n_items))
-            keys = keys[find_keys(had, keys) < 0]
-        users, owner = np.unique(keys // n_items, return_inverse=True)
-        known = np.diff(fold.known.offsets)[users]
+    def of(cls, fold: Fold, n_items: int, drop_seen: bool, clock: str = "order") -> Targets:
+        """Collect the fold's targets; with `drop_seen` those that the user already had are left out.
+
+        An item that a user had several times after the cut is one target, at the first of these moments. `clock` is
+        that of the config: `time` where the gap to a target can be told.
+        """
+        keys, first = np.unique(pair_keys(fold.labels.user, fold.labels.item, n_items), return_index=True)
+        had = np.unique(pair_keys(fold.known.user, fold.known.item, n_items)) if drop_seen else keys[:0]
+        kept = find_keys(had, keys) < 0
+        user, item = np.divmod(keys[kept], n_items)
+        known = np.diff(fold.known.offsets)
+        gaps = None
+        if clock == "time":
+            days = fold.labels.time[first[kept]] // DAY - (next_moments(fold.known)[user] - 1) // DAY
+            gaps = np.where(known[user] > 0, days, -1)
+        users, owner = np.unique(user, return_inverse=True)
         events = np.bincount(fold.known.item, minlength=n_items)
-        return cls(users, pair_keys(owner, keys % n_items, n_items), known, events, n_items)
+        return cls(users, pair_keys(owner, item, n_items), known[users], events, n_items, keys[~kept] // n_items, gaps)
 
     @property
     def owner(self) -> LongArray:
@@ -53,6 +73,11 @@ class Targets:
     def item(self) -> LongArray:
         """Item of each target `(P,)`."""
         return self.keys % self.n_items
+
+    @property
+    def user(self) -> LongArray:
+        """User row of each target `(P,)`."""
+        return self.users[self.owner]
 
     @property
     def n_relevant(self) -> LongArray:
@@ -70,21 +95,37 @@ class Board:
     shown: dict[str, LongArray] = field(default_factory=dict)
     in_candidates: dict[str, BoolArray] = field(default_factory=dict)
 
+    @property
+    def length(self) -> int:
+        """How long a list must be handed in: the longest that is judged, and room for each target of a user.
+
+        Where items of one score reach past the end of so long a list, it still holds enough that are no targets to
+        push its targets out of what is judged.
+        """
+        return max(self.ks) + int(self.targets.n_relevant.max(initial=0))
+
     def add(self, model: str, start: int, ranking: Ranking) -> None:
-        """Note the lists of the users from place `start` on."""
-        keys = pair_keys(owners_of(ranking.offsets) + start, ranking.item, self.targets.n_items)
-        target = find_keys(self.targets.keys, keys)
+        """Note the lists of the users from place `start` on: `length` items each, where the catalogue has them."""
+        target = self._targets(start, owners_of(ranking.offsets), ranking.item)
+        wanted = target >= 0
         place = self.places.setdefault(model, np.full(len(self.targets.keys), -1, dtype=np.int32))
-        place[target[target >= 0]] = places_of(ranking.offsets)[target >= 0]
+        place[target[wanted]] = places_against(ranking, wanted, self.targets.item_events)[wanted]
         top = ranking.item[places_of(ranking.offsets) < max(self.ks)]
         seen = self.shown.setdefault(model, np.zeros(self.targets.n_items, dtype=np.int64))
         seen += np.bincount(top, minlength=self.targets.n_items)
 
     def add_candidates(self, retriever: str, start: int, owner: LongArray, item: IntArray) -> None:
-        """Note which targets a retriever proposed to the users from place `start` on."""
-        target = find_keys(self.targets.keys, pair_keys(owner + start, item, self.targets.n_items))
+        """Note which targets a retriever proposed to the users from place `start` on.
+
+        `ALL` stands for all retrievers together, `DEEP` for all of them asked for `losses.DEEPER` times their depth.
+        """
+        target = self._targets(start, owner, item)
         held = self.in_candidates.setdefault(retriever, np.zeros(len(self.targets.keys), dtype=bool))
         held[target[target >= 0]] = True
+
+    def _targets(self, start: int, owner: LongArray, item: IntArray) -> LongArray:
+        """The target that each (asker, item) pair is `(n,)`, -1 for none; askers count from place `start`."""
+        return find_keys(self.targets.keys, pair_keys(owner + start, item, self.targets.n_items))
 
     def per_user(self, model: str, metric: str, k: int) -> NDArray[np.float64]:
         """One metric of one model for each user `(U,)`."""
@@ -119,7 +160,6 @@ class Board:
         k = k if k in self.ks else max(self.ks)
         targets = self.targets
         users = {name: _between(targets.known_events, *span) for name, span in HISTORY_SLICES.items()}
-        items = {name: _between(targets.item_events[targets.item], *span) for name, span in ITEM_SLICES.items()}
         own = self.per_user(engine, "ndcg", k)
         return {
             "metrics": {model: self.metrics(model) | self.beyond_accuracy(model) for model in self.places},
@@ -134,20 +174,45 @@ class Board:
                     | {model: self.metrics(model, mask) for model in self.places if mask.any()}
                     for name, mask in users.items()
                 },
-                "items": {
-                    name: {"targets": int(mask.sum())}
-                    | {
-                        model: {f"recall@{n}": float(((place >= 0) & (place < n))[mask].mean()) for n in self.ks}
-                        for model, place in self.places.items()
-                        if mask.any()
-                    }
-                    for name, mask in items.items()
-                },
-            },
+                "items": self._sliced(targets.item_events[targets.item], ITEM_SLICES),
+            }
+            | ({} if targets.gap_days is None else {"gaps": self._sliced(targets.gap_days, GAP_SLICES)}),
+            "losses": loss_budget(targets.user, self.places[engine], self.in_candidates[ALL],
+                                  self.in_candidates[DEEP], targets.removed, k, seed),
             "candidate_recall": {name: float(held.mean()) for name, held in self.in_candidates.items()},
             "users": len(targets.users),
             "targets": len(targets.keys),
-        }
+        }  # fmt: skip
+
+    def _sliced(self, values: LongArray, slices: Mapping[str, tuple[int, int | None]]) -> dict[str, dict[str, Any]]:
+        """Recall of each model over the targets whose value `(P,)` lies in a slice."""
+        told: dict[str, dict[str, Any]] = {}
+        for name, span in slices.items():
+            mask = _between(values, *span)
+            told[name] = {"targets": int(mask.sum())}
+            for model, place in self.places.items() if mask.any() else ():
+                near = np.where(place < 0, max(self.ks), place)[mask]
+                told[name][model] = {f"recall@{k}": float((near < k).mean()) for k in self.ks}
+        return told
+
+
+def places_against(ranking: Ranking, wanted: BoolArray, events: LongArray) -> LongArray:
+    """The place (from 0) of each item `(n,)` in its list, where each `wanted` one comes last among its equals.
+
+    Equals have one score; items that filled a short list are in the order of their known `events` `(I,)`, and equals
+    by these. What the order of the catalogue decided is so decided against the wanted items.
+    """
+    n = len(ranking.item)
+    owner = owners_of(ranking.offsets)
+    filled: BoolArray = np.all(ranking.found < 0, axis=1)
+    ours = np.where(filled, events[ranking.item], 0)
+    differs = np.where(filled[1:], ours[1:] != ours[:-1], ranking.score[1:] != ranking.score[:-1])
+    starts = np.ones(n, dtype=bool)
+    starts[1:] = differs | (filled[1:] != filled[:-1]) | (owner[1:] != owner[:-1])
+    order = np.argsort(2 * np.cumsum(starts) + wanted, kind="stable")
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    return place - ranking.offsets[owner]
 
 
 def _between(values: LongArray, low: int, high: int | None) -> BoolArray:
