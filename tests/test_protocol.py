@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import DAY, N_ITEMS, N_USERS, catalog_of, log_of, random_vectors
+from worlds import DAY, N_ITEMS, N_USERS, adding_model, catalog_of, log_of, random_vectors
 
 from recsys.config import TimeSplit, parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ENGINE, judge
-from recsys.engine.model import Model
-from recsys.engine.training import fit_retrieval
 from recsys.errors import DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
 from recsys.evaluation.protocol import Board, Targets
 from recsys.evaluation.significance import share_intervals
-from recsys.ranking.features import Featurizer
-from recsys.ranking.scorers import FittedScorer
 from recsys.tables.split import holdout
 from recsys.types import Ranking, State, offsets_of
 
@@ -44,14 +40,9 @@ def config_of(ks, **changes):
 
 
 def judged(config, fold, vectors):
-    """Judge an engine that ranks by the sum of its retrievers' scores."""
     embeddings = Embeddings(vectors, catalog_of(len(vectors)))
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-    width = len(config.retrievers)
-    scorer = FittedScorer(np.zeros(width, np.float32), np.ones(width, np.float32),
-                          [np.ones((1, width, 1), np.float32)], [np.zeros((1, 1), np.float32)])  # fmt: skip
-    model = Model(fit_retrieval(config, state), Featurizer.fit(config.features, state), scorer)
-    return judge(config, fold, embeddings, model)
+    return judge(config, fold, embeddings, adding_model(config, state))
 
 
 # The loss budget

@@ -10,8 +10,11 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from recsys.engine.model import Retrieval
-from recsys.ranking.features import Context
+from recsys.config import Config
+from recsys.engine.model import Model, Retrieval
+from recsys.engine.training import fit_retrieval
+from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.candidates import union
 from recsys.retrieval.retrievers import Covisitation, Popularity, Repeat, Semantic
 from recsys.types import Candidates, Catalog, Histories, Hits, Interactions, State, offsets_of, unit_rows
@@ -174,6 +177,14 @@ def retrieval_of(state: State, drop_seen: bool = False, **retrievers) -> Retriev
         np.argsort(-count, kind="stable").astype(np.int32),
         drop_seen,
     )
+
+
+def adding_model(config: Config, state: State) -> Model:
+    """A model of the config's retrievers that ranks by the sum of their scores: nothing is learnt."""
+    width = len(config.retrievers)
+    weights = [np.ones((1, width, 1), np.float32)], [np.zeros((1, 1), np.float32)]
+    scorer = FittedScorer(np.zeros(width, np.float32), np.ones(width, np.float32), *weights)
+    return Model(fit_retrieval(config, state), Featurizer.fit(["scores"], state), scorer)
 
 
 @cache

@@ -1,0 +1,186 @@
+"""Cold start measured: users of whom little is known, and items that nobody has had yet.
+
+    python benchmarks/quality/cold.py --data DIR [--tasks beauty online_retail completejourney] [--validation]
+
+prints tables and writes them to `artifacts/quality/cold.json` (with `--validation` to `cold_validation.json`):
+
+    {task: {"counts": {...},
+            "users": {"0 events": {model: {"recall@10", "ndcg@10"}}, "1 event": ...},
+            "items": {"among all items": {model: ...}, "among new items only": {model: ...}}}}
+
+Users: those with 5 known events or more are asked again and again, as if only their newest 0, 1, 2, 5 were known. What
+they had stays barred as it was, and the statistics, which know the rest of them, stay as they were fitted.
+
+Items: a random tenth is new. All that happened to them before the cut is hidden from statistics, histories and training
+labels; the targets are what users then had of them for the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.cli.console import guarded, progress
+from recsys.cli.words import plural
+from recsys.config import Config, load_config
+from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.jobs import ENGINE, ingest, judge
+from recsys.engine.model import Model
+from recsys.engine.training import batches, fit
+from recsys.evaluation.baselines import BASELINES
+from recsys.evaluation.protocol import Board, Targets
+from recsys.ranking.features import Context
+from recsys.ranking.rules import best
+from recsys.ranking.scorers import Progress
+from recsys.retrieval.candidates import find_keys, pair_keys, union
+from recsys.tables.split import Fold, holdout
+from recsys.types import BoolArray, Candidates, Histories, Hits, LongArray, State, offsets_of
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = {"beauty": "beauty", "online_retail": "online_retail", "completejourney": "demo"}
+FOLDERS = {"beauty", "online_retail"}  # below --data; completejourney is a package
+AGAINST = ["popularity", "text"]
+EVENTS = [0, 1, 2, 5]
+HIDDEN = 0.1
+K = 10
+BATCH = 64  # askers: each is asked about every new item
+
+Figures = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class NewestEmbeddings(Embeddings):
+    """Encodes what the newest `events` say of a user, and nothing older."""
+
+    events: int = 0
+
+    def told(self, histories: Histories) -> Histories:
+        return replace(histories, text_vectors=super().told(histories.newest(self.events)).text_vectors)
+
+
+def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model, tick: Progress) -> dict[str, Figures]:
+    """Judge the model for the same users, as if only so many of their events were known."""
+    enough = np.diff(fold.known.offsets) >= max(EVENTS)
+    asked = replace(fold, labels=fold.labels.take(enough[fold.labels.user]))
+    told = {}
+    for events in EVENTS:
+        forgetful = replace(model, retrieval=replace(model.retrieval, history=events))
+        newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.config, events)
+        told[plural(events, "event")] = figures(judge(config, asked, newest, forgetful, tick))
+    return told
+
+
+def hide(fold: Fold, n_items: int, seed: int) -> tuple[Fold, BoolArray]:
+    """Choose new items `(I,)`; return the cut at which nobody had them before, labelled by them alone."""
+    items = np.unique(fold.known.item)
+    new = np.zeros(n_items, dtype=bool)
+    new[np.random.default_rng(seed).choice(items, max(1, round(HIDDEN * len(items))), replace=False)] = True
+    had = np.unique(pair_keys(fold.known.user, fold.known.item, n_items))
+    first_time = find_keys(had, pair_keys(fold.labels.user, fold.labels.item, n_items)) < 0
+    labels = fold.labels.take(new[fold.labels.item] & first_time)
+    return replace(fold, known=fold.known.take(~new[fold.known.item]), labels=labels), new
+
+
+def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, new: BoolArray) -> Board:
+    """Rank the new items alone for every user of the fold: which of them?"""
+    targets = Targets.of(fold, len(new), model.retrieval.drop_seen)
+    board, rng = Board(targets, [K]), np.random.default_rng(config.seed)
+    state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
+    others = {name: BASELINES[name].fit(state) for name in AGAINST}
+    for number, users in enumerate(batches(targets.users, BATCH)):
+        context = with_candidates(model, embeddings.told(fold.histories(users)), np.flatnonzero(new))
+        asked = new[context.item]
+        owner, item = context.owner[asked], context.item[asked]
+        offsets = offsets_of(np.bincount(owner, minlength=len(users)))
+        candidates = Candidates(offsets, item, np.zeros((len(item), 1), dtype=np.int32))
+        scores = {ENGINE: model.score(context)[asked], "random": rng.random(len(item), dtype=np.float32)}
+        scores |= {name: fitted.ask(context.histories).score(owner, item) for name, fitted in others.items()}
+        for name, score in scores.items():
+            board.add(name, number * BATCH, best(candidates, score, board.length))
+    return board
+
+
+def with_candidates(model: Model, histories: Histories, items: LongArray) -> Context:
+    """What the model would retrieve, and these items besides, as candidates that no retriever found."""
+    context = model.retrieval.context(histories)
+    n = len(histories)
+    every = Hits(
+        np.arange(n + 1) * len(items), np.tile(items.astype(np.int32), n), np.zeros(n * len(items), np.float32)
+    )
+    joined = union([*model.retrieval.hits(context.answers, context.barred), every], n, context.n_items)
+    return replace(context, candidates=Candidates(joined.offsets, joined.item, joined.found[:, :-1]))
+
+
+def figures(board: Board) -> Figures:
+    """Recall and ndcg of each model."""
+    return {name: {metric: board.metrics(name)[metric] for metric in (f"recall@{K}", f"ndcg@{K}")}
+            for name in board.places}  # fmt: skip
+
+
+def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
+    """Fit twice, with all items and with the new ones hidden, and ask both models."""
+    evaluation = config.evaluation.model_copy(update={"k": [K], "baselines": AGAINST})
+    config = config.model_copy(update={"evaluation": evaluation})
+    tables = ingest(config)
+    embeddings = embed(config, tables.catalog)
+    fold = holdout(tables.interactions, config.split)
+    if validation:
+        fold = holdout(fold.known, config.split, fold.as_of)
+    users = cold_users(config, fold, embeddings, fit(config, fold.known, embeddings, fold.as_of, tick), tick)
+    hidden, new = hide(fold, len(tables.catalog), config.seed)
+    model = fit(config, hidden.known, embeddings, hidden.as_of, tick)
+    items = {
+        "among all items": figures(judge(config, hidden, embeddings, model, tick)),
+        "among new items only": figures(among_new(config, hidden, embeddings, model, new)),
+    }
+    asked = fold.labelled_users[np.diff(fold.known.offsets)[fold.labelled_users] >= max(EVENTS)]
+    counts = {
+        "users asked with fewer events": len(asked),
+        "items": len(tables.catalog),
+        "new items": int(new.sum()),
+        "users who had a new item next": len(hidden.labelled_users),
+    }
+    return {"counts": counts, "users": users, "items": items}
+
+
+def show(task: str, told: dict[str, Any]) -> None:
+    """Print the tables of one task."""
+    print(f"\n{task}: " + ", ".join(f"{count:,} {name}" for name, count in told["counts"].items()))
+    for kind in ("users", "items"):
+        print(f"\n{kind + ':':22}{'model':12}{f'recall@{K}':>10}{f'ndcg@{K}':>10}")
+        for row, models in told[kind].items():
+            for model, values in models.items():
+                print(f"{row:22}{model:12}" + "".join(f"{value:10.4f}" for value in values.values()))
+
+
+def main() -> None:
+    """Measure each task whose data are there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds beauty/ and online_retail/")
+    parser.add_argument("--tasks", nargs="+", choices=CONFIGS, default=list(CONFIGS), metavar="TASK")
+    parser.add_argument("--validation", action="store_true", help="one cut earlier: choose settings here")
+    asked = parser.parse_args()
+    out = Path("artifacts/quality") / ("cold_validation.json" if asked.validation else "cold.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    told = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    for task in asked.tasks:
+        if task in FOLDERS and not (asked.data / task).exists():
+            print(f"{task} is left out: {asked.data / task} is missing", file=sys.stderr)
+            continue
+        os.environ["RECSYS_DATA"] = str(asked.data / task)
+        config = load_config(ROOT / "configs" / f"{CONFIGS[task]}.yaml")
+        with progress() as tick:
+            told[task] = measure(config, asked.validation, tick)
+        show(task, told[task])
+        out.write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    guarded(main)
