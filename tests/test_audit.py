@@ -225,6 +225,11 @@ def test_dates_of_a_cut_that_knows_later_events() -> None:
     assert found["statistics, training cut 1"].status == WARN
 
 
+def test_a_user_without_history_before_1970_is_not_late() -> None:
+    fold = Fold(log_of([(0, 0, -9)], 2), log_of([(0, 1, -4), (1, 1, -5)]), np.array([-5, -5]), -5)
+    assert [(found.status, found.numbers) for found in dates(fold, 0, "time")] == [(OK, {"late": 0, "labels": 2})]
+
+
 def test_positions_tell_nothing_of_other_users() -> None:
     fold = holdout(log_of([(0, 0, 1), (0, 1, 2), (1, 0, 5), (1, 2, 6)]), LAST_OUT)
     assert [(found.name, found.status) for found in dates(fold, 0, "order")] == [

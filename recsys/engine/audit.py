@@ -76,7 +76,7 @@ def dates(fold: Fold, number: int, clock: str) -> Iterator[Finding]:
     """Whether all that a cut knows lies before what it is asked: each user's own, and what the statistics count."""
     cut = "judged cut" if number == 0 else f"training cut {number}"
     newest = next_moments(fold.known)[fold.labels.user] - 1
-    late = newest > fold.labels.time
+    late = (newest > fold.labels.time) & (np.diff(fold.known.offsets)[fold.labels.user] > 0)
     if fold.as_of is not None:
         late |= (fold.labels.time < fold.as_of) | (fold.known.time.max() >= fold.as_of)
     told = f"{late.sum():,} of {len(late):,} labels lie before something that their own user's history knows"
