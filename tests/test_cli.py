@@ -25,7 +25,7 @@ from recsys.engine import bundle
 from recsys.engine.recommender import Recommendation
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, UnknownIdError
 
-COMMANDS = ["demo", "train", "evaluate", "score", "similar", "search", "candidates", "inspect", "doctor"]
+COMMANDS = ["demo", "train", "evaluate", "audit", "score", "similar", "search", "candidates", "inspect", "doctor"]
 USER, ITEM = "u029", "i001"
 
 

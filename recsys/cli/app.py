@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recsys.checks import FAIL, Check
 from recsys.cli.console import note, progress, show, show_json
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, LeakageError
 
 if TYPE_CHECKING:
     from recsys.engine.recommender import Recommender
@@ -26,7 +28,8 @@ EXIT_CODES = (
 app = typer.Typer(
     help="Ranked recommendations from a shop's texts and behaviour logs.\n\n"
     "In order: [bold]doctor[/bold] (is this machine set up?), [bold]demo[/bold] (see it work), "
-    "[bold]evaluate[/bold] CONFIG (how good?), [bold]train[/bold] CONFIG (make a bundle), then ask the bundle: "
+    "[bold]evaluate[/bold] CONFIG (how good?), [bold]audit[/bold] CONFIG (honestly so?), "
+    "[bold]train[/bold] CONFIG (make a bundle), then ask the bundle: "
     "[bold]score[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], [bold]inspect[/bold].",
     epilog=EXIT_CODES,
     rich_markup_mode="rich",
@@ -103,6 +106,21 @@ def evaluate(
     with progress() as report:
         result = jobs.evaluate(load_config(config), report, validation=validation)
     show_json(result) if as_json else show(*views.evaluation(result))
+
+
+@app.command(epilog="Example: recsys audit configs/shop.yaml")
+def audit(
+    config: ConfigFile,
+    as_json: Json = False,
+    validation: Annotated[bool, typer.Option("--validation", help="Audit `evaluate --validation`.")] = False,
+) -> None:
+    """Check a run for leaks: dates, ties, near-duplicate items, reruns over another future. Exits with 4 on FAIL."""
+    from recsys.config import load_config
+    from recsys.engine.audit import audit as examine
+
+    with progress() as report:
+        findings = examine(load_config(config), report, validation=validation)
+    _report(findings, as_json, LeakageError.exit_code)
 
 
 @app.command(epilog="Example: recsys score 1762 --k 5    (an id that starts with a dash: recsys score -- -7)")
@@ -222,16 +240,20 @@ def inspect(bundle: BundleOption = None, config: ConfigOption = None, as_json: J
 @app.command(epilog="Example: recsys doctor")
 def doctor(as_json: Json = False) -> None:
     """Check this machine: packages, exactly one FAISS, GPU, encoder, memory, disk. Exits with 1 if a check fails."""
-    from recsys.cli.doctor import FAIL, examine
+    from recsys.cli.doctor import examine
 
-    checks = examine(DEMO_BUNDLE)
+    _report(examine(DEMO_BUNDLE), as_json, 1)
+
+
+def _report(checks: Sequence[Check], as_json: bool, failed: int) -> None:
+    """Print checks; end with the exit code `failed` if one of them failed."""
     if as_json:
         show_json([dataclasses.asdict(check) for check in checks])
     else:
         for check in checks:
             print(f"{check.status:<5} {check.name}: {check.text}")
     if any(check.status == FAIL for check in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(failed)
 
 
 def _where(bundle: Path | None, config: Path | None) -> Path:

@@ -8,26 +8,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from recsys.checks import FAIL, OK, WARN, Check
 from recsys.cli import words
 
-OK, WARN, FAIL = "OK", "WARN", "FAIL"
 GIB = 1 << 30
 PACKAGES = ["numpy", "scipy", "polars", "pydantic", "PyYAML", "typer", "rich", "scikit-learn", "torch", "transformers",
             "sentence-transformers"]  # fmt: skip
 ONE_FAISS = "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-cpu (or faiss-gpu)"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor's report. `status` is OK, WARN (works, could be better) or FAIL."""
-
-    name: str
-    status: str
-    text: str
 
 
 def examine(output: Path) -> list[Check]:
