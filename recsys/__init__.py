@@ -18,10 +18,16 @@ if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
     from recsys.engine.recommender import Recommender
+    from recsys.engine.tuning import tune
 
-__all__ = ["Recommender", "errors", "evaluate", "train"]
+__all__ = ["Recommender", "errors", "evaluate", "train", "tune"]
 
-_HOMES = {"Recommender": "recsys.engine.recommender", "evaluate": "recsys.engine.jobs", "train": "recsys.engine.jobs"}
+_HOMES = {
+    "Recommender": "recsys.engine.recommender",
+    "evaluate": "recsys.engine.jobs",
+    "train": "recsys.engine.jobs",
+    "tune": "recsys.engine.tuning",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,28 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Where tuning may move a number, told in the annotation of its field: `Annotated[float, Range(0.3, 1)]`.
+
+    With `relative` the bounds are factors of the configured value; `log` spreads by ratios. A configured value
+    outside the range, or None, is left alone. In a retriever only for what acts when it is asked, so that one fit
+    serves every value; what takes another fit has a `Choice`.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    relative: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The few values that tuning tries beside the configured one; a configured None is left alone."""
+
+    values: tuple[Any, ...]
+
+
 class Model(BaseModel):
     """Base of every model here: frozen, and strict about unknown keys."""
 
@@ -98,7 +120,7 @@ class LeaveLastOut(Model):
     """Hold out the last event of each user. `folds` cuts, one event further back each, train the scorer."""
 
     kind: Literal["leave_last_out"]
-    folds: Count = 1
+    folds: Annotated[Count, Choice((1, 2))] = 1
 
 
 class TimeSplit(Model):
@@ -106,7 +128,7 @@ class TimeSplit(Model):
 
     kind: Literal["time"]
     horizon_days: Annotated[float, Field(gt=0)] = 28
-    folds: Count = 3
+    folds: Annotated[Count, Choice((1, 2, 4))] = 3
 
 
 class RulesConfig(Model):
@@ -135,7 +157,7 @@ class Config(Model):
     data: DataConfig
     embedding: EmbeddingConfig = EmbeddingConfig()
     split: Annotated[LeaveLastOut | TimeSplit, Field(discriminator="kind")]
-    history: Count = 200
+    history: Annotated[Count, Range(0.5, 2, log=True, relative=True)] = 200
     train_users: Count = 50_000
     retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     features: Annotated[list[str], Field(min_length=1)]
@@ -154,6 +176,11 @@ def load_config(path: str | Path) -> Config:
 
     Raises `ConfigError` where the file is missing, is not YAML, or breaks the models above.
     """
+    return parse_config(_expand(read_config(path), str(path)), str(path))
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Return the mapping of one YAML file as it is written, `${NAME}` and all. Raises as `load_config` does."""
     path = Path(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
@@ -165,7 +192,7 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path} must hold a mapping of keys, and holds {type(raw).__name__}")
-    return parse_config(_expand(raw, str(path)), str(path))
+    return raw
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,19 +78,60 @@ def demo(
     run(config, as_json)
 
 
-@app.command(epilog="Example: recsys train configs/shop.yaml")
-def train(config: ConfigFile, as_json: Json = False) -> None:
-    """Learn from everything and publish a bundle; print its folder."""
+def _duration(text: str) -> float:
+    """Read `90s`, `10m` or `2h` as seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(
+            f"{text!r} is no time to spend: write a number above 0 and s, m or h, such as 90s or 10m"
+        )
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+@app.command(epilog="Example: recsys train configs/shop.yaml --tune --budget 10m")
+def train(
+    config: ConfigFile,
+    tune: Annotated[bool, typer.Option("--tune", help="First choose settings on validation, then train.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(parser=_duration, metavar="TIME", help="With --tune: what trials may spend. Default: 10m."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="With --tune: most trials. Default: no limit.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="With --tune: the chosen config. Default: OUTPUT/NAME/tuned.yaml."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from everything and publish a bundle; print its folder.
+
+    With --tune, settings are chosen first: window, decay, candidate depth, features, scorer and more, on the cut
+    before the test cut, so that no test event is looked at. The first trial is the config as it stands.
+    """
     from recsys.config import load_config
     from recsys.engine import jobs
 
+    loaded, about = load_config(config), {}
+    if not tune and (budget, trials, out) != (None, None, None):
+        raise typer.BadParameter("--budget, --trials and --out say how to tune: add --tune")
     with progress() as report:
-        version = jobs.train(load_config(config), report)
+        if tune:
+            from recsys.engine import tuning
+
+            tuned = tuning.tune(loaded, budget or tuning.BUDGET_SECONDS, report, trials=trials)
+            out = out or loaded.folder / "tuned.yaml"
+            tuned.write(config, out)
+            loaded, about = tuned.config, {"tuning": tuned.to_dict() | {"config": str(out)}}
+        version = jobs.train(loaded, report)
     if as_json:
-        show_json({"bundle": str(version), "version": version.name})
-    else:
-        print(version)
-        note(f"Ask it: recsys score USER_ID --config {config}")
+        show_json({"bundle": str(version), "version": version.name, **about})
+        return
+    if about:
+        from recsys.cli import views
+
+        show(*views.tuning(about["tuning"]), "")
+    print(version)
+    note(f"Ask it: recsys score USER_ID --config {config}")
 
 
 @app.command(epilog="Example: recsys evaluate configs/shop.yaml --json | jq .metrics.engine")

@@ -137,6 +137,42 @@ def _slices(slices: Mapping[str, Any], count: str, metric: str, models: Sequence
     return shown
 
 
+def tuning(told: Mapping[str, Any]) -> list[RenderableType]:
+    """Show every trial, and what was chosen: what changed and how much of the gain may be luck."""
+    start, chosen, before, gap = told["start"], told["chosen"], told["before"], told["difference"]
+    metric = next(iter(start))
+    tried = table("trial", metric, "seconds", "changed against the start", numbers=("trial", metric, "seconds"))
+    for trial in told["trials"]:
+        value = "failed" if trial["error"] else _bold(f"{trial[metric]:.4f}", trial["trial"] == chosen["trial"])
+        changes = ", ".join(f"{path} {_changed(value, before[path])}" for path, value in trial["changes"].items())
+        tried.add_row(str(trial["trial"]), value, f"{trial['seconds']:.1f}",
+                      escape(trial["error"] or changes or "nothing"))  # fmt: skip
+    moved = table("setting", "before", "chosen")
+    for path, value in chosen["changes"].items():
+        moved.add_row(path, escape(_changed(before[path], value)), escape(_changed(value, before[path])))
+    choice = _titled(f"The config chosen: {told['config']}", moved)
+    kept = f"No trial did better than the config as it stands: so is {told['config']}."
+    spent = f"{told['seconds']:,.0f} of {told['budget_seconds']:,.0f} seconds"
+    title = f"{told['name']}: {words.plural(len(told['trials']), 'trial')} in {spent}, validation only; chosen in bold"
+    gained = (
+        f"{metric} for {words.plural(told['users'], 'user')}: {start[metric]:.4f} before, "
+        f"[bold]{chosen[metric]:.4f}[/bold] after, difference {gap['mean']:+.4f} (95% interval {gap['low']:+.4f} to "
+        f"{gap['high']:+.4f}, paired bootstrap over users). The best of many trials looks better than it is: "
+        "`recsys evaluate` on the chosen config says what it is worth."
+    )
+    return [_titled(title, tried), "", choice if chosen["changes"] else kept, "", gained]
+
+
+def _changed(value: Any, other: Any) -> str:
+    """Tell a setting's value; of a list of names only what it has more or less than the other."""
+    if isinstance(value, dict):
+        return _settings(str(value["kind"]), value)
+    if not (isinstance(value, list) and isinstance(other, list) and all(isinstance(name, str) for name in value)):
+        return str(value)
+    more, less = [name for name in value if name not in other], [name for name in other if name not in value]
+    return f"with {', '.join(more)}" if more else f"without {', '.join(less)}"
+
+
 def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
     """Show what a bundle says of itself."""
     config = parse_config(told["config"], root)

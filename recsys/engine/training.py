@@ -19,6 +19,7 @@ from recsys.errors import DataError
 from recsys.ranking.features import Featurizer
 from recsys.ranking.scorers import SCORERS, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
 from recsys.tables.split import Fold, holdout, next_moments
 from recsys.types import (
@@ -33,6 +34,7 @@ from recsys.types import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+Fitter = Callable[[Retriever, State], Fitted]
 
 BATCH = 512
 
@@ -78,12 +80,17 @@ def in_threads(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
-def fit_retrieval(config: Config, state: State) -> Retrieval:
+def fit_anew(retriever: Retriever, state: State) -> Fitted:
+    """Fit one retriever on one state."""
+    return retriever.fit(state)
+
+
+def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew) -> Retrieval:
     """Fit every retriever on one state."""
     retrievers = build_retrievers(config)
     count = np.bincount(state.interactions.item, minlength=len(state.catalog))
     return Retrieval(
-        fitted={name: retriever.fit(state) for name, retriever in retrievers.items()},
+        fitted={name: fitter(retriever, state) for name, retriever in retrievers.items()},
         depths={name: retriever.depth for name, retriever in retrievers.items()},
         vectors=state.vectors,
         popular=np.argsort(-count, kind="stable").astype(np.int32),
@@ -93,11 +100,12 @@ def fit_retrieval(config: Config, state: State) -> Retrieval:
 
 
 def fit(config: Config, known: Interactions, embeddings: Embeddings,
-        as_of: int | None = None, progress: Progress = quiet) -> Model:  # fmt: skip
+        as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
     """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
 
     The scorer learns at `split.folds` earlier cuts, from candidates that retrievers fitted at each cut
     proposed, labelled by what followed it; then retrievers and statistics are fitted again on all that is known.
+    `fitter` fits one retriever: a run of many fits may know some of them already.
 
     Raises `DataError` where no label lies among the candidates.
     """
@@ -115,7 +123,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         parts += labelled(
             config,
-            fit_retrieval(config, state),
+            fit_retrieval(config, state, fitter),
             Featurizer.fit(config.features, state),
             fold,
             embeddings,
@@ -135,7 +143,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     parts.clear()
     fitted = scorer.fit(x, offsets, y, config.seed, progress)
     state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(config, state), Featurizer.fit(config.features, state), fitted)
+    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), fitted)
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,

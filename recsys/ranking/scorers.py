@@ -11,11 +11,12 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.config import Choice, Range
 from recsys.types import FloatArray, LongArray, offsets_of, owners_of
 
 Arrays = dict[str, NDArray[Any]]
@@ -119,7 +120,7 @@ class Logistic:
     """
 
     loss: Literal["listwise", "pointwise"] = "listwise"
-    c: float = 1.0
+    c: Annotated[float, Range(0.001, 100, log=True)] = 1.0
     negatives: int = 0
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
@@ -160,10 +161,10 @@ class MLP:
     the best weights are kept. `members` networks from different seeds are averaged.
     """
 
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: Annotated[tuple[int, ...], Choice(((32, 16), (64, 32), (128, 64)))] = (64, 32)
     members: int = 1
-    learning_rate: float = 0.001
-    weight_decay: float = 1e-4
+    learning_rate: Annotated[float, Range(3e-4, 1e-2, log=True)] = 0.001
+    weight_decay: Annotated[float, Range(1e-6, 1e-1, log=True)] = 1e-4
     batch_lists: int = 256
     epochs: int = 80
     patience: int = 5

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.config import Choice, Range
 from recsys.errors import ArtifactError
 from recsys.retrieval import statistics
 from recsys.retrieval.fitted import Fitted, FittedPopularity, FittedRepeat, FittedSemantic, ItemToItem
@@ -23,7 +24,9 @@ from recsys.retrieval.index import EXACT, Index
 from recsys.types import FloatArray, State
 
 DAY = 86_400_000_000
-Depth = Annotated[int, Field(ge=0)]
+Depth = Annotated[int, Field(ge=0), Range(0.5, 2, log=True, relative=True)]
+Decay = Annotated[float, Range(0.3, 1)]
+Newest = Annotated[int, Range(2, 500, log=True)]
 Stored = Mapping[str, NDArray[Any]]
 
 
@@ -51,8 +54,8 @@ class Semantic:
     """
 
     depth: Depth = 200
-    decay: float = 0.8
-    newest: int = 10
+    decay: Decay = 0.8
+    newest: Newest = 10
     query: Literal["pool", "text"] = "pool"
     index: str = EXACT
     search: str = ""
@@ -87,8 +90,8 @@ class _ItemToItem(ABC):
     """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
 
     depth: Depth = 200
-    decay: float = 0.8
-    newest: int = 30
+    decay: Decay = 0.8
+    newest: Newest = 30
     neighbours: int = 500
 
     def fit(self, state: State) -> Fitted:
@@ -106,8 +109,8 @@ class _ItemToItem(ABC):
 class Covisitation(_ItemToItem):
     """Sequential co-visitation: what follows what within `window` baskets of one user."""
 
-    window: int = 5
-    backward: float = 0.5
+    window: Annotated[int, Choice((1, 2, 5, 10, 20))] = 5
+    backward: Annotated[float, Choice((0.0, 0.5, 1.0))] = 0.5
 
     def matrix(self, state: State) -> Any:
         return statistics.covisitation(
@@ -119,9 +122,9 @@ class Covisitation(_ItemToItem):
 class ItemKNN(_ItemToItem):
     """Item-based nearest neighbours by the cosine between user sets."""
 
-    decay: float = 1.0
-    newest: int = 200
-    shrink: float = 10.0
+    decay: Decay = 1.0
+    newest: Newest = 200
+    shrink: Annotated[float, Choice((1.0, 10.0, 50.0))] = 10.0
 
     def matrix(self, state: State) -> Any:
         return statistics.cosine(state.interactions, len(state.catalog), self.shrink, self.neighbours)
@@ -131,7 +134,7 @@ class ItemKNN(_ItemToItem):
 class Ease(_ItemToItem):
     """EASE: a linear autoencoder in closed form, over the most frequent items."""
 
-    penalty: float = 100.0
+    penalty: Annotated[float, Choice((30.0, 100.0, 300.0))] = 100.0
     max_items: int = 12_500
 
     def matrix(self, state: State) -> Any:
@@ -142,9 +145,9 @@ class Ease(_ItemToItem):
 class Slit(_ItemToItem):
     """Linear model from the decayed history to the next items, in closed form, over the most frequent items."""
 
-    penalty: float = 20.0
+    penalty: Annotated[float, Choice((5.0, 20.0, 80.0))] = 20.0
     max_items: int = 12_500
-    source_decay: float = 0.5
+    source_decay: Annotated[float, Choice((0.3, 0.5, 0.7))] = 0.5
     ahead: int = 5
     span: int = 8
 
@@ -158,7 +161,7 @@ class Popularity:
     """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
 
     depth: Depth = 50
-    half_life_days: float | None = None
+    half_life_days: Annotated[float | None, Choice((7.0, 14.0, 28.0, 56.0))] = None
 
     def fit(self, state: State) -> Fitted:
         events = state.interactions
@@ -177,8 +180,8 @@ class Repeat:
     """What the asker already had, most often and most lately first: for replenishment and reordering."""
 
     depth: Depth = 100
-    decay: float = 0.95
-    newest: int = 1000
+    decay: Decay = 0.95
+    newest: Newest = 1000
 
     def fit(self, state: State) -> Fitted:
         return self.restore({}, state.vectors)

@@ -1,0 +1,357 @@
+"""Choosing a config's settings on validation within a budget: the test events are cut off before anything else.
+
+What may move, and how far, stands beside each setting: a `Range` or `Choice` in the annotation of a field of the
+config, of a retriever or of a scorer. At most one feature is left out at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from recsys.config import Choice, Config, Range, parse_config, read_config
+from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.jobs import ENGINE, ingest, judge
+from recsys.engine.training import Fitter, build_retrievers, build_scorer, fit, quiet
+from recsys.errors import ConfigError, RecsysError
+from recsys.evaluation.significance import paired_interval
+from recsys.ranking.scorers import SCORERS, Progress
+from recsys.retrieval.fitted import Arrays, Fitted
+from recsys.retrieval.retrievers import Retriever
+from recsys.tables.split import Fold, holdout
+from recsys.types import State
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+K = 10
+METRIC = f"ndcg@{K}"
+JUDGED_USERS = 4_000
+TRAIN_USERS = 10_000
+BUDGET_SECONDS = 600.0
+RANDOM_TRIALS = 3
+CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One dimension of the search: a place in the config, what it holds now, and where it may go."""
+
+    path: str
+    start: Any
+    span: Range | Choice
+
+    @property
+    def point(self) -> Any:
+        """What `suggest` has to draw for the start."""
+        return 0 if isinstance(self.span, Choice) else self.start
+
+    def suggest(self, trial: optuna.Trial) -> Any:
+        """Draw a value, rounded to what a person would write."""
+        if isinstance(self.span, Choice):
+            return self.span.values[trial.suggest_categorical(self.path, range(len(self.span.values)))]
+        low, high, as_log = self.span.low, self.span.high, self.span.log
+        if isinstance(self.start, int):
+            return trial.suggest_int(self.path, math.ceil(low), math.floor(high), log=as_log)
+        value = trial.suggest_float(self.path, low, high, log=as_log)
+        return value if value == self.start else float(f"{value:.3g}")
+
+
+def settings_of(place: str, member: Any) -> list[Setting]:
+    """List the settings of a built member (or section of the config) that tuning may move."""
+    found = []
+    for name, hint in get_type_hints(type(member), include_extras=True).items():
+        for mark in getattr(hint, "__metadata__", ()):
+            start = getattr(member, name)
+            if isinstance(mark, Range | Choice) and start is not None:
+                found += _setting(f"{place}.{name}".lstrip("."), start, mark)
+    return found
+
+
+def _setting(path: str, start: Any, mark: Range | Choice) -> list[Setting]:
+    """A setting with the start first among its choices, or with bounds as plain values; none where it cannot move."""
+    if isinstance(mark, Choice):
+        start, *values = [list(value) if isinstance(value, tuple) else value for value in (start, *mark.values)]
+        return [Setting(path, start, Choice((start, *(value for value in values if value != start))))]
+    low, high = (mark.low * start, mark.high * start) if mark.relative else (mark.low, mark.high)
+    return [Setting(path, start, Range(low, high, mark.log))] if low <= start <= high and low < high else []
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that may move for one config. `scorers` holds the settings of each scorer that has any."""
+
+    config: Config
+    settings: list[Setting]
+    scorers: dict[str, list[Setting]]
+
+    @classmethod
+    def of(cls, config: Config) -> Space:
+        """Derive the space from a config and the members that it names."""
+        settings = settings_of("", config) + settings_of("split", config.split)
+        for name, retriever in build_retrievers(config).items():
+            settings += settings_of(f"retrievers.{name}", retriever)
+        names = config.features
+        if len(names) > 1:
+            fewer = tuple([other for other in names if other != name] for name in names)
+            settings.append(Setting("features", names, Choice((names, *fewer))))
+        kind = config.scorer["kind"]
+        members = {name: member() for name, member in SCORERS.items()} | {kind: build_scorer(config)}
+        scorers = {name: settings_of(f"scorer.{name}", member) for name, member in members.items()}
+        return cls(config, settings, {name: found for name, found in scorers.items() if found or name == kind})
+
+    @property
+    def kind(self) -> str:
+        """The configured scorer."""
+        return str(self.config.scorer["kind"])
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The draws that give the config as it stands."""
+        moving = self.settings + self.scorers[self.kind]
+        return {setting.path: setting.point for setting in moving} | {"scorer": self.kind}
+
+    def draw(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Draw a point; return what it changes in the config, by dotted path."""
+        drawn = [(setting, setting.suggest(trial)) for setting in self.settings]
+        changes = {setting.path: value for setting, value in drawn if value != setting.start}
+        kind = trial.suggest_categorical("scorer", list(self.scorers))
+        own = [(setting, setting.suggest(trial)) for setting in self.scorers[kind]]
+        told = {setting.path.rpartition(".")[2]: value for setting, value in own
+                if kind != self.kind or value != setting.start}  # fmt: skip
+        if kind != self.kind:
+            return changes | {"scorer": {"kind": kind} | told}
+        return changes | {f"scorer.{name}": value for name, value in told.items()}
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """What the config as it stands holds at each path that `draw` may change."""
+        own = {f"scorer.{setting.path.rpartition('.')[2]}": setting.start for setting in self.scorers[self.kind]}
+        return {setting.path: setting.start for setting in self.settings} | own | {"scorer": self.config.scorer}
+
+
+def changed(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's mapping with changes by dotted path; `raw` itself stays as it is."""
+    raw = dict(raw)
+    for path, value in changes.items():
+        inner = raw
+        *sections, key = path.split(".")
+        for section in sections:
+            inner[section] = dict(inner[section])
+            inner = inner[section]
+        inner[key] = value
+    return raw
+
+
+class FitCache:
+    """A fitter that learns each statistic once a cut: what acts only when a retriever is asked needs no other fit.
+
+    Holds at most `CACHE_BYTES` of arrays; what has not been asked for longest goes first.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: OrderedDict[tuple[Any, ...], Arrays] = OrderedDict()
+
+    def __call__(self, retriever: Retriever, state: State) -> Fitted:
+        """Fit, or restore from an earlier fit with the same learning settings at the same cut."""
+        ranged = {setting.path for setting in settings_of("", retriever) if isinstance(setting.span, Range)}
+        learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]  # type: ignore[arg-type]
+        # Cuts nest, each with fewer events than the one after it: the count names the cut.
+        key = (type(retriever), *learning, len(state.interactions))
+        if key in self._arrays:
+            self._arrays.move_to_end(key)
+            return retriever.restore(self._arrays[key], state.vectors)
+        fitted = retriever.fit(state)
+        self._arrays[key] = fitted.arrays()
+        while sum(a.nbytes for arrays in self._arrays.values() for a in arrays.values()) > CACHE_BYTES:
+            self._arrays.popitem(last=False)
+        return fitted
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One config that was tried: what it changed, and its validation ndcg@10 or why there is none."""
+
+    changes: dict[str, Any]
+    seconds: float
+    ndcg: float | None = None
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, for JSON."""
+        return {METRIC: self.ndcg, "seconds": self.seconds, "changes": self.changes, "error": self.error}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning chose: the config, every trial in order (the first is the config as it stood), and the gain.
+
+    `before` is what the config held at each path that a trial changed. `difference` is the paired bootstrap interval
+    (95%) of the chosen trial's ndcg@10 less the start's over the `users` judged. Being the best of many trials
+    flatters it.
+    """
+
+    config: Config
+    trials: list[Trial]
+    chosen: int
+    before: dict[str, Any]
+    difference: dict[str, float]
+    users: int
+    seconds: float
+    budget_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: what `tuning.json` holds."""
+        best = self.trials[self.chosen]
+        return {
+            "name": self.config.name,
+            "users": self.users,
+            "seconds": self.seconds,
+            "budget_seconds": self.budget_seconds,
+            "start": {METRIC: self.trials[0].ndcg},
+            "chosen": {"trial": self.chosen, METRIC: best.ndcg, "changes": best.changes},
+            "before": self.before,
+            "difference": self.difference,
+            "trials": [{"trial": number} | trial.to_dict() for number, trial in enumerate(self.trials)],
+        }
+
+    def write(self, original: Path, out: Path) -> None:
+        """Write the YAML file `original` with the chosen settings, its `${NAME}` as they stand; comments are lost."""
+        start, best, gap = self.trials[0], self.trials[self.chosen], self.difference
+        text = yaml.safe_dump(changed(read_config(original), best.changes), sort_keys=False, allow_unicode=True)
+        head = f"""\
+# {original.name}, tuned on {datetime.now(UTC):%Y-%m-%d} by {len(self.trials)} trials in {self.seconds:.0f} seconds \
+(budget {self.budget_seconds:.0f}).
+# Validation {METRIC}, {self.users:,} users: {start.ndcg:.4f} before, {best.ndcg:.4f} after; \
+95% interval of the difference {gap["low"]:+.4f} to {gap["high"]:+.4f}.
+# The best of many trials looks better than it is. Changed: {", ".join(best.changes) or "nothing"}.
+"""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(head + text, encoding="utf-8")
+
+
+def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progress = quiet, *,
+         trials: int | None = None) -> Tuned:  # fmt: skip
+    """Search settings on the validation cut for `budget_seconds`, or for so many `trials` if that is shorter.
+
+    The first trial is the config as it stands, so the choice is never worse on validation. Each trial learns from at
+    most `TRAIN_USERS` users a cut and is judged on one sample of at most `JUDGED_USERS` users, by the same code as
+    `evaluate`. No trial begins that would, at the mean of those before, end after the budget; reading and encoding
+    come on top. Every trial is told in `OUTPUT/NAME/tuning.json`.
+
+    The sampler is TPE (Bergstra et al. 2011) of optuna, seeded by `config.seed`.
+
+    Raises `ConfigError` for a budget that is not positive, or without optuna; and what the first trial raises. A
+    later trial that raises a `RecsysError` is told as failed.
+    """
+    study = _study(config.seed)
+    if not budget_seconds > 0:
+        raise ConfigError(f"the tuning budget must be more than 0 seconds, and is {budget_seconds:g}: try 600")
+    if trials is not None and trials < 1:
+        raise ConfigError(
+            f"tuning needs at least 1 trial, and is allowed {trials}: the first is the config as it stands"
+        )
+    tables = ingest(config)
+    bench = Bench.of(config, holdout(tables.interactions, config.split), embed(config, tables.catalog))
+    space = Space.of(config)
+    study.enqueue_trial(space.start)
+    done: list[Trial] = []
+    began, spent = time.monotonic(), 0.0
+    while not done or (len(done) != trials and spent + spent / len(done) <= budget_seconds):
+        drawn = study.ask()
+        trial, values = bench.attempt(config, space.draw(drawn))
+        if not done:
+            start = best = values
+            chosen = 0
+        elif trial.ndcg is not None and trial.ndcg > best.mean():
+            best, chosen = values, len(done)
+        done.append(trial)
+        study.tell(drawn, trial.ndcg, state=_state(failed=trial.ndcg is None))
+        spent = time.monotonic() - began
+        told = trial.error or f"{METRIC} {trial.ndcg:.4f}"
+        log.info("trial %d: %s; best %.4f (trial %d)", len(done) - 1, told, best.mean(), chosen)
+        progress("tuning, seconds", min(round(spent), round(budget_seconds)), round(budget_seconds))
+    tuned = Tuned(
+        config=parse_config(changed(config.model_dump(mode="json"), done[chosen].changes)),
+        trials=done,
+        chosen=chosen,
+        before={path: space.before[path] for trial in done for path in trial.changes},
+        difference=paired_interval(best, start, config.seed),
+        users=len(start),
+        seconds=round(spent, 1),
+        budget_seconds=budget_seconds,
+    )
+    (config.folder / "tuning.json").write_text(json.dumps(tuned.to_dict(), indent=1), encoding="utf-8")
+    return tuned
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every trial shares: the validation cut with the users judged, the vectors, and what was fitted already."""
+
+    fold: Fold
+    embeddings: Embeddings
+    fitter: Fitter = field(default_factory=FitCache)
+
+    @classmethod
+    def of(cls, config: Config, test: Fold, embeddings: Embeddings) -> Bench:
+        """Cut once before the test cut, and draw the users."""
+        fold = holdout(test.known, config.split, test.as_of)
+        users = fold.labelled_users
+        if len(users) > JUDGED_USERS:
+            users = np.random.default_rng(config.seed).choice(users, JUDGED_USERS, replace=False)
+            fold = replace(fold, labels=fold.labels.take(np.isin(fold.labels.user, users)))
+        return cls(fold, embeddings)
+
+    def attempt(self, config: Config, changes: dict[str, Any]) -> tuple[Trial, NDArray[np.float64]]:
+        """Try a config with changes; return the trial, and its values where it did not fail.
+
+        Raises what the config raises as it stands, without changes.
+        """
+        began = time.monotonic()
+        try:
+            values = self.judge(parse_config(changed(config.model_dump(mode="json"), changes)))
+        except RecsysError as error:
+            if not changes:
+                raise
+            return Trial(changes, round(time.monotonic() - began, 2), error=str(error)), np.zeros(0)
+        return Trial(changes, round(time.monotonic() - began, 2), float(values.mean())), values
+
+    def judge(self, config: Config) -> NDArray[np.float64]:
+        """Fit a config and return its ndcg@10 for each user `(U,)`."""
+        evaluation = config.evaluation.model_copy(update={"k": [K], "baselines": []})
+        less = {"train_users": min(config.train_users, TRAIN_USERS), "evaluation": evaluation}
+        config = config.model_copy(update=less)
+        model = fit(config, self.fold.known, self.embeddings, self.fold.as_of, fitter=self.fitter)
+        return judge(config, self.fold, self.embeddings, model).per_user(ENGINE, "ndcg", K)
+
+
+def _study(seed: int) -> optuna.Study:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigError("tuning needs optuna, which is not installed: pip install '.[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # The start is a good guess already: draws at random, blind to it, are few.
+    sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
+    return optuna.create_study(direction="maximize", sampler=sampler)
+
+
+def _state(failed: bool) -> optuna.trial.TrialState:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL if failed else TrialState.COMPLETE
