@@ -34,7 +34,7 @@ def write_shop_config(folder: Path, model: Path, **changes: object) -> Path:
     raw = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))
     raw["data"]["catalog"]["path"] = str(ROOT / "data" / "shop" / "items.csv")
     raw["data"]["interactions"]["path"] = str(ROOT / "data" / "shop" / "events.csv")
-    raw["embedding"] |= {"model": str(model), "max_tokens": MAX_TOKENS, "device": "cpu"}
+    raw["embedding"] |= {"model": str(model), "max_tokens": MAX_TOKENS, "device": "cpu", "precision": "float32"}
     raw |= {"output": str(folder / "artifacts"), "scorer": {"kind": "logistic"}} | changes
     path = folder / "shop.yaml"
     path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")

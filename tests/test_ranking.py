@@ -135,6 +135,13 @@ class Pair:
         own = self.label(column[0], self.item, *column[1:])
         return bool(self.events) and own is not None and self.label(column[0], self.events[-1][0], *column[1:]) == own
 
+    def late(self):
+        """Of all events of this item, how many baskets their user had since."""
+        times = {user: sorted({row[2] for row in self.log if row[0] == user}) for user in {row[0] for row in self.log}}
+        ages = [sum(t > row[2] for t in times[row[0]]) for row in self.log if row[1] == self.item]
+        decayed = sum(0.8**age for age in ages)
+        return [math.log1p(decayed), (decayed + 1) / (len(ages) + 2)]
+
     def rank(self, column):
         scores = self.rivals[:, column].tolist()
         own = max(scores[self.place], 0)
@@ -186,6 +193,7 @@ ORACLES = {
     "ranks": lambda pair: [pair.rank(column) for column in range(len(pair.scores))],
     "found_by": lambda pair: sum(place >= 0 for place in pair.found),
     "log_popularity": lambda pair: math.log1p(pair.count),
+    "late_popularity": Pair.late,
     "text_by_popularity": Pair.by_popularity,
     "history_length": lambda pair: math.log1p(len(pair.events)),
     "best_match": lambda pair: pair.match,

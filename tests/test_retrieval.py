@@ -1,5 +1,6 @@
 """One contract for every retriever on a world whose right answer is provable, and exact oracles in plain Python."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,12 +29,26 @@ from worlds import (
 )
 
 from recsys.errors import ArtifactError, ConfigError
+from recsys.retrieval import tower
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, seen_keys, top_of_pairs, union, without
 from recsys.retrieval.index import Index
-from recsys.retrieval.retrievers import RETRIEVERS, Covisitation, Ease, ItemKNN, Popularity, Repeat, Semantic, Slit
+from recsys.retrieval.retrievers import (
+    RETRIEVERS,
+    Covisitation,
+    Ease,
+    ItemKNN,
+    Lexical,
+    Popularity,
+    Repeat,
+    Semantic,
+    Slit,
+    TextCovisitation,
+    Tower,
+)
 from recsys.types import owners_of, unit_rows
 
 PERSONAL = [name for name in RETRIEVERS if name != "popularity"]  # which says the same to everyone
+TEXTUAL = ["semantic", "tower", "text_covisitation", "lexical"]  # which know items by their texts
 LEARNT = [name for name in PERSONAL if name != "repeat"]  # which only knows the asker's own items
 quick = settings(max_examples=20, deadline=None)
 every_retriever = pytest.mark.parametrize("name", RETRIEVERS)
@@ -166,7 +181,7 @@ def test_items_that_nobody_touched_do_no_harm(name):
     state = state_of(log_of([(0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)]), 9)
     answer = RETRIEVERS[name]().fit(state).ask(asks([[0], [8], [0, 8]]))
     hits = check(answer, 3, 9, 9)
-    if name not in ("semantic", "repeat"):
+    if name not in (*TEXTUAL, "repeat"):
         assert set(hits.item.tolist()) <= {0, 1}, "logs alone say nothing of items without events"
 
 
@@ -248,6 +263,87 @@ def test_covisitation_is_a_double_loop_over_baskets(log, histories, window, back
     if keep == 500:
         expected = asked_grid(matrix, histories, 0.8, 30)
         np.testing.assert_allclose(grid(fitted.ask(histories), len(histories), N_ITEMS), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_text_covisitation_is_the_product_through_the_nearest():
+    state = shop_state()
+    cosine = state.vectors @ state.vectors.T
+    weight = np.where(cosine >= 0.1, np.exp(5.0 * (cosine - 1)), 0)
+    counts = Covisitation().fit(state).neighbours.toarray()
+    expected = weight @ counts @ weight.T
+    np.fill_diagonal(expected, 0)
+    found = TextCovisitation(alike=12, least=0.1).fit(state).neighbours.toarray()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_item_that_nobody_had_inherits_from_the_one_it_is_like():
+    vectors = np.eye(4, dtype=np.float32)[[0, 1, 2, 1]]  # item 3 is new, and its text is that of item 1
+    state = state_of(log_of([(user, item, item * DAY) for user in range(5) for item in (0, 1)]), 4, None, vectors)
+    assert 3 not in lists_of(Covisitation().fit(state).ask(asks([[0]])).top(4))[0]
+    assert set(lists_of(TextCovisitation(alike=2).fit(state).ask(asks([[0]])).top(4))[0]) == {1, 3}
+
+
+def test_lexical_is_the_cosine_of_rare_words():
+    titles = ["Acme red soap", "ACME red balm", "other soap", "red", "", "薰衣草香皂", "玫瑰香皂"]
+    state = state_of(log_of([(0, 0, 0)]), 7, title=titles, brand=[None, None, "Acme", None, None, None, None])
+    found = Lexical().fit(state).neighbours.toarray()
+    words = [{"acme", "red", "soap"}, {"acme", "red", "balm"}, {"other", "soap", "acme"}, {"red"}, {"i4"},
+             {"薰衣", "衣草", "草香", "香皂"}, {"玫瑰", "瑰香", "香皂"}]  # fmt: skip
+    rarity = {word: math.log(8 / (1 + sum(word in own for own in words))) + 1 for own in words for word in own}
+    for i, one in enumerate(words):
+        for j, other in enumerate(words):
+            norm = math.prod(math.sqrt(sum(rarity[word] ** 2 for word in own)) for own in (one, other))
+            expected = 0 if i == j else sum(rarity[word] ** 2 for word in one & other) / norm
+            assert found[i, j] == pytest.approx(expected, abs=1e-5), (i, j)
+    assert not Lexical(most_items=1).fit(state_of(log_of([(0, 0, 0)]), 3, title=["a b"] * 3)).neighbours.nnz
+
+
+@quick
+@given(logs(), st.integers(1, 6))
+def test_windows_of_the_tower_foretell_every_event_but_the_first_once(log, length):
+    first, ends = tower.windows(log, length)
+    assert (ends - first <= length + 1).all()
+    assert (log.user[first] == log.user[ends - 1]).all()
+    foretold = sorted(row for start, end in zip(first, ends, strict=True) for row in range(start + 1, end))
+    assert foretold == [row for row in range(len(log)) if row not in log.offsets]
+
+
+def test_the_tower_asks_what_its_net_says():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(3)
+    net = tower._net(random_vectors(N_ITEMS), 8, 5, 0.5).eval()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    weights = tower._arrays(net)
+    histories = asks([[0, 1, 2, 3, 4, 5, 0], [2], [], [5, 5]])
+    found = tower.queries(weights, histories) @ weights["items"].T
+    everything = torch.arange(N_ITEMS)
+    for user, items in enumerate([[2, 3, 4, 5, 0], [2], None, [5, 5]]):
+        if items is None:
+            assert not found[user].any()
+            continue
+        with torch.inference_mode():
+            told = (net(torch.tensor([items]))[0, -1] @ net.rows(everything).T + net.bias).numpy()
+        np.testing.assert_allclose(found[user], told - told.mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_tower_learns_what_follows_what_and_twice_the_same():
+    rng = np.random.default_rng(0)
+    starts = rng.integers(N_ITEMS, size=80)
+    rows = [(user, (start + step) % N_ITEMS, step * DAY) for user, start in enumerate(starts) for step in range(8)]
+    state = state_of(log_of(rows), N_ITEMS)
+    fitted, again = (Tower(dropout=0.1, epochs=100).fit(state) for _ in range(2))
+    told = lists_of(fitted.ask(asks([[(i - 1) % N_ITEMS, i] for i in range(N_ITEMS)])).top(1))
+    assert told == [[(i + 1) % N_ITEMS] for i in range(N_ITEMS)]
+    assert all(array.tobytes() == again.arrays()[name].tobytes() for name, array in fitted.arrays().items())
+
+
+def test_the_tower_foretells_targets_only():
+    log = log_of([(user, item, item * DAY) for user in range(30) for item in (0, 1, 2)])
+    only = replace(log, target=log.item == 2)
+    told = Tower(epochs=100).fit(state_of(only, 3)).ask(asks([[0]])).top(3)
+    assert lists_of(told)[0][0] == 2
+    assert lists_of(Tower(epochs=100).fit(state_of(log, 3)).ask(asks([[0]])).top(3))[0][0] == 1
 
 
 @quick

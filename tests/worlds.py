@@ -137,7 +137,8 @@ def checkerboard(n_users: int = 24) -> Checkerboard:
     vectors[0::2, :4] = 1 + 0.3 * rng.normal(size=(GROUP, 4))
     vectors[1::2, 4:] = 1 + 0.3 * rng.normal(size=(GROUP, 4))
     log = log_of(rows)
-    state = state_of(log, 2 * GROUP, GROUP * DAY, unit_rows(vectors))
+    titles = [f"{'black' if item % 2 else 'white'} {item}" for item in range(2 * GROUP)]
+    state = state_of(log, 2 * GROUP, GROUP * DAY, unit_rows(vectors), title=titles)
     return Checkerboard(state, log.histories(np.arange(n_users), np.full(n_users, GROUP * DAY), 100), left_out)
 
 

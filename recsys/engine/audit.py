@@ -40,7 +40,7 @@ LISTED = 20
 NEAR = 0.95
 TWIN_EVENTS = 3  # fewer equal events are no sign of one person with two accounts
 LIKELY_LEAK, SURE_LEAK, TIMES_THE_NEXT = 0.5, 0.9, 3
-SAME, DIFFERENT = 0.99, 0.9
+SAME, DIFFERENT, LIKE = 0.99, 0.9, 0.5
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,9 @@ def _renumbered(config: Config, whole: Interactions, true: Rerun, users: LongArr
                 as_of: int | None, number: int, rng: np.random.Generator) -> Finding:  # fmt: skip
     """Compare the features of a run in which every item and user has another row number, and every item another id.
 
-    Where both runs say 0 nothing is compared. Ties at a retriever's depth go by row, so `found_by` may differ a little.
+    Where both runs say 0 nothing is compared. Ties at the depth of a retriever go by row, so `found_by` may differ. A
+    retriever that is trained from random numbers gives other values, which must still say much the same: a column
+    fails where few values are equal and the two runs hardly correlate.
     """
     renumbering = Renumbering.draw(len(true.embeddings.items), whole.n_users, rng)
     other = Rerun.of(config, renumbering.interactions(whole), renumbering.embeddings(true.embeddings), as_of, number)
@@ -243,13 +245,22 @@ def _renumbered(config: Config, whole: Interactions, true: Rerun, users: LongArr
     share = (equal & told_of).sum(axis=0) / np.maximum(told_of.sum(axis=0), 1)
     share = np.where(told_of.any(axis=0), share, 1.0)
     names = true.names(users)
-    low = {names[column]: float(share[column]) for column in np.argsort(share, kind="stable") if share[column] < SAME}
-    status = FAIL if share.min() < DIFFERENT else WARN if low else OK
+    rising = np.argsort(share, kind="stable")
+    low = {names[column]: float(share[column]) for column in rising if share[column] < SAME}
+    unlike = [column for column in rising if share[column] < DIFFERENT
+              and _correlation(x[told_of[:, column], column], again[told_of[:, column], column]) < LIKE]  # fmt: skip
+    status = FAIL if unlike else WARN if low else OK
     told = f"under other row numbers and ids {share.mean():.2%} of the features' values are the same"
     if low:
         told += f"; least in {', '.join(f'{name} {value:.1%}' for name, value in list(low.items())[:NAMED])}"
-    told += ": these depend on the order of the catalogue" if status == FAIL else ""
+    if unlike:
+        told += f": {', '.join(names[column] for column in unlike)} depend on the order of the catalogue"
     return Finding("row numbers", status, told, {"same": float(share.mean()), "columns": low})
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    """Pearson's; 0 where one of the two does not vary."""
+    return float(np.corrcoef(one, other)[0, 1]) if one.std() > 0 and other.std() > 0 else 0.0
 
 
 def near_duplicates(whole: Interactions, judged: Fold, embeddings: Embeddings, texts: list[str]) -> Iterator[Finding]:

@@ -19,11 +19,13 @@ from recsys.config import nearest
 from recsys.errors import ConfigError
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.tables.split import next_moments
 from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
 
 Arrays = dict[str, NDArray[Any]]
 DAY = 86_400_000_000
 BEST_OF = 10
+LATE_DECAY = 0.8
 POPULARITY = ["0", "1-4", "5-9", "10-49", "50+"]
 
 
@@ -123,6 +125,7 @@ def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
 
 
 def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
+    score = _rounded(score)
     order = order_by_score(candidates.owner, score)
     place, best = places_of(candidates.offsets), score[order]
     # Equal scores share the first one's place: else the order of the catalogue would be a feature.
@@ -133,6 +136,12 @@ def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
     has = score > 0
     evidence = np.bincount(candidates.owner, weights=has, minlength=len(candidates.offsets) - 1)
     return np.log1p(np.where(has, rank, evidence[candidates.owner])).astype(np.float32)
+
+
+def _rounded(score: FloatArray) -> FloatArray:
+    """Round to 18 binary digits: equals that were multiplied in another order stay equals."""
+    bits = np.ascontiguousarray(score, dtype=np.float32).view(np.int32)
+    return ((bits + 32) & ~np.int32(63)).view(np.float32)
 
 
 def found_by(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
@@ -147,6 +156,27 @@ def _prepare_count(state: State) -> Arrays:
 def log_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of 1 + the item's events."""
     return np.log1p(prepared["count"][context.item])
+
+
+def _prepare_late(state: State) -> Arrays:
+    """For each item: its events, decayed by how many baskets their user had since, and what share of them is left."""
+    events = state.interactions
+    users = np.arange(events.n_users)
+    age = events.histories(users, next_moments(events)).age
+    n_items = len(state.catalog)
+    count = np.bincount(events.item, minlength=n_items)
+    late = np.bincount(events.item, weights=LATE_DECAY**age, minlength=n_items)
+    share = (late + 1) / (count + 2)
+    return {"late": np.log1p(late).astype(np.float32), "share": share.astype(np.float32)}
+
+
+def late_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
+    """Whether the item is what users did lately: popularity that counts an event less the more its user did since.
+
+    Two columns: log of 1 + the decayed events, and their smoothed share of all events. Where only the order of events
+    is known, this is what tells a rising item from one whose time has passed.
+    """
+    return np.stack([prepared["late"][context.item], prepared["share"][context.item]], axis=1)
 
 
 def text_by_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
@@ -297,6 +327,7 @@ FEATURES: dict[str, Feature] = {
     "ranks": Feature(ranks, names=_retriever_names),
     "found_by": Feature(found_by),
     "log_popularity": Feature(log_popularity, _prepare_count),
+    "late_popularity": Feature(late_popularity, _prepare_late, lambda context: ["log", "share"]),
     "text_by_popularity": Feature(text_by_popularity, _prepare_count, lambda context: POPULARITY),
     "history_length": Feature(history_length),
     "best_match": Feature(best_match),

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from recsys.retrieval.answers import Answer, PopularityAnswer, SemanticAnswer, SparseAnswer, decayed, history_matrix
 from recsys.retrieval.index import Index
+from recsys.retrieval.tower import Weights, queries
 from recsys.types import FloatArray, Histories, offsets_of, unit_rows
 
 Arrays = dict[str, NDArray[Any]]
@@ -74,6 +75,20 @@ class FittedSemantic:
     def arrays(self) -> Arrays:
         # An exact index is its vectors, which the bundle holds already.
         return {} if self.index is None or self.index.exact else {"index": self.index.to_bytes()}
+
+
+@dataclass(frozen=True)
+class FittedTower:
+    """The tower's weights, and the index of its item vectors (None where the retriever only scores)."""
+
+    weights: Weights
+    index: Index | None
+
+    def ask(self, histories: Histories) -> Answer:
+        return SemanticAnswer(queries(self.weights, histories), self.weights["items"], self.index)
+
+    def arrays(self) -> Arrays:
+        return dict(self.weights)
 
 
 @dataclass(frozen=True)

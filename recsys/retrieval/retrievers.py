@@ -18,8 +18,15 @@ from pydantic import Field
 
 from recsys.config import Choice, Range
 from recsys.errors import ArtifactError
-from recsys.retrieval import statistics
-from recsys.retrieval.fitted import Fitted, FittedPopularity, FittedRepeat, FittedSemantic, ItemToItem
+from recsys.retrieval import statistics, tower
+from recsys.retrieval.fitted import (
+    Fitted,
+    FittedPopularity,
+    FittedRepeat,
+    FittedSemantic,
+    FittedTower,
+    ItemToItem,
+)
 from recsys.retrieval.index import EXACT, Index
 from recsys.types import FloatArray, State
 
@@ -86,6 +93,28 @@ class Semantic:
 
 
 @dataclass(frozen=True)
+class Tower:
+    """A learned user tower over frozen text vectors: attention over the `length` newest events asks in FAISS.
+
+    Learns from every event and the ones before it, with the sampled softmax; see `recsys.retrieval.tower`.
+    """
+
+    depth: Depth = 200
+    width: int = 128
+    length: int = 20
+    epochs: Annotated[int, Choice((6, 12, 20))] = 12
+    dropout: Annotated[float, Choice((0.3, 0.5))] = 0.5
+    seed: int = 0
+
+    def fit(self, state: State) -> Fitted:
+        weights = tower.train(state, self.width, self.length, self.epochs, self.dropout, self.seed)
+        return self.restore(weights, state.vectors)
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        return FittedTower(arrays, Index.build(arrays["items"]) if self.depth else None)
+
+
+@dataclass(frozen=True)
 class _ItemToItem(ABC):
     """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
 
@@ -116,6 +145,39 @@ class Covisitation(_ItemToItem):
         return statistics.covisitation(
             state.interactions, len(state.catalog), self.window, self.backward, self.neighbours
         )
+
+
+@dataclass(frozen=True)
+class TextCovisitation(Covisitation):
+    """Co-visitation between the text neighbours of two items: an item that nobody had yet inherits from those like it.
+
+    Each count spreads to the `alike` items of nearest text on both sides, by the exponential of `sharpness` times
+    their cosine less 1; nearer than `least` they must be.
+    """
+
+    alike: int = 20
+    sharpness: float = 5.0
+    least: float = 0.3
+
+    def matrix(self, state: State) -> Any:
+        spread = statistics.text_neighbours(state.vectors, self.alike, self.sharpness, self.least)
+        return statistics.between(spread, super().matrix(state), self.neighbours)
+
+
+@dataclass(frozen=True)
+class Lexical(_ItemToItem):
+    """Items whose titles and brands share rare words, by the cosine of their TF-IDF vectors.
+
+    What an encoder smooths over counts here: a brand, a shade, a model number. Words that more than `most_items`
+    items have tell nothing.
+    """
+
+    newest: Newest = 10
+    neighbours: int = 200
+    most_items: int = 5_000
+
+    def matrix(self, state: State) -> Any:
+        return statistics.shared_words(state.catalog, self.most_items, self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -192,7 +254,10 @@ class Repeat:
 
 RETRIEVERS: dict[str, type[Retriever]] = {
     "semantic": Semantic,
+    "tower": Tower,
     "covisitation": Covisitation,
+    "text_covisitation": TextCovisitation,
+    "lexical": Lexical,
     "item_knn": ItemKNN,
     "ease": Ease,
     "slit": Slit,

@@ -5,16 +5,20 @@ All of them are counted with sparse products over baskets (one user, one moment)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
 
+from recsys.embedding.texts import item_texts
 from recsys.errors import ConfigError
 from recsys.retrieval.candidates import top_of_pairs
-from recsys.types import FloatArray, IntArray, Interactions, LongArray, Rows, owners_of
+from recsys.retrieval.index import Index
+from recsys.types import Catalog, FloatArray, IntArray, Interactions, LongArray, Rows, owners_of
 
 _BLOCK = 1024
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 
 def basket_matrix(events: Interactions, n_items: int) -> tuple[sparse.csr_matrix, IntArray]:
@@ -48,6 +52,13 @@ def _by_blocks(n_items: int, block: Callable[[slice], sparse.csr_matrix], keep: 
     return sparse.vstack(parts, format="csr").astype(np.float32)
 
 
+def _without_self(block: sparse.csr_matrix, first: int) -> sparse.csr_matrix:
+    """Take out what the rows from `first` on say for their own item."""
+    block = block.tocoo()
+    other = block.col != block.row + first
+    return sparse.csr_matrix((block.data[other], (block.row[other], block.col[other])), shape=block.shape)
+
+
 def covisitation(events: Interactions, n_items: int, window: int, backward: float, keep: int) -> sparse.csr_matrix:
     """Count which items follow which within `window` baskets, over the root of both items' counts + 1.
 
@@ -64,11 +75,62 @@ def covisitation(events: Interactions, n_items: int, window: int, backward: floa
         steps += [(1 / gap, before.T.tocsr(), after), (backward / gap, after.T.tocsr(), before)]
 
     def block(rows: slice) -> sparse.csr_matrix:
-        total = sum(weight * (left[rows] @ right) for weight, left, right in steps).tocoo()
-        other = total.col != total.row + rows.start
-        return sparse.csr_matrix((total.data[other], (total.row[other], total.col[other])), shape=total.shape)
+        return _without_self(sum(weight * (left[rows] @ right) for weight, left, right in steps), rows.start)
 
     return _by_blocks(n_items, block, keep)
+
+
+def text_neighbours(vectors: FloatArray, keep: int, sharpness: float, least: float) -> sparse.csr_matrix:
+    """Weigh each item's `keep` nearest by text, itself among them: exp(`sharpness` (cosine - 1)), 0 below `least`."""
+    n_items = len(vectors)
+    index = Index.build(vectors)
+    rows, near = index.search(vectors, min(keep + 1, n_items))
+    weight = np.where(near >= least, np.exp(sharpness * (near - 1)), 0)
+    owner = np.repeat(np.arange(n_items), rows.shape[1])
+    matrix = sparse.csr_matrix((weight.ravel(), (owner, rows.ravel())), shape=(n_items, n_items), dtype=np.float32)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def between(spread: sparse.csr_matrix, counts: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
+    """Spread counts to the neighbours of both items: `spread counts spread'`, `keep` a row, no item to itself."""
+    onward = counts @ spread.T.tocsr()
+
+    def block(rows: slice) -> sparse.csr_matrix:
+        return _without_self(spread[rows] @ onward, rows.start)
+
+    return _by_blocks(counts.shape[0], block, keep)
+
+
+def shared_words(catalog: Catalog, most_items: int, keep: int) -> sparse.csr_matrix:
+    """Cosine between the TF-IDF vectors (Salton and Buckley 1988, sublinear counts) of title and brand.
+
+    Words are runs of letters and digits; Chinese, Japanese and Korean text, which sets no spaces, counts by pairs of
+    neighbouring characters.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = item_texts(catalog, ["title", "brand"])
+    n_items = len(texts)
+    vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, max_df=most_items, dtype=np.float32)
+    try:
+        words = vectorizer.fit_transform(texts).tocsr()
+    except ValueError:  # no word is left
+        return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
+    turned = words.T.tocsr()
+
+    def block(rows: slice) -> sparse.csr_matrix:
+        return _without_self(words[rows] @ turned, rows.start)
+
+    return _by_blocks(n_items, block, keep)
+
+
+def _words(text: str) -> list[str]:
+    words: list[str] = []
+    for run in re.findall(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+", text.lower()):
+        unspaced = re.match(f"[{_UNSPACED}]", run) and len(run) > 1
+        words += [run[place : place + 2] for place in range(len(run) - 1)] if unspaced else [run]
+    return words
 
 
 def cosine(events: Interactions, n_items: int, shrink: float, keep: int) -> sparse.csr_matrix:
