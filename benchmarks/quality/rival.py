@@ -11,7 +11,7 @@ from recsys.tables.split import Fold
 from recsys.types import FloatArray, Histories, State, Tables
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One question: a data set, a cut, and what counts as a target.
 
