@@ -96,12 +96,27 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
         as_of: int | None = None, progress: Progress = quiet) -> Model:  # fmt: skip
     """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
 
-    The scorer learns at `split.folds` earlier cuts, from candidates that retrievers fitted at each cut
-    proposed, labelled by what followed it; then retrievers and statistics are fitted again on all that is known.
+    The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and statistics are fitted again on all
+    that is known.
+    """
+    scorer = build_scorer(config)
+    fitted = scorer.fit(
+        *scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress), config.seed, progress
+    )
+    state = State(embeddings.catalog, known, embeddings.items, as_of)
+    return Model(fit_retrieval(config, state), Featurizer.fit(config.features, state), fitted)
+
+
+def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, negatives: int,
+                 as_of: int | None = None, progress: Progress = quiet,
+                 ) -> tuple[FloatArray, LongArray, FloatArray]:  # fmt: skip
+    """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)`.
+
+    They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
+    what followed it; of the unlabelled ones about `negatives` a list (0: all).
 
     Raises `DataError` where no label lies among the candidates.
     """
-    scorer = build_scorer(config)
     rng = np.random.default_rng(config.seed)
     parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
     earlier, cut = known, as_of
@@ -119,7 +134,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
             Featurizer.fit(config.features, state),
             fold,
             embeddings,
-            scorer.negatives,
+            negatives,
             rng,
             partial(progress, f"candidates, cut {number + 1}"),
         )
@@ -132,10 +147,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     x = np.concatenate([part[0] for part in parts])
     offsets = offsets_of(np.concatenate([part[1] for part in parts]))
     y = np.concatenate([part[2] for part in parts])
-    parts.clear()
-    fitted = scorer.fit(x, offsets, y, config.seed, progress)
-    state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(config, state), Featurizer.fit(config.features, state), fitted)
+    return x, offsets, y
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
