@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.quality import classical, linear
+from benchmarks.quality import classical, engine_models, linear, sasrec
 from benchmarks.quality.rival import Rival
 from recsys.config import Config
 
@@ -20,6 +20,11 @@ RIVALS: dict[str, type[Rival]] = {
     "ials": classical.IALS,
     "ease": linear.EASE,
     "slist": linear.SLIST,
+    "sasrec": sasrec.SASRec,
+    "seed": engine_models.Seed,
+    "logistic": engine_models.Logistic,
+    "lightgbm": engine_models.LightGBM,
+    "mlp": engine_models.Engine,
 }
 
 
