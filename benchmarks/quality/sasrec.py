@@ -8,10 +8,10 @@ cross-entropy over all items, early stopping. Three departures, each in the mode
 - A sample of the known users lends its last event to early stopping; all others are learnt from whole.
 - Places count back from the newest event, so that the place from which the model is asked is one it has learnt at.
 
-Large catalogues are cut so that a fit takes minutes: the network knows the `vocabulary` most frequent items (on Beauty
-and Online Retail every item with an event; on completejourney 12,500 of some 68,000) and leaves events of other items
-out of every history. Of a history the newest `length` such events count. Other items score -inf; who has no known item
-is shown what is popular.
+Large logs are cut so that a fit takes minutes. The network knows the `vocabulary` most frequent items (on Beauty and
+Online Retail all with an event, on completejourney 12,500 of some 68,000) and leaves events of other items out of
+every history. It learns from all of the rest in pieces of `length`, and is asked with the newest `length`. Other items
+score -inf; who has no known item is shown what is popular.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from recsys.tables.split import Fold
 from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, offsets_of
 
 TOP = 10
+EPOCH = 200_000  # targets at most between two looks at the held-out events
 HELD = 2000  # users whose last event decides when to stop
 ROWS = 256  # of the softmax at a time: what they weigh fits a cache
 LEARNT_IN = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
@@ -62,7 +63,7 @@ class SASRec:
     vocabulary: int = 12_500
     learning_rate: float = 0.001
     batch_events: int = 1024
-    epochs: int = 60
+    epochs: int = 40
     patience: int = 5
 
     def fit(self, task: Task, known: Fold, seed: int) -> FittedSASRec:
@@ -171,12 +172,14 @@ class _Lists:
         return cls(item[:-1][follows], target[1:][follows], np.append(np.flatnonzero(begins), len(begins)))
 
     def batches(self, events: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Items, lengths and targets `(B, L)`, `(B,)`, `(B, L)` of about so many events, in random order.
+        """Items, lengths and targets `(B, L)`, `(B,)`, `(B, L)` of about so many events: an epoch, in random order.
 
-        Lists of like length go together, so that little is padding; lists without a target are left out.
+        Lists of like length go together, so that little is padding. Lists without a target are left out; of very many
+        events each epoch draws its own `EPOCH`.
         """
         lengths = np.diff(self.offsets)
         order = rng.permutation(np.flatnonzero(np.add.reduceat(self.target >= 0, self.offsets[:-1])))
+        order = order[np.cumsum(lengths[order]) <= EPOCH]
         order = order[np.argsort(lengths[order], kind="stable")]
         number = np.cumsum(lengths[order]) // events
         parts = np.split(order, np.flatnonzero(np.diff(number)) + 1)
