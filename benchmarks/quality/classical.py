@@ -13,27 +13,26 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
+from threadpoolctl import threadpool_limits
 
 from benchmarks.quality.rival import Fitted, Task
 from recsys.embedding.texts import item_texts
-from recsys.retrieval.answers import history_matrix
-from recsys.retrieval.fitted import FittedPopularity, ItemToItem
+from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, history_matrix
 from recsys.retrieval.fitted import Fitted as FittedRetriever
 from recsys.retrieval.retrievers import Covisitation as CovisitationRetriever
 from recsys.retrieval.retrievers import ItemKNN as ItemKNNRetriever
 from recsys.retrieval.retrievers import Popularity as PopularityRetriever
 from recsys.retrieval.retrievers import Repeat, Semantic
 from recsys.tables.split import Fold
-from recsys.types import FloatArray, Histories, LongArray
+from recsys.types import FloatArray, Histories
 
 Settings = list[dict[str, Any]]
 
 
 def popular(task: Task, known: Fold, half_life_days: float | None = 30) -> FloatArray:
     """Events of each item, those of late counting more, as a share of the most popular one's `(I,)`, below 1."""
-    fitted = PopularityRetriever(half_life_days=half_life_days).fit(task.state(known))
-    assert isinstance(fitted, FittedPopularity)
-    return fitted.count / (fitted.count.max() + 1)
+    count = PopularityRetriever(half_life_days=half_life_days).fit(task.state(known)).arrays()["count"]
+    return count / (count.max() + 1)
 
 
 def known_counts(events: Fold, n_items: int) -> sparse.csr_matrix:
@@ -60,8 +59,14 @@ class Counted:
     popular: FloatArray
 
     def score(self, histories: Histories) -> FloatArray:
-        found = self.fitted.ask(histories).scores.toarray()
-        return np.where(found > 0, found * (1 + 1e-4 * self.popular), self.popular - 1).astype(np.float32)
+        answer = self.fitted.ask(histories)
+        assert isinstance(answer, SparseAnswer)
+        return or_popular(answer.scores.toarray(), self.popular)
+
+
+def or_popular(found: FloatArray, popular: FloatArray) -> FloatArray:
+    """Let what is popular settle equal scores, and order the items without a score, behind all others."""
+    return np.where(found > 0, found * (1 + 1e-4 * popular), popular - 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -161,8 +166,7 @@ class TextMatch:
 
     def score(self, histories: Histories) -> FloatArray:
         query = history_matrix(histories, self.decay, 50, len(self.popular)) @ self.terms
-        found = (query @ self.weights).toarray()
-        return np.where(found > 0, found * (1 + 1e-4 * self.popular), self.popular - 1).astype(np.float32)
+        return or_popular((query @ self.weights).toarray(), self.popular)
 
 
 @lru_cache(maxsize=1)
@@ -199,8 +203,8 @@ class BM25:
         rarity = np.log1p((texts.shape[0] - documents + 0.5) / (documents + 0.5))
         room = self.k1 * (1 - self.b + self.b * length / length.mean())
         weights = texts.copy()
-        weights.data = rarity[texts.indices] * texts.data * (self.k1 + 1) / (
-            texts.data + np.repeat(room, np.diff(texts.indptr))
+        weights.data = (
+            rarity[texts.indices] * texts.data * (self.k1 + 1) / (texts.data + np.repeat(room, np.diff(texts.indptr)))
         )
         return TextMatch(titles, weights.T.tocsr().astype(np.float32), self.decay, popular(task, known))
 
@@ -210,12 +214,12 @@ class Pooled:
     """Inner products of every item's vector with the decayed sum of the history's vectors."""
 
     fitted: FittedRetriever
-    vectors: FloatArray
     popular: FloatArray
 
     def score(self, histories: Histories) -> FloatArray:
-        score = self.fitted.ask(histories).queries @ self.vectors.T
-        return for_strangers(score, histories, self.popular)
+        answer = self.fitted.ask(histories)
+        assert isinstance(answer, SemanticAnswer)
+        return for_strangers(answer.queries @ answer.vectors.T, histories, self.popular)
 
 
 def for_strangers(score: FloatArray, histories: Histories, popular: FloatArray) -> FloatArray:
@@ -233,18 +237,18 @@ class Text:
     random: ClassVar[bool] = False
     grid: ClassVar[Settings] = [
         {},
+        {"decay": 1.0, "newest": 200},
         {"decay": 0.6},
         {"decay": 0.95, "newest": 50},
-        {"decay": 1.0, "newest": 200},
-        {"newest": 1},
-        {"decay": 0.7, "newest": 30},
+        {"decay": 0.98, "newest": 200},
         {"decay": 0.9, "newest": 30},
         {"decay": 0.4},
+        {"decay": 1.0, "newest": 1000},
     ]
 
     def fit(self, task: Task, known: Fold, seed: int) -> Fitted:
         fitted = Semantic(depth=0, decay=self.decay, newest=self.newest).fit(task.state(known))
-        return Pooled(fitted, task.embeddings.items, popular(task, known))
+        return Pooled(fitted, popular(task, known))
 
 
 @dataclass(frozen=True)
@@ -279,19 +283,20 @@ class IALS:
     random: ClassVar[bool] = True
     grid: ClassVar[Settings] = [
         {},
-        {"penalty": 10.0, "alpha": 10.0},
+        {"penalty": 1.0, "decay": 0.8},
         {"penalty": 10.0, "alpha": 10.0, "decay": 0.8},
-        {"penalty": 1.0, "alpha": 1.0, "decay": 0.8},
-        {"penalty": 30.0, "alpha": 40.0, "decay": 0.8},
-        {"factors": 256, "penalty": 10.0, "alpha": 10.0, "decay": 0.8},
-        {"factors": 64, "penalty": 3.0, "alpha": 3.0, "decay": 0.8},
-        {"factors": 256, "penalty": 30.0, "alpha": 10.0, "decay": 0.6},
+        {"factors": 256, "penalty": 1.0, "decay": 0.8},
+        {"factors": 64, "decay": 0.8},
+        {"penalty": 3.0, "alpha": 3.0, "decay": 0.6},
+        {"factors": 256, "penalty": 10.0, "alpha": 10.0, "decay": 0.6},
+        {"factors": 64, "penalty": 30.0, "alpha": 40.0, "decay": 0.8},
     ]
 
     def fit(self, task: Task, known: Fold, seed: int) -> Fitted:
         from implicit.cpu.als import AlternatingLeastSquares
 
         counts = known_counts(known, len(task.tables.catalog))
-        model = AlternatingLeastSquares(self.factors, self.penalty, iterations=self.iterations, random_state=seed)
-        model.fit(confidence(counts, self.alpha), show_progress=False)
+        with threadpool_limits(1, "blas"):  # the package has threads of its own
+            model = AlternatingLeastSquares(self.factors, self.penalty, iterations=self.iterations, random_state=seed)
+            model.fit(confidence(counts, self.alpha), show_progress=False)
         return Factors(model, self.alpha, self.decay, popular(task, known))

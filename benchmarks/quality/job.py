@@ -17,11 +17,10 @@ import numpy as np
 
 from benchmarks.quality.judge import board_of, judge, targets_of
 from benchmarks.quality.models import RIVALS
-from benchmarks.quality.rival import Fitted, Rival, Task
+from benchmarks.quality.rival import Rival, Task
 from benchmarks.quality.tasks import TASKS, Habit, cuts, load
 from recsys.cli.console import guarded, note
 from recsys.tables.split import Fold
-from recsys.types import IntArray
 
 MOST_SETTINGS = 8
 VALIDATION_USERS = 5_000
@@ -50,8 +49,13 @@ class Job:
         return self.folder / f"{self.model}.json"
 
     @property
+    def done(self) -> bool:
+        """Whether there is a result of this very budget."""
+        return self.about.is_file() and Result.read(self.about).budget == self.budget
+
+    @property
     def places(self) -> Path:
-        """The place of every target, one array a habit and seed."""
+        """The targets, and the place of each: one array a habit and seed."""
         return self.folder / f"{self.model}.npz"
 
 
@@ -83,6 +87,7 @@ class Test:
 class Result:
     """All that a job leaves beside the places: what was tried and chosen, times, and the greatest memory in MB."""
 
+    budget: float
     trials: list[Trial] = field(default_factory=list)
     chosen: dict[str, Any] = field(default_factory=dict)
     tests: list[Test] = field(default_factory=list)
@@ -99,7 +104,8 @@ class Result:
 def tune(rival: type[Rival], task: Task, fold: Fold, users: int, budget: float) -> list[Trial]:
     """Try the settings in their order on a sample of users, as long as time is left; the first always."""
     targets = targets_of(fold, len(task.tables.catalog), task.drop_seen, users)
-    started, trials = time.monotonic(), []
+    started = time.monotonic()
+    trials: list[Trial] = []
     for settings in rival.grid[:MOST_SETTINGS]:
         if trials and time.monotonic() - started > budget:
             break
@@ -116,14 +122,14 @@ def run(job: Job) -> None:
     """Do it and write both files."""
     task, rival = load(job.task, Path(job.data), Path(job.store)), RIVALS[job.model]
     validation, test = cuts(task)
-    result = Result()
+    result = Result(job.budget)
     started = time.monotonic()
     result.trials = tune(rival, task, validation, min(VALIDATION_USERS, job.users or VALIDATION_USERS), job.budget)
     result.tune_seconds = round(time.monotonic() - started, 2)
     result.chosen = max(result.trials, key=lambda trial: trial.ndcg).settings
     targets = targets_of(test, len(task.tables.catalog), task.drop_seen, job.users)
     learnt_from: dict[Habit, Fold] = {"refitted": test, "train only": validation}
-    places: dict[str, IntArray] = {}
+    arrays: dict[str, Any] = {"keys": targets.keys, "users": targets.users}
     for habit in TASKS[job.task].habits:
         for seed in SEEDS if rival.random else SEEDS[:1]:
             begun = time.monotonic()
@@ -131,12 +137,12 @@ def run(job: Job) -> None:
             asked = time.monotonic()
             found = judge(fitted, test, targets, task.drop_seen)
             result.tests.append(Test(habit, seed, round(asked - begun, 2), round(time.monotonic() - asked, 2)))
-            places[result.tests[-1].key] = found
+            arrays[result.tests[-1].key] = found
             note(f"{task.name} {job.model}, {result.tests[-1].key}: fitted in {asked - begun:.0f} s")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     result.peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     job.folder.mkdir(parents=True, exist_ok=True)
-    np.savez(job.places, keys=targets.keys, users=targets.users, **places)
+    np.savez(job.places, **arrays)
     job.about.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def place(score: FloatArray, keys: LongArray, barred: LongArray) -> IntArray:
     rest.sort(axis=1)
     bounds = offsets_of(np.bincount(owner, minlength=n_users))
     ahead = np.empty(len(keys), dtype=np.int64)
-    for row, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for row, (start, end) in enumerate(pairwise(bounds)):
         ahead[start:end] = n_items - np.searchsorted(rest[row], own[start:end])
     ahead[order_by_score(owner, own)] += places_of(bounds)
     return np.where(own > -np.inf, ahead, NEVER).astype(np.int32)

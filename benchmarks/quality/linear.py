@@ -157,7 +157,7 @@ class SLIST:
     with. Solved in closed form, with the self-weights that repurchases need.
     """
 
-    penalty: float = 10.0
+    penalty: float = 20.0
     alpha: float = 0.2
     past_decay: float = 0.5
     next_decay: float = 0.7
@@ -169,11 +169,11 @@ class SLIST:
         {},
         {"decay": 0.6},
         {"penalty": 100.0, "half_life_days": 90.0},
-        {"penalty": 30.0, "alpha": 0.5, "past_decay": 0.7, "decay": 0.8},
-        {"penalty": 30.0, "alpha": 0.5, "past_decay": 0.7, "decay": 0.9},
-        {"penalty": 20.0, "alpha": 0.1},
-        {"penalty": 20.0, "alpha": 0.1, "decay": 0.7},
-        {"penalty": 500.0, "half_life_days": 90.0, "alpha": 0.5},
+        {"penalty": 100.0, "half_life_days": 90.0, "decay": 0.95},
+        {"alpha": 0.5, "past_decay": 0.7, "half_life_days": 30.0},
+        {"alpha": 0.5, "past_decay": 0.7, "half_life_days": 30.0, "decay": 0.95},
+        {"penalty": 10.0, "alpha": 0.05},
+        {"penalty": 500.0, "half_life_days": 30.0, "alpha": 0.5},
     ]
 
     def fit(self, task: Task, known: Fold, seed: int) -> Fitted:

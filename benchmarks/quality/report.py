@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.job import Job, Result
+from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE
-from benchmarks.quality.rival import Task
 from benchmarks.quality.tasks import TASKS, Habit, cuts, dated, load
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
@@ -36,19 +35,24 @@ LENGTHS = {"0 events": (0, 0), "1–4": (1, 4), "5–9": (5, 9), "10–19": (10,
 
 HEAD = """# Benchmarks
 
-How well the engine recommends beside the models that it has to beat. This page is written by
+How well the engine recommends, beside the models that it has to beat. `make bench-quality` writes this page; here by
 
 ```
 {command}
 ```
 
-{machine}, {date}. Every model ranks the whole catalogue. A target's place counts every other item with an equal score as
-ahead of it. Settings are chosen by ndcg@10 on the validation cut, one holdout before the test, on at most 5,000 users;
-every model may try up to 8 settings, and begins a new one only within {budget:.0f} s. Then it learns again from everything
-before the test cut (*refitted*). Models with random training run with three seeds: figures are means, in brackets the
-range of ndcg@10. The interval is that of `{engine}`'s ndcg@10 less the model's, 95%, paired bootstrap over users, each
-user's mean over the seeds. Each model runs in a process of its own with {threads}; times and the greatest memory
-are its own, fit and ask those of one seed.
+on {machine}, {date}.
+
+- Every model ranks the whole catalogue; every other item with an equal score stands ahead of the target.
+- Settings are chosen by ndcg@10 on the validation cut, one holdout before the test, on at most {validation:,} users.
+  Each model may try up to {most} settings, and begins another only within {budget:g} s.
+- Then a model learns again from everything before the test cut: *refitted*. *Train only* learns from what came before
+  the validation cut, and is asked with the whole history.
+- Where training is random there are {seeds} seeds: figures are means, the range of ndcg@10 stands in brackets.
+- The interval is that of `{engine}`'s ndcg@10 less the model's: 95%, paired bootstrap over users, who count with their
+  mean over the seeds.
+- A model runs in a process of its own: seconds and greatest memory (of the process) are its own; fit and ask are those
+  of one seed.
 """
 
 
@@ -73,26 +77,27 @@ def _board(targets: Targets, places: IntArray) -> Board:
     return board_of(targets, {"": places}, (K, DEEP))
 
 
-def write(page: Path, jobs: Sequence[Job]) -> None:
-    """Write the page for these jobs, all of which have results."""
-    parts = [head(jobs)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
+def write(page: Path, jobs: Sequence[Job], command: str) -> None:
+    """Write the page for these jobs, all of which have results; `command` is what made them."""
+    parts = [head(jobs[0].budget, command)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
     for name, some in groupby(jobs, key=lambda job: job.task):
         parts.append(section(name, list(some)))
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
-def head(jobs: Sequence[Job]) -> str:
+def head(budget: float, command: str) -> str:
     """Say what was run, where and when, and how to read it."""
-    limit = "" if jobs[0].users is None else f" --users {jobs[0].users}"
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return HEAD.format(
-        command="make bench-quality" if not limit else f"python -m benchmarks.quality{limit}",
+        command=command,
         machine=f"{os.cpu_count()} cores ({platform.machine()}), {gigabytes:.0f} GB of memory, {platform.system()}",
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
-        budget=jobs[0].budget,
+        validation=VALIDATION_USERS,
+        most=MOST_SETTINGS,
+        budget=budget,
+        seeds=len(SEEDS),
         engine=ENGINE,
-        threads="half of the cores",
     )
 
 
@@ -191,8 +196,7 @@ def _by_target(models: Sequence[Judged], value: LongArray, spans: dict[str, tupl
 
 def _sliced(figures: dict[str, Values], value: LongArray, spans: dict[str, tuple[int, int | None]], of: str) -> Table:
     masks: dict[str, BoolArray] = {
-        name: (value >= low) & (value <= (value.max() if high is None else high))
-        for name, (low, high) in spans.items()
+        name: (value >= low) & (value <= (value.max() if high is None else high)) for name, (low, high) in spans.items()
     }
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     rows = [["model", *masks], [of, *(f"{int(mask.sum()):,}" for mask in masks.values())]]
@@ -212,7 +216,7 @@ def settings(models: Sequence[Judged]) -> Table:
 
 
 def markdown(rows: Table) -> str:
-    """A Markdown table; the first row is its head, all columns but the first and last text ones stand right."""
+    """A Markdown table; the first row is its head, all columns but the first stand right."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)

@@ -63,7 +63,8 @@ def quality(
             wanted.append(Job(name, model, str(data), str(STORE), budget, users))
     failed = [] if report_only else run_all(wanted, repeated, jobs)
     page = PAGE if users is None else STORE / f"{users}_users" / PAGE.name
-    write(page, [job for job in wanted if job.about.is_file()])
+    limits = f"--budget {budget:g} --jobs {jobs}" + ("" if users is None else f" --users {users}")
+    write(page, [job for job in wanted if job.done], f"python -m benchmarks.quality {limits}")
     note(f"The report is in {page}.")
     if failed:
         told = ", ".join(f"{job.model} on {job.task}" for job in failed)
@@ -81,7 +82,7 @@ def known_names(text: str, known: Mapping[str, object], option: str) -> list[str
 
 def run_all(wanted: Sequence[Job], repeated: Sequence[str], at_once: int) -> list[Job]:
     """Run the jobs that have no result, or are to be repeated; return those that failed."""
-    open_jobs = [job for job in wanted if job.model in repeated or not job.about.is_file()]
+    open_jobs = [job for job in wanted if job.model in repeated or not job.done]
     for name in dict.fromkeys(TASKS[job.task].data for job in open_jobs):
         heading(f"Preparing {name}")
         job = next(job for job in open_jobs if TASKS[job.task].data == name)

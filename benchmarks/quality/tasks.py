@@ -23,6 +23,8 @@ from recsys.tables.ingest import load_tables
 from recsys.tables.split import DAY, Fold, holdout
 from recsys.types import Catalog, Interactions, LongArray, Tables
 
+COLUMNS = ("user", "item", "time", "weight", "target")
+
 Habit = Literal["refitted", "train only"]
 
 
@@ -112,8 +114,8 @@ def prepare(recipe: Recipe, data: Path, store: Path) -> None:
     tables.catalog.frame.write_parquet(folder / "catalog.parquet")
     tables.user_ids.alias("user_id").to_frame().write_parquet(folder / "users.parquet")
     np.save(folder / "vectors.npy", vectors)
-    np.savez(folder / "events.npz", user=events.user, item=events.item, time=events.time, weight=events.weight,
-             target=events.target, day=day)  # fmt: skip
+    columns = {column: getattr(events, column) for column in COLUMNS}
+    np.savez(folder / "events.npz", day=day, **columns)
 
 
 def days_of_order(tables: Tables, file: Path) -> LongArray:
@@ -139,8 +141,8 @@ def load(name: str, data: Path, store: Path) -> Task:
     config, folder = recipe.settings(data), store / recipe.data
     users = pl.read_parquet(folder / "users.parquet")["user_id"]
     with np.load(folder / "events.npz") as arrays:
-        columns = (arrays[column] for column in ("user", "item", "time", "weight", "target"))
-        events = Interactions(*columns, n_users=len(users))
+        user, item, time, weight, target = (arrays[column] for column in COLUMNS)
+    events = Interactions(user, item, time, weight, target, len(users))
     catalog = Catalog(pl.read_parquet(folder / "catalog.parquet"))
     embeddings = Embeddings(np.load(folder / "vectors.npy"), catalog, config=config.embedding)
     return Task(name, config, embeddings, Tables(catalog, events, users, config.data.clock))
