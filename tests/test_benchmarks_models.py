@@ -212,8 +212,3 @@ def test_a_setting_that_no_scorer_knows_is_refused():
         ConfigError, match=r"scorer\.num_leafs: unknown setting of 'lambdarank'; did you mean 'num_leaves'"
     ):
         engine_models.LightGBM({"num_leafs": 3}).fit(task, first_cut(task), 0)
-
-
-def test_sasrec_knows_every_setting_of_its_grid():
-    rivals = [SASRec(**settings) for settings in SASRec.grid]
-    assert len(set(rivals)) == len(rivals)

@@ -24,7 +24,8 @@ from recsys.ranking.scorers import SCORERS, Scorer
 from recsys.tables.split import Fold
 from recsys.types import FloatArray, Histories, LongArray
 
-KINDS: dict[str, type[Scorer]] = SCORERS | {"lambdarank": LambdaRank}
+# `Any`, since the library's scorers are stacks of dense layers once fitted, and trees are not.
+KINDS: dict[str, type[Any]] = {**SCORERS, "lambdarank": LambdaRank}
 SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
 
 

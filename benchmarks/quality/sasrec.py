@@ -96,7 +96,8 @@ class SASRec:
             for item, lengths, target in lists.batches(self.batch_events, rng):
                 real = target >= 0
                 optimizer.zero_grad()
-                full_softmax(network(item, lengths)[real], network.items.weight, target[real]).backward()
+                loss = full_softmax(network(item, lengths)[real], network.items.weight, target[real])
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             score = judge()
             if score > best_score:
