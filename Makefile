@@ -1,18 +1,20 @@
 # From a fresh clone: `make demo` and `make test` need python3 (3.11 or later) and make, nothing else.
 PYTHON ?= python3
 FAISS ?= cpu
+DATA ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check bench-quality clean
 
 help:
 	@echo "make demo    see it work: ingest, embed, train, evaluate, recommend (some minutes)"
 	@echo "make test    run every test"
 	@echo "make check   lint, formatting, types, layers"
+	@echo "make bench-quality   how good beside other models: docs/benchmarks.md (an hour or more; DATA=DIR has the data)"
 	@echo "make clean   remove what the commands made: $(VENV), artifacts, caches"
 	@echo "Each builds $(VENV) first where it is missing or out of date."
 	@echo "PYTHON=python3.12 chooses the interpreter; FAISS=gpu installs faiss-gpu in place of faiss-cpu."
@@ -28,6 +30,10 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+bench-quality: $(READY)
+	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),bench]'
+	@$(BIN)/python -m benchmarks.quality --data $(DATA)
 
 clean:
 	rm -rf $(VENV) artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

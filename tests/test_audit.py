@@ -20,13 +20,14 @@ from recsys.engine import probes
 from recsys.engine.audit import Finding, audit, dates, near_duplicates, nearest_other, repeats, ties, twins, undated
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ingest
-from recsys.engine.probes import DEVIATIONS, K, Lists, another_future, cuts, first_alone
+from recsys.engine.probes import DEVIATIONS, K, Lists, another_future, first_alone
 from recsys.errors import DataError, LeakageError
 from recsys.ranking.features import FEATURES, Context, Feature
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import FittedPopularity
 from recsys.retrieval.retrievers import RETRIEVERS, Popularity
-from recsys.tables.split import Fold, holdout
+from recsys.tables import split as splits
+from recsys.tables.split import Fold, holdout, holdouts
 from recsys.types import Candidates, State, offsets_of, unit_rows
 
 LAST_OUT = LeaveLastOut(kind="leave_last_out")
@@ -86,7 +87,7 @@ def test_validation_audits_one_cut_earlier(folder: Path, tiny_model: Path) -> No
     config = load_config(shop_config(folder, tiny_model))
     earlier = {finding.name: finding for finding in audit(config, validation=True)}
     assert failed(earlier) == set()
-    judged = cuts(ingest(config).interactions, LAST_OUT, None, 2)[1]
+    judged = holdouts(ingest(config).interactions, LAST_OUT, None, 2)[1]
     assert earlier["dates, judged cut"].numbers["labels"] == len(judged.labels)
 
 
@@ -141,7 +142,7 @@ def test_a_column_that_knows_the_labels_by_heart(
     folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not change with the future it is given: its strength gives it away, and that it knows rows."""
-    learnt = cuts(ingest(load_config(shop_config(folder, tiny_model))).interactions, LAST_OUT, None, 2)[1]
+    learnt = holdouts(ingest(load_config(shop_config(folder, tiny_model))).interactions, LAST_OUT, None, 2)[1]
     monkeypatch.setitem(FEATURES, "oracle", Feature(lambda context, prepared: -knows(learnt, context)))
     found = audited(shop_config(folder, tiny_model, "last_out", ("oracle",)))
     assert failed(found) == {"strongest column", "row numbers"}  # rows known by heart do not follow their items
@@ -176,9 +177,9 @@ def test_a_feature_that_is_the_row_number(folder: Path, tiny_model: Path, monkey
 
 def test_cuts_stop_where_the_data_end() -> None:
     log = log_of([(0, item, item) for item in range(4)])
-    assert [len(fold.known) for fold in cuts(log, LAST_OUT, None, 9)] == [3, 2, 1]
+    assert [len(fold.known) for fold in holdouts(log, LAST_OUT, None, 9, least=2)] == [3, 2, 1]
     with pytest.raises(DataError, match="the split leaves 1 known events and 0 labels of 1 events"):
-        cuts(log_of([(0, 0, 0), (0, 1, 1)]), LAST_OUT, None, 9)
+        holdouts(log_of([(0, 0, 0), (0, 1, 1)]), LAST_OUT, None, 9, least=2)
 
 
 def test_a_cut_that_is_refused_is_not_the_end_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +189,9 @@ def test_a_cut_that_is_refused_is_not_the_end_of_the_data(monkeypatch: pytest.Mo
     def leaky(known, split, as_of) -> Fold:
         return first if known is log else Fold(known, first.labels, np.zeros(1, np.int64), None)
 
-    monkeypatch.setattr(probes, "holdout", leaky)
+    monkeypatch.setattr(splits, "holdout", leaky)
     with pytest.raises(LeakageError, match="3 known events lie at or after the cut"):
-        cuts(log, LAST_OUT, None, 3)
+        holdouts(log, LAST_OUT, None, 3)
 
 
 @given(logs(min_size=2, last=30), st.sampled_from([LAST_OUT, TimeSplit(kind="time", horizon_days=5 / DAY)]))

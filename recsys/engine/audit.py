@@ -19,7 +19,6 @@ from recsys.engine.probes import (
     Renumbering,
     Rerun,
     another_future,
-    cuts,
     first_alone,
     learn_and_judge,
     proposed,
@@ -28,7 +27,7 @@ from recsys.engine.training import batches, quiet
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.index import Index
-from recsys.tables.split import Fold, next_moments
+from recsys.tables.split import Fold, holdouts, next_moments
 from recsys.types import Candidates, FloatArray, Interactions, LongArray
 
 USERS = 1000  # whose lists are computed again
@@ -62,7 +61,9 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     tables = ingest(config)
     embeddings = embed(config, tables.catalog)
     as_of = end_of(tables, config)
-    folds = cuts(tables.interactions, config.split, as_of, 1 + validation + config.split.folds)[validation:]
+    folds = holdouts(tables.interactions, config.split, as_of, 1 + validation + config.split.folds, least=2)[
+        validation:
+    ]
     judged = folds[0]
     findings = [finding for number, fold in enumerate(folds) for finding in dates(fold, number, tables.clock)]
     findings += [undated(judged, embeddings), ties(tables.interactions, judged)]

@@ -11,15 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import Config, LeaveLastOut, TimeSplit
+from recsys.config import Config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Retrieval
 from recsys.engine.training import batches, build_scorer, fit_retrieval, quiet
-from recsys.errors import DataError, LeakageError
 from recsys.evaluation.metrics import METRICS
 from recsys.ranking.features import Context, Featurizer
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
-from recsys.tables.split import Fold, holdout
+from recsys.tables.split import Fold, holdouts
 from recsys.types import (
     BoolArray,
     Candidates,
@@ -38,24 +37,6 @@ K = 10
 DEVIATIONS = 4  # an honest run falls outside once in 16,000
 
 
-def cuts(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: int | None, most: int) -> list[Fold]:
-    """Cut `most` times, each cut a holdout of what the one before it knew; fewer where the data end, but two.
-
-    Raises `DataError` where not even two cuts can be made, and `LeakageError` where one is refused.
-    """
-    folds = [holdout(interactions, split, as_of)]
-    while len(folds) < most:
-        try:
-            folds.append(holdout(folds[-1].known, split, folds[-1].as_of))
-        except LeakageError:
-            raise
-        except DataError:
-            if len(folds) == 1:
-                raise
-            break
-    return folds
-
-
 @dataclass(frozen=True, eq=False)
 class Rerun:
     """The path up to the scorer, fitted at one cut: what is proposed to its users, and with which features."""
@@ -69,7 +50,7 @@ class Rerun:
     def of(cls, config: Config, interactions: Interactions, embeddings: Embeddings,
            as_of: int | None, number: int) -> Rerun:  # fmt: skip
         """Start from the tables: cut `number` times and fit at the last cut."""
-        fold = cuts(interactions, config.split, as_of, number)[-1]
+        fold = holdouts(interactions, config.split, as_of, number, least=2)[-1]
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         return cls(fold, fit_retrieval(config, state), Featurizer.fit(config.features, state), embeddings)
 

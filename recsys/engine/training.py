@@ -21,7 +21,7 @@ from recsys.ranking.scorers import SCORERS, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
-from recsys.tables.split import Fold, holdout, next_moments
+from recsys.tables.split import Fold, holdouts, next_moments
 from recsys.types import (
     Candidates,
     FloatArray,
@@ -103,23 +103,29 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
         as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
     """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
 
-    The scorer learns at `split.folds` earlier cuts, from candidates that retrievers fitted at each cut
-    proposed, labelled by what followed it; then retrievers and statistics are fitted again on all that is known.
-    `fitter` fits one retriever: a run of many fits may know some of them already.
+    The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and statistics are fitted again on all
+    that is known. `fitter` fits one retriever: a run of many fits may know some of them already.
+    """
+    scorer = build_scorer(config)
+    lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
+    fitted = scorer.fit(*lists, config.seed, progress)
+    state = State(embeddings.catalog, known, embeddings.items, as_of)
+    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), fitted)
+
+
+def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, negatives: int,
+                 as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew,
+                 ) -> tuple[FloatArray, LongArray, FloatArray]:  # fmt: skip
+    """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)`.
+
+    They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
+    what followed it; of the unlabelled ones about `negatives` a list (0: all).
 
     Raises `DataError` where no label lies among the candidates.
     """
-    scorer = build_scorer(config)
     rng = np.random.default_rng(config.seed)
     parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
-    earlier, cut = known, as_of
-    for number in range(config.split.folds):
-        try:
-            fold = holdout(earlier, config.split, cut)
-        except DataError:
-            if parts:
-                break
-            raise
+    for number, fold in enumerate(holdouts(known, config.split, as_of, config.split.folds)):
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         parts += labelled(
             config,
@@ -127,11 +133,10 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
             Featurizer.fit(config.features, state),
             fold,
             embeddings,
-            scorer.negatives,
+            negatives,
             rng,
             partial(progress, f"candidates, cut {number + 1}"),
         )
-        earlier, cut = fold.known, fold.as_of
     if not parts:
         raise DataError(
             f"the scorer has nothing to learn from: of the labels after {config.split.folds} cuts none lies among "
@@ -140,10 +145,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     x = np.concatenate([part[0] for part in parts])
     offsets = offsets_of(np.concatenate([part[1] for part in parts]))
     y = np.concatenate([part[2] for part in parts])
-    parts.clear()
-    fitted = scorer.fit(x, offsets, y, config.seed, progress)
-    state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), fitted)
+    return x, offsets, y
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,

@@ -75,6 +75,26 @@ def holdout(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: 
     return fold
 
 
+def holdouts(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: int | None, most: int,
+             least: int = 1) -> list[Fold]:  # fmt: skip
+    """Cut `most` times, each cut a holdout of what the one before it knew; fewer where the data end, but `least`.
+
+    Raises as `holdout` does where not even so many cuts can be made, and `LeakageError` where one refuses itself.
+    """
+    folds: list[Fold] = []
+    while len(folds) < most:
+        try:
+            folds.append(holdout(interactions, split, as_of))
+        except LeakageError:
+            raise
+        except DataError:
+            if len(folds) < least:
+                raise
+            break
+        interactions, as_of = folds[-1].known, folds[-1].as_of
+    return folds
+
+
 def _by_time(interactions: Interactions, split: TimeSplit, as_of: int | None) -> Fold:
     end = int(interactions.time.max()) + 1 if as_of is None else as_of
     cut = end - round(split.horizon_days * DAY)

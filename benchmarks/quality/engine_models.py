@@ -1,0 +1,162 @@
+"""The engine, and other scorers on its very candidates and features, by the library's own path.
+
+An asker's candidates get the scorer's score; all other items score -inf, and nothing fills a short list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import yaml
+
+from benchmarks.quality.lambdarank import LambdaRank
+from benchmarks.quality.rival import Task
+from recsys.config import Config, construct, parse_config
+from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.model import Model, Retrieval
+from recsys.engine.training import fit_retrieval, quiet, scorer_lists
+from recsys.ranking.features import Featurizer
+from recsys.ranking.scorers import SCORERS, Scorer
+from recsys.tables.split import Fold
+from recsys.types import FloatArray, Histories, LongArray
+
+# `Any`, since the library's scorers are stacks of dense layers once fitted, and trees are not.
+KINDS: dict[str, type[Any]] = {**SCORERS, "lambdarank": LambdaRank}
+SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
+
+
+@dataclass(frozen=True)
+class FittedEngine:
+    """A fitted path, and the texts of askers where it looks at them."""
+
+    model: Model
+    embeddings: Embeddings
+
+    def score(self, histories: Histories) -> FloatArray:
+        context = self.model.retrieval.context(self.embeddings.told(histories))
+        dense = np.full((len(histories), context.n_items), -np.inf, dtype=np.float32)
+        dense[context.owner, context.item] = self.model.score(context)
+        return dense
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine as the config of the task has it; `scorer` are settings that its scorer has otherwise."""
+
+    random: ClassVar[bool] = True
+    grid: ClassVar[list[dict[str, Any]]] = [
+        {},
+        {"scorer": {"members": 3}},
+        {"scorer": {"learning_rate": 0.003}},
+        {"scorer": {"hidden": [128, 64]}},
+        {"scorer": {"hidden": [32]}},
+        {"scorer": {"weight_decay": 0.01}},
+        {"scorer": {"hidden": [128, 64], "members": 3}},
+        {"scorer": {"learning_rate": 0.0003}},
+    ]
+
+    scorer: Mapping[str, Any] = field(default_factory=dict)
+
+    def fit(self, task: Task, known: Fold, seed: int) -> FittedEngine:
+        own = replace(task, config=self.config(task))
+        own = replace(own, embeddings=self.embeddings(own))
+        scorer = self.built(own.config)
+        stage = _stage(own, known, scorer.negatives, seed)
+        fitted = scorer.fit(*stage.lists, seed, quiet)
+        return FittedEngine(Model(stage.retrieval, stage.featurizer, fitted), own.embeddings)
+
+    def config(self, task: Task) -> Config:
+        """The config that is fitted, but for the changed settings."""
+        return task.config
+
+    def embeddings(self, task: Task) -> Embeddings:
+        """The vectors that such a config asks for."""
+        return task.embeddings
+
+    def built(self, config: Config) -> Scorer:
+        """The scorer of a config with the settings changed. Raises `ConfigError`."""
+        settings = {**config.scorer, **self.scorer}
+        return construct(KINDS, settings.pop("kind"), settings, "scorer")
+
+
+@dataclass(frozen=True)
+class Logistic(Engine):
+    """The engine with the listwise logistic regression for a scorer."""
+
+    random: ClassVar[bool] = False
+    grid: ClassVar[list[dict[str, Any]]] = [{}, *({"scorer": {"c": c}} for c in (0.1, 10, 0.01, 100))]
+
+    def config(self, task: Task) -> Config:
+        return task.config.model_copy(update={"scorer": {"kind": "logistic", "loss": "listwise"}})
+
+
+@dataclass(frozen=True)
+class LightGBM(Engine):
+    """The engine with LambdaRank trees for a scorer."""
+
+    grid: ClassVar[list[dict[str, Any]]] = [
+        {},
+        {"scorer": {"num_leaves": 63}},
+        {"scorer": {"num_leaves": 15}},
+        {"scorer": {"min_data": 200}},
+        {"scorer": {"learning_rate": 0.03}},
+        {"scorer": {"l2": 10}},
+        {"scorer": {"learning_rate": 0.1}},
+        {"scorer": {"num_leaves": 63, "min_data": 200, "l2": 10}},
+    ]
+
+    def config(self, task: Task) -> Config:
+        return task.config.model_copy(update={"scorer": {"kind": "lambdarank"}})
+
+
+@dataclass(frozen=True)
+class Seed(Engine):
+    """The recipe of configs/seed.yaml on the data, the cut and the rules of the task."""
+
+    grid: ClassVar[list[dict[str, Any]]] = [
+        {},
+        {"scorer": {"c": 0.01}},
+        {"scorer": {"c": 100}},
+        {"scorer": {"negatives": 5}},
+        {"scorer": {"negatives": 50}},
+    ]
+
+    def config(self, task: Task) -> Config:
+        recipe = yaml.safe_load(SEED_RECIPE.read_text(encoding="utf-8"))
+        changed = {part: recipe[part] for part in ("embedding", "retrievers", "features", "scorer")}
+        changed["embedding"] |= {"model": task.config.embedding.model, "device": task.config.embedding.device}
+        return parse_config(task.config.model_dump() | changed, str(SEED_RECIPE))
+
+    def embeddings(self, task: Task) -> Embeddings:
+        return embed(task.config, task.tables.catalog)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """All of the path but the scorer, and what that learns from: features, offsets, labels."""
+
+    lists: tuple[FloatArray, LongArray, FloatArray]
+    retrieval: Retrieval
+    featurizer: Featurizer
+
+
+_kept: dict[tuple[object, ...], _Stage] = {}
+
+
+def _stage(task: Task, known: Fold, negatives: int, seed: int) -> _Stage:
+    """Fit all but the scorer; where the call before differed in nothing but the scorer, return what that fitted."""
+    config = task.config.model_copy(update={"seed": seed})
+    key = (config.model_dump_json(exclude={"scorer"}), known, negatives)
+    if key not in _kept:
+        _kept.clear()
+        state = task.state(known)
+        _kept[key] = _Stage(
+            scorer_lists(config, known.known, task.embeddings, negatives, known.as_of),
+            fit_retrieval(config, state),
+            Featurizer.fit(config.features, state),
+        )
+    return _kept[key]

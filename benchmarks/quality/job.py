@@ -1,0 +1,150 @@
+"""One model on one task, in a process of its own: tuned on validation, refitted, judged on the test.
+
+`run.py` starts it; alone: `python -m benchmarks.quality.job '{"model": "ease", "task": "beauty", …}'`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.judge import board_of, judge, targets_of
+from benchmarks.quality.models import RIVALS
+from benchmarks.quality.rival import Rival, Task
+from benchmarks.quality.tasks import TASKS, Habit, cuts, load
+from recsys.cli.console import guarded, note
+from recsys.tables.split import Fold
+
+MOST_SETTINGS = 8
+VALIDATION_USERS = 5_000
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do. `users` limits how many are judged, for a quick look; `budget` is in seconds."""
+
+    task: str
+    model: str
+    data: str
+    store: str
+    budget: float
+    users: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the task's results lie: those of quick looks apart."""
+        return Path(self.store) / ("all" if self.users is None else f"{self.users}_users") / self.task
+
+    @property
+    def about(self) -> Path:
+        """The figures; written last, so that it is there only where the job ended well."""
+        return self.folder / f"{self.model}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result of this very budget."""
+        return self.about.is_file() and Result.read(self.about).budget == self.budget
+
+    @property
+    def places(self) -> Path:
+        """The targets, and the place of each: one array a habit and seed."""
+        return self.folder / f"{self.model}.npz"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting tried on validation."""
+
+    settings: dict[str, Any]
+    ndcg: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Test:
+    """The chosen setting under one habit with one seed."""
+
+    habit: Habit
+    seed: int
+    fit_seconds: float
+    ask_seconds: float
+
+    @property
+    def key(self) -> str:
+        """Name of its places."""
+        return f"{self.habit}, seed {self.seed}"
+
+
+@dataclass
+class Result:
+    """All that a job leaves beside the places: what was tried and chosen, times, and the greatest memory in MB."""
+
+    budget: float
+    trials: list[Trial] = field(default_factory=list)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    tests: list[Test] = field(default_factory=list)
+    tune_seconds: float = 0.0
+    peak_mb: float = 0.0
+
+    @classmethod
+    def read(cls, file: Path) -> Result:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw |= {"trials": [Trial(**one) for one in raw["trials"]], "tests": [Test(**one) for one in raw["tests"]]}
+        return cls(**raw)
+
+
+def tune(rival: type[Rival], task: Task, fold: Fold, users: int, budget: float) -> list[Trial]:
+    """Try the settings in their order on a sample of users, as long as time is left; the first always."""
+    targets = targets_of(fold, len(task.tables.catalog), task.drop_seen, users)
+    started = time.monotonic()
+    trials: list[Trial] = []
+    for settings in rival.grid[:MOST_SETTINGS]:
+        if trials and time.monotonic() - started > budget:
+            break
+        begun = time.monotonic()
+        fitted = rival(**settings).fit(task, fold, SEEDS[0])
+        places = judge(fitted, fold, targets, task.drop_seen)
+        figure = float(board_of(targets, {"": places}).per_user("", "ndcg", 10).mean())
+        trials.append(Trial(settings, figure, round(time.monotonic() - begun, 2)))
+        note(f"{task.name} {rival.__name__} {settings}: {figure:.4f} in {trials[-1].seconds:.0f} s")
+    return trials
+
+
+def run(job: Job) -> None:
+    """Do it and write both files."""
+    task, rival = load(job.task, Path(job.data), Path(job.store)), RIVALS[job.model]
+    validation, test = cuts(task)
+    result = Result(job.budget)
+    started = time.monotonic()
+    result.trials = tune(rival, task, validation, min(VALIDATION_USERS, job.users or VALIDATION_USERS), job.budget)
+    result.tune_seconds = round(time.monotonic() - started, 2)
+    result.chosen = max(result.trials, key=lambda trial: trial.ndcg).settings
+    targets = targets_of(test, len(task.tables.catalog), task.drop_seen, job.users)
+    learnt_from: dict[Habit, Fold] = {"refitted": test, "train only": validation}
+    arrays: dict[str, Any] = {"keys": targets.keys, "users": targets.users}
+    for habit in TASKS[job.task].habits:
+        for seed in SEEDS if rival.random else SEEDS[:1]:
+            begun = time.monotonic()
+            fitted = rival(**result.chosen).fit(task, learnt_from[habit], seed)
+            asked = time.monotonic()
+            found = judge(fitted, test, targets, task.drop_seen)
+            result.tests.append(Test(habit, seed, round(asked - begun, 2), round(time.monotonic() - asked, 2)))
+            arrays[result.tests[-1].key] = found
+            note(f"{task.name} {job.model}, {result.tests[-1].key}: fitted in {asked - begun:.0f} s")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    result.peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    np.savez(job.places, **arrays)
+    job.about.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    guarded(lambda: run(Job(**json.loads(sys.argv[1]))))

@@ -1,0 +1,76 @@
+"""The judge: where each target stands when a model ranks the whole catalogue, ties broken against the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from benchmarks.quality.rival import Fitted
+from recsys.engine.training import batches
+from recsys.errors import DataError
+from recsys.evaluation.protocol import Board, Targets
+from recsys.retrieval.candidates import order_by_score, seen_keys
+from recsys.tables.split import Fold
+from recsys.types import FloatArray, IntArray, LongArray, offsets_of, places_of
+
+NEVER = -1
+
+
+def targets_of(fold: Fold, n_items: int, drop_seen: bool, most: int | None = None) -> Targets:
+    """Collect the targets of every user, or of at most so many users, always the same ones."""
+    targets = Targets.of(fold, n_items, drop_seen)
+    if most is None or len(targets.users) <= most:
+        return targets
+    chosen = np.random.default_rng(0).choice(targets.users, most, replace=False)
+    labels = fold.labels.take(np.isin(fold.labels.user, chosen))
+    return Targets.of(replace(fold, labels=labels), n_items, drop_seen)
+
+
+def judge(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntArray:
+    """Return the place of each target `(P,)` from 0; -1 for one that the model never recommends.
+
+    Users are asked with all that they did before the cut of `fold`. With `drop_seen` that is also what is masked.
+    """
+    parts = []
+    for users in batches(np.arange(len(targets.users))):
+        histories = fold.histories(targets.users[users])
+        score = fitted.score(histories)
+        if score.shape != (len(users), targets.n_items):
+            raise DataError(
+                f"{type(fitted).__name__} scored {score.shape} for {len(users)} askers and {targets.n_items} items"
+            )
+        barred = seen_keys(histories, targets.n_items) if drop_seen else np.zeros(0, dtype=np.int64)
+        first, last = np.searchsorted(targets.keys, [users[0] * targets.n_items, (users[-1] + 1) * targets.n_items])
+        parts.append(place(score, targets.keys[first:last] - users[0] * targets.n_items, barred))
+    return np.concatenate(parts)
+
+
+def place(score: FloatArray, keys: LongArray, barred: LongArray) -> IntArray:
+    """Place targets `(P,)` in the lists that scores `(U, I)` make; `keys` and `barred` are flat places in `score`.
+
+    Ahead of a target stand all other items, neither barred nor targets, with a score at least as high, and those
+    targets of its user that score higher (of equals the first ones).
+
+    Raises `DataError` for a score that is not a number.
+    """
+    if np.isnan(score).any():
+        raise DataError(f"{int(np.isnan(score).sum())} of {score.size} scores are not a number")
+    n_users, n_items = score.shape
+    owner, own = keys // n_items, score[np.divmod(keys, n_items)]
+    rest = np.array(score, dtype=np.float32, order="C")
+    rest.reshape(-1)[keys] = -np.inf
+    rest.reshape(-1)[barred] = -np.inf
+    rest.sort(axis=1)
+    bounds = offsets_of(np.bincount(owner, minlength=n_users))
+    ahead = np.empty(len(keys), dtype=np.int64)
+    for row, (start, end) in enumerate(pairwise(bounds)):
+        ahead[start:end] = n_items - np.searchsorted(rest[row], own[start:end])
+    ahead[order_by_score(owner, own)] += places_of(bounds)
+    return np.where(own > -np.inf, ahead, NEVER).astype(np.int32)
+
+
+def board_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Board:
+    """The metrics of some models from the places of their targets."""
+    return Board(targets, list(ks), places)

@@ -1,0 +1,222 @@
+"""The page: tables from the files that the jobs left."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
+from benchmarks.quality.judge import board_of, targets_of
+from benchmarks.quality.models import ENGINE
+from benchmarks.quality.tasks import TASKS, Habit, cuts, dated, load
+from recsys.errors import DataError
+from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.significance import paired_interval
+from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.tables.split import DAY, Fold
+from recsys.types import BoolArray, IntArray, LongArray
+
+K, DEEP = 10, 50
+Values = NDArray[np.float64]
+Table = list[list[str]]
+
+GAPS = {"no history": (-1, -1), "same day": (0, 0), "1–30 days": (1, 30), "over 30 days": (31, None)}
+POPULARITY = {"0 events": (0, 0), "1–4": (1, 4), "5–9": (5, 9), "10–49": (10, 49), "50+": (50, None)}
+LENGTHS = {"0 events": (0, 0), "1–4": (1, 4), "5–9": (5, 9), "10–19": (10, 19), "20+": (20, None)}
+
+HEAD = """# Benchmarks
+
+How well the engine recommends, beside the models that it has to beat. `make bench-quality` writes this page; here by
+
+```
+{command}
+```
+
+on {machine}, {date}.
+
+- Every model ranks the whole catalogue; every other item with an equal score stands ahead of the target.
+- Settings are chosen by ndcg@10 on the validation cut, one holdout before the test, on at most {validation:,} users.
+  Each model may try up to {most} settings, and begins another only within {budget:g} s.
+- Then a model learns again from everything before the test cut: *refitted*. *Train only* learns from what came before
+  the validation cut, and is asked with the whole history.
+- Where training is random there are {seeds} seeds: figures are means, the range of ndcg@10 stands in brackets.
+- The interval is that of `{engine}`'s ndcg@10 less the model's: 95%, paired bootstrap over users, who count with their
+  mean over the seeds.
+- A model runs in a process of its own: seconds and greatest memory (of the process) are its own; fit and ask are those
+  of one seed.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model's result on a task with the places of its targets, by habit one array a seed."""
+
+    model: str
+    result: Result
+    places: dict[Habit, list[IntArray]]
+
+    def per_user(self, targets: Targets, metric: str, k: int, habit: Habit) -> Values:
+        """One metric of each user `(U,)`, mean over the seeds."""
+        return np.mean([_board(targets, one).per_user("", metric, k) for one in self.places[habit]], axis=0)
+
+    def found(self, habit: Habit = "refitted") -> Values:
+        """Whether each target stands among the first 10 `(P,)`, mean over the seeds."""
+        return np.mean([(one >= 0) & (one < K) for one in self.places[habit]], axis=0)
+
+
+def _board(targets: Targets, places: IntArray) -> Board:
+    return board_of(targets, {"": places}, (K, DEEP))
+
+
+def write(page: Path, jobs: Sequence[Job], command: str) -> None:
+    """Write the page for these jobs, all of which have results; `command` is what made them."""
+    parts = [head(jobs[0].budget, command)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
+    for name, some in groupby(jobs, key=lambda job: job.task):
+        parts.append(section(name, list(some)))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(parts), encoding="utf-8")
+
+
+def head(budget: float, command: str) -> str:
+    """Say what was run, where and when, and how to read it."""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return HEAD.format(
+        command=command,
+        machine=f"{os.cpu_count()} cores ({platform.machine()}), {gigabytes:.0f} GB of memory, {platform.system()}",
+        date=datetime.now(UTC).strftime("%Y-%m-%d"),
+        validation=VALIDATION_USERS,
+        most=MOST_SETTINGS,
+        budget=budget,
+        seeds=len(SEEDS),
+        engine=ENGINE,
+    )
+
+
+def section(name: str, jobs: Sequence[Job]) -> str:
+    """Everything about one task."""
+    store = Path(jobs[0].store)
+    task = load(name, Path(jobs[0].data), store)
+    test = cuts(task)[1]
+    targets = targets_of(test, len(task.tables.catalog), task.drop_seen, jobs[0].users)
+    models = [judged(job, targets) for job in jobs]
+    models.sort(key=lambda one: -one.per_user(targets, "ndcg", K, "refitted").mean())
+    recipe = TASKS[name]
+    counts = (
+        f"{len(targets.users):,} users, {len(targets.keys):,} targets, {len(task.tables.catalog):,} items, "
+        f"{len(test.known):,} events before the cut."
+    )
+    lines = [f"## {name}", "", f"{recipe.about}. {counts}", ""]
+    for habit in recipe.habits:
+        if len(recipe.habits) > 1:
+            lines += [f"### {habit.capitalize()}", ""]
+        lines += [markdown(quality(models, targets, habit)), ""]
+    for title, table in slices(models, targets, test, dated(task, store)):
+        lines += [f"### {title}", "", markdown(table), ""]
+    lines += ["### Settings chosen", "", markdown(settings(models)), ""]
+    return "\n".join(lines)
+
+
+def judged(job: Job, targets: Targets) -> Judged:
+    """Read what a job left. Raises `DataError` where it judged other targets than those of today's data."""
+    result = Result.read(job.about)
+    with np.load(job.places) as arrays:
+        if not np.array_equal(arrays["keys"], targets.keys):
+            raise DataError(
+                f"{job.places} holds {len(arrays['keys'])} targets that are not the {len(targets.keys)} of the data: "
+                f"the data changed since; run it with --again {job.model}"
+            )
+        places: dict[Habit, list[IntArray]] = {}
+        for test in result.tests:
+            places.setdefault(test.habit, []).append(arrays[test.key])
+    return Judged(job.model, result, places)
+
+
+def quality(models: Sequence[Judged], targets: Targets, habit: Habit) -> Table:
+    """The main table."""
+    rows = [["model", "recall@10", "ndcg@10", "recall@50", "mrr@10", f"{ENGINE} less model", "tune s", "fit s", "ask s",
+             "peak GB", "settings tried"]]  # fmt: skip
+    engine = next((one.per_user(targets, "ndcg", K, habit) for one in models if one.model == ENGINE), None)
+    for one in models:
+        figures = [one.per_user(targets, metric, k, habit)
+                   for metric, k in (("recall", K), ("ndcg", K), ("recall", DEEP), ("mrr", K))]  # fmt: skip
+        cells = [f"{figure.mean():.4f}" for figure in figures]
+        seeds = [_board(targets, places).per_user("", "ndcg", K).mean() for places in one.places[habit]]
+        if len(seeds) > 1:
+            cells[1] += f" ({min(seeds):.4f}–{max(seeds):.4f})"
+        tests = [test for test in one.result.tests if test.habit == habit]
+        times = [one.result.tune_seconds, *(np.mean([(t.fit_seconds, t.ask_seconds) for t in tests], axis=0))]
+        rows.append([one.model, *cells, _interval(engine, figures[1], one.model), *(f"{s:.0f}" for s in times),
+                     f"{one.result.peak_mb / 1024:.1f}", str(len(one.result.trials))])  # fmt: skip
+    return rows
+
+
+def _interval(engine: Values | None, theirs: Values, model: str) -> str:
+    if engine is None or model == ENGINE:
+        return ""
+    told = paired_interval(engine, theirs, 0)
+    return f"{told['mean']:+.4f} ({told['low']:+.4f} to {told['high']:+.4f})"
+
+
+def slices(models: Sequence[Judged], targets: Targets, test: Fold, days: Fold) -> Iterable[tuple[str, Table]]:
+    """Tables of the parts of a task, each with how many targets or users it has."""
+    gap = gaps(targets, days)
+    events = np.bincount(test.known.item, minlength=targets.n_items)[targets.item]
+    yield "Recall of targets at 10, by days since the user's event before", _by_target(models, gap, GAPS)
+    yield "Recall of targets at 10, by the item's events before the cut", _by_target(models, events, POPULARITY)
+    ndcg = {one.model: one.per_user(targets, "ndcg", K, "refitted") for one in models}
+    yield "ndcg@10, by events in the user's history", _sliced(ndcg, targets.known_events, LENGTHS, "users")
+
+
+def gaps(targets: Targets, days: Fold) -> LongArray:
+    """Whole days from the user's last known event to each target's first `(P,)`; -1 for users without history.
+
+    `days` is the test cut with microseconds for times.
+    """
+    users, item = targets.users[targets.owner], targets.item
+    keys = pair_keys(days.labels.user, days.labels.item, targets.n_items)
+    distinct, first = np.unique(keys, return_index=True)  # labels stand in time order within a user
+    then = days.labels.time[first[find_keys(distinct, pair_keys(users, item, targets.n_items))]]
+    ends = days.known.offsets[1:][users] - 1
+    last = days.known.time[np.maximum(ends, 0)]
+    return np.where(np.diff(days.known.offsets)[users] > 0, (then - last) // DAY, -1)
+
+
+def _by_target(models: Sequence[Judged], value: LongArray, spans: dict[str, tuple[int, int | None]]) -> Table:
+    return _sliced({one.model: one.found() for one in models}, value, spans, "targets")
+
+
+def _sliced(figures: dict[str, Values], value: LongArray, spans: dict[str, tuple[int, int | None]], of: str) -> Table:
+    masks: dict[str, BoolArray] = {
+        name: (value >= low) & (value <= (value.max() if high is None else high)) for name, (low, high) in spans.items()
+    }
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    rows = [["model", *masks], [of, *(f"{int(mask.sum()):,}" for mask in masks.values())]]
+    for model, figure in figures.items():
+        rows.append([model, *(f"{figure[mask].mean():.4f}" for mask in masks.values())])
+    return rows
+
+
+def settings(models: Sequence[Judged]) -> Table:
+    """What each model chose, of how many, and its figure on validation."""
+    rows = [["model", "ndcg@10 on validation", "settings"]]
+    for one in models:
+        best = max(trial.ndcg for trial in one.result.trials)
+        chosen = ", ".join(f"{key} {json.dumps(value)}" for key, value in one.result.chosen.items())
+        rows.append([one.model, f"{best:.4f}", chosen or "the usual ones"])
+    return rows
+
+
+def markdown(rows: Table) -> str:
+    """A Markdown table; the first row is its head, all columns but the first stand right."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
+    return "\n".join(lines)

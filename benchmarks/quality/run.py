@@ -1,0 +1,103 @@
+"""The command: prepare data, run what is missing, write the report."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.quality.job import Job
+from benchmarks.quality.models import RIVALS, pointless
+from benchmarks.quality.report import write
+from benchmarks.quality.tasks import TASKS, prepare
+from recsys.cli.console import heading, note
+from recsys.config import nearest
+from recsys.errors import ConfigError, RecsysError
+
+STORE = Path("artifacts/quality")
+PAGE = Path("docs/benchmarks.md")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: python -m benchmarks.quality --tasks beauty --models ease,slist --users 300")
+def quality(
+    data: Annotated[Path, typer.Option(help="The folder that holds beauty/ and online_retail/.")] = Path(
+        "../shared/data"
+    ),
+    tasks: Annotated[str, typer.Option(help="Which tasks, separated by commas.")] = ",".join(TASKS),
+    models: Annotated[str, typer.Option(help="Which models, separated by commas.")] = ",".join(RIVALS),
+    budget: Annotated[float, typer.Option(min=0, help="Seconds to tune each model on each task.")] = 150,
+    jobs: Annotated[int, typer.Option(min=1, help="Models at a time; they share the cores evenly.")] = 2,
+    users: Annotated[int | None, typer.Option(min=1, help="Judge so many users only: a quick look.")] = None,
+    again: Annotated[str, typer.Option(help="Models to run again though their results are there.")] = "",
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing, write the report.")] = False,
+) -> None:
+    """Tune, fit and judge every model on every task, and write docs/benchmarks.md.
+
+    Each model runs in a process of its own. Results stay in artifacts/quality, and only what is missing is run. With
+    --users the page goes beside those results instead.
+    """
+    chosen = known_names(models, RIVALS, "--models")
+    repeated = known_names(again, RIVALS, "--again")
+    wanted: list[Job] = []
+    for name in known_names(tasks, TASKS, "--tasks"):
+        missing = TASKS[name].missing(data)
+        if missing:
+            note(f"{name}: left out, {missing} is not there")
+            continue
+        for model in chosen:
+            if reason := pointless(model, TASKS[name].settings(data)):
+                note(f"{name}: {model} is left out, {reason}")
+                continue
+            wanted.append(Job(name, model, str(data), str(STORE), budget, users))
+    failed = [] if report_only else run_all(wanted, repeated, jobs)
+    page = PAGE if users is None else STORE / f"{users}_users" / PAGE.name
+    limits = f"--budget {budget:g} --jobs {jobs}" + ("" if users is None else f" --users {users}")
+    write(page, [job for job in wanted if job.done], f"python -m benchmarks.quality {limits}")
+    note(f"The report is in {page}.")
+    if failed:
+        told = ", ".join(f"{job.model} on {job.task}" for job in failed)
+        raise RecsysError(f"{len(failed)} of {len(wanted)} runs failed (see above): {told}")
+
+
+def known_names(text: str, known: Mapping[str, object], option: str) -> list[str]:
+    """Split names at commas. Raises `ConfigError` for one that is not known."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{option}: unknown name {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    return names
+
+
+def run_all(wanted: Sequence[Job], repeated: Sequence[str], at_once: int) -> list[Job]:
+    """Run the jobs that have no result, or are to be repeated; return those that failed."""
+    open_jobs = [job for job in wanted if job.model in repeated or not job.done]
+    for name in dict.fromkeys(TASKS[job.task].data for job in open_jobs):
+        heading(f"Preparing {name}")
+        job = next(job for job in open_jobs if TASKS[job.task].data == name)
+        prepare(TASKS[job.task], Path(job.data), Path(job.store))
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    environment = os.environ | dict.fromkeys(THREADS, threads)
+    counter = itertools.count(1)
+
+    def one(job: Job) -> int:
+        command = [sys.executable, "-m", "benchmarks.quality.job", json.dumps(asdict(job))]
+        job.about.unlink(missing_ok=True)
+        code = subprocess.run(command, env=environment, check=False).returncode
+        note(f"[{next(counter)} of {len(open_jobs)}] {job.task} {job.model}: {'failed' if code else 'done'}")
+        return code
+
+    with ThreadPoolExecutor(at_once) as pool:
+        codes = list(pool.map(one, open_jobs))
+    return [job for job, code in zip(open_jobs, codes, strict=True) if code]
