@@ -29,7 +29,7 @@ from recsys.types import FloatArray, Histories
 Settings = list[dict[str, Any]]
 
 
-def popular(task: Task, known: Fold, half_life_days: float | None = 30) -> FloatArray:
+def popular(task: Task, known: Fold, half_life_days: float | None = 7) -> FloatArray:
     """Events of each item, those of late counting more, as a share of the most popular one's `(I,)`, below 1."""
     count = PopularityRetriever(half_life_days=half_life_days).fit(task.state(known)).arrays()["count"]
     return count / (count.max() + 1)
@@ -285,11 +285,11 @@ class IALS:
         {},
         {"penalty": 1.0, "decay": 0.8},
         {"penalty": 10.0, "alpha": 10.0, "decay": 0.8},
-        {"factors": 256, "penalty": 1.0, "decay": 0.8},
-        {"factors": 64, "decay": 0.8},
-        {"penalty": 3.0, "alpha": 3.0, "decay": 0.6},
         {"factors": 256, "penalty": 10.0, "alpha": 10.0, "decay": 0.6},
-        {"factors": 64, "penalty": 30.0, "alpha": 40.0, "decay": 0.8},
+        {"factors": 256, "penalty": 30.0, "alpha": 10.0, "decay": 0.6},
+        {"penalty": 3.0, "alpha": 3.0, "decay": 0.6},
+        {"factors": 64, "decay": 0.9},
+        {"factors": 512, "penalty": 30.0, "alpha": 10.0, "decay": 0.6},
     ]
 
     def fit(self, task: Task, known: Fold, seed: int) -> Fitted:

@@ -55,12 +55,6 @@ def dense_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> FloatArr
     return product
 
 
-def regularised_inverse(gram: FloatArray, penalty: float) -> FloatArray:
-    """Invert a symmetric matrix, which is used up, with `penalty` added to its diagonal."""
-    gram[np.diag_indices(len(gram))] += penalty
-    return linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
-
-
 def had_by_users(known: Fold, n_items: int) -> sparse.csr_matrix:
     """Whether each user had each item, 0 or 1 `(U, I)`."""
     had = known_counts(known, n_items)
@@ -72,7 +66,9 @@ def had_by_users(known: Fold, n_items: int) -> sparse.csr_matrix:
 def ease_weights(known: Fold, n_items: int, penalty: float) -> tuple[LongArray, FloatArray]:
     chosen = frequent(known, n_items)
     users = had_by_users(known, n_items)[:, chosen]
-    inverse = regularised_inverse(dense_product(users, users), penalty)
+    gram = dense_product(users, users)
+    gram[np.diag_indices(len(gram))] += penalty
+    inverse = linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
     inverse /= -np.diag(inverse).copy()
     np.fill_diagonal(inverse, 0)
     return chosen, inverse
@@ -130,9 +126,10 @@ def slist_weights(known: Fold, n_items: int, penalty: float, alpha: float, past_
     whole_weighted = sparse.diags(alpha * newest) @ whole
     past_weighted = sparse.diags((1 - alpha) * weight[going_on]) @ past
     same = dense_product(whole_weighted.tocsr(), whole)
-    inverse = regularised_inverse(same + dense_product(past_weighted.tocsr(), past), penalty)
+    gram = same + dense_product(past_weighted.tocsr(), past)
+    gram[np.diag_indices(len(gram))] += penalty
     same += dense_product(past_weighted.tocsr(), future)
-    return chosen, inverse @ same
+    return chosen, linalg.solve(gram, same, overwrite_a=True, overwrite_b=True, check_finite=False, assume_a="pos")
 
 
 def reach(decay: float) -> int:

@@ -45,9 +45,13 @@ def quality(
 ) -> None:
     """Tune, fit and judge every model on every task, and write docs/benchmarks.md.
 
-    Each model runs in a process of its own. Results stay in artifacts/quality, and only what is missing is run. With
-    --users the page goes beside those results instead.
+    Each model runs in a process of its own. Results stay in artifacts/quality, and only what is missing is run; the
+    page tells all results of this budget. With --users it goes beside those results instead.
     """
+
+    def job_of(task: str, model: str) -> Job:
+        return Job(task, model, str(data), str(STORE), budget, users)
+
     chosen = known_names(models, RIVALS, "--models")
     repeated = known_names(again, RIVALS, "--again")
     wanted: list[Job] = []
@@ -60,11 +64,12 @@ def quality(
             if reason := pointless(model, TASKS[name].settings(data)):
                 note(f"{name}: {model} is left out, {reason}")
                 continue
-            wanted.append(Job(name, model, str(data), str(STORE), budget, users))
+            wanted.append(job_of(name, model))
     failed = [] if report_only else run_all(wanted, repeated, jobs)
     page = PAGE if users is None else STORE / f"{users}_users" / PAGE.name
     limits = f"--budget {budget:g} --jobs {jobs}" + ("" if users is None else f" --users {users}")
-    write(page, [job for job in wanted if job.done], f"python -m benchmarks.quality {limits}")
+    everything = (job_of(task, model) for task in TASKS for model in RIVALS)
+    write(page, [job for job in everything if job.done], f"python -m benchmarks.quality {limits}")
     note(f"The report is in {page}.")
     if failed:
         told = ", ".join(f"{job.model} on {job.task}" for job in failed)
