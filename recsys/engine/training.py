@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import TypeVar
 
@@ -50,10 +50,16 @@ def batches(users: LongArray, size: int = BATCH) -> Iterator[LongArray]:
 
 
 def build_retrievers(config: Config) -> dict[str, Retriever]:
-    """Build the configured retrievers from their settings. Raises `ConfigError`."""
+    """Build the configured retrievers from their settings; what is learnt from chance has the run's seed.
+
+    Raises `ConfigError`.
+    """
     built = {}
     for name, settings in config.retrievers.items():
         rest = {key: value for key, value in settings.items() if key != "kind"}
+        member = RETRIEVERS.get(settings.get("kind", name))
+        if member is not None and any(field.name == "seed" for field in fields(member)):  # type: ignore[arg-type]
+            rest = {"seed": config.seed} | rest
         built[name] = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
     return built
 
