@@ -33,6 +33,7 @@ check: $(READY)
 
 bench-quality: $(READY)
 	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),bench]'
+	@$(BIN)/python -m benchmarks.quality.weak_spots --data $(DATA)
 	@$(BIN)/python -m benchmarks.quality --data $(DATA)
 
 clean:

@@ -327,7 +327,7 @@ def test_a_job_tunes_on_validation_and_tests_both_habits(tmp_path, shop_task, ca
         with np.load(jobs[0].places) as arrays:
             assert np.array_equal(arrays[f"{habit}, seed 0"], places)
 
-    report.write(tmp_path / "page.md", jobs, "python -m benchmarks.quality --budget 0")
+    report.write(tmp_path / "page.md", jobs, "python -m benchmarks.quality --budget 0", {})
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     figure = board_of(targets, {"popularity": judge(RIVALS["popularity"]().fit(task, test, 0), test, targets, False)})
     assert f"| popularity | {figure.per_user('popularity', 'recall', 10).mean():.4f} |" in page
@@ -342,7 +342,7 @@ def test_a_report_refuses_results_of_other_data(tmp_path, shop_task):
     with np.load(job.places) as arrays:
         np.savez(job.places, **{name: arrays[name][1:] for name in arrays})
     with pytest.raises(DataError, match=r"that are not the \d+ of the data.*--again popularity"):
-        report.write(tmp_path / "page.md", [job], "")
+        report.write(tmp_path / "page.md", [job], "", {})
 
 
 def test_names_on_the_command_line_are_known_ones():

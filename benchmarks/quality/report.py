@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,20 @@ on {machine}, {date}.
   of one seed.
 """
 
+WEAK_SPOTS = """## Where targets are lost
+
+Shares of all that users did next, with 95% intervals (bootstrap over users); [data.md](data.md) tells the stages. The
+last row leaves out what a rule removed. By `python -m benchmarks.quality.weak_spots --data DIR`, with the engine as its
+config has it.
+
+{losses}
+
+## Cold start
+
+Cells are recall@10 / ndcg@10. Users with 5 events or more are asked as if only their newest ones were known. A tenth of
+the items is new: hidden from all that learns, and the only targets. By the same command.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -77,11 +92,16 @@ def _board(targets: Targets, places: IntArray) -> Board:
     return board_of(targets, {"": places}, (K, DEEP))
 
 
-def write(page: Path, jobs: Sequence[Job], command: str) -> None:
-    """Write the page for these jobs, all of which have results; `command` is what made them."""
+def write(page: Path, jobs: Sequence[Job], command: str, spots: Mapping[str, Any]) -> None:
+    """Write the page for these jobs, all of which have results; `command` is what made them.
+
+    `spots` is what `weak_spots.py` keeps, by data set; there may be none.
+    """
     parts = [head(jobs[0].budget, command)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
     for name, some in groupby(jobs, key=lambda job: job.task):
         parts.append(section(name, list(some)))
+    if spots:
+        parts.append(weak_spots(spots))
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(parts), encoding="utf-8")
 
@@ -212,6 +232,30 @@ def settings(models: Sequence[Judged]) -> Table:
         best = max(trial.ndcg for trial in one.result.trials)
         chosen = ", ".join(f"{key} {json.dumps(value)}" for key, value in one.result.chosen.items())
         rows.append([one.model, f"{best:.4f}", chosen or "the usual ones"])
+    return rows
+
+
+def weak_spots(told: Mapping[str, Any]) -> str:
+    """Where targets are lost, and how cold users and items fare, by data set: the form is told in `weak_spots.py`."""
+    stages: Table = [["stage", *told]]
+    for stage in next(iter(told.values()))["losses"]:
+        losses = [one["losses"][stage] for one in told.values()]
+        stages.append([stage, *("{share:.1%} ({low:.1%} to {high:.1%})".format(**loss) for loss in losses)])
+    stages.append(["targets among the candidates", *(f"{one['candidate_recall']:.1%}" for one in told.values())])
+    lines = [WEAK_SPOTS.format(losses=markdown(stages))]
+    for name, one in told.items():
+        counts = ", ".join(f"{count:,} {what}" for what, count in one["counts"].items())
+        lines += [f"### Cold start: {name}", "", f"{counts}.", ""]
+        lines += [markdown(_cold("what is known of users", one["users"])), ""]
+        lines += [markdown(_cold("new items", one["items"])), ""]
+    return "\n".join(lines)
+
+
+def _cold(title: str, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    models = list(dict.fromkeys(model for row in figures.values() for model in row))
+    rows = [[title, *models]]
+    for name, row in figures.items():
+        rows.append([name, *(" / ".join(f"{value:.4f}" for value in row.get(model, {}).values()) for model in models)])
     return rows
 
 

@@ -24,6 +24,7 @@ from recsys.config import nearest
 from recsys.errors import ConfigError, RecsysError
 
 STORE = Path("artifacts/quality")
+SPOTS = STORE / "weak_spots.json"
 PAGE = Path("docs/benchmarks.md")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -46,7 +47,8 @@ def quality(
     """Tune, fit and judge every model on every task, and write docs/benchmarks.md.
 
     Each model runs in a process of its own. Results stay in artifacts/quality, and only what is missing is run; the
-    page tells all results of this budget. With --users it goes beside those results instead.
+    page tells all results of this budget, and what `benchmarks.quality.weak_spots` found. With --users it goes beside
+    those results instead.
     """
 
     def job_of(task: str, model: str) -> Job:
@@ -69,7 +71,8 @@ def quality(
     page = PAGE if users is None else STORE / f"{users}_users" / PAGE.name
     limits = f"--budget {budget:g} --jobs {jobs}" + ("" if users is None else f" --users {users}")
     everything = (job_of(task, model) for task in TASKS for model in RIVALS)
-    write(page, [job for job in everything if job.done], f"python -m benchmarks.quality {limits}")
+    spots = json.loads(SPOTS.read_text(encoding="utf-8")) if SPOTS.exists() else {}
+    write(page, [job for job in everything if job.done], f"python -m benchmarks.quality {limits}", spots)
     note(f"The report is in {page}.")
     if failed:
         told = ", ".join(f"{job.model} on {job.task}" for job in failed)

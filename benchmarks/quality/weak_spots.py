@@ -1,12 +1,17 @@
-"""Cold start measured: users of whom little is known, and items that nobody has had yet.
+"""Where the engine is weak: at which stage it loses targets, users of whom little is known, items nobody had yet.
 
-    python benchmarks/quality/cold.py --data DIR [--tasks beauty online_retail completejourney] [--validation]
+    python -m benchmarks.quality.weak_spots --data DIR [--tasks beauty ...] [--validation] [--again]
 
-prints tables and writes them to `artifacts/quality/cold.json` (with `--validation` to `cold_validation.json`):
+prints tables and keeps what it measured in `artifacts/quality/weak_spots.json` (with `--validation` in
+`weak_spots_validation.json`), from which the page is written. Only data sets missing there are measured:
 
     {task: {"counts": {...},
+            "losses": {stage: {"share", "low", "high"}},
+            "candidate_recall": the share of the targets that are candidates,
             "users": {"0 events": {model: {"recall@10", "ndcg@10"}}, "1 event": ...},
             "items": {"among all items": {model: ...}, "among new items only": {model: ...}}}}
+
+The engine is that of the config as it stands, fitted on all before the cut.
 
 Users: those with 5 known events or more are asked again and again, as if only their newest 0, 1, 2, 5 were known. What
 they had stays barred as it was, and the statistics, which know the rest of them, stay as they were fitted.
@@ -19,23 +24,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recsys.cli.console import guarded, progress
+from benchmarks.quality.report import weak_spots
+from benchmarks.quality.run import SPOTS
+from benchmarks.quality.tasks import TASKS
+from recsys.cli.console import guarded, note, progress
 from recsys.cli.words import plural
-from recsys.config import Config, load_config
+from recsys.config import Config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.jobs import ENGINE, ingest, judge
 from recsys.engine.model import Model
 from recsys.engine.training import batches, fit
 from recsys.evaluation.baselines import BASELINES
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import ALL, Board, Targets
 from recsys.ranking.features import Context
 from recsys.ranking.rules import best
 from recsys.ranking.scorers import Progress
@@ -43,9 +49,7 @@ from recsys.retrieval.candidates import find_keys, pair_keys, union
 from recsys.tables.split import Fold, holdout
 from recsys.types import BoolArray, Candidates, Histories, Hits, LongArray, State, offsets_of
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = {"beauty": "beauty", "online_retail": "online_retail", "completejourney": "demo"}
-FOLDERS = {"beauty", "online_retail"}  # below --data; completejourney is a package
+DATA_SETS = ["beauty", "online_retail", "completejourney"]  # each under the task of the rules it ships with
 AGAINST = ["popularity", "text"]
 EVENTS = [0, 1, 2, 5]
 HIDDEN = 0.1
@@ -133,7 +137,9 @@ def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
     fold = holdout(tables.interactions, config.split)
     if validation:
         fold = holdout(fold.known, config.split, fold.as_of)
-    users = cold_users(config, fold, embeddings, fit(config, fold.known, embeddings, fold.as_of, tick), tick)
+    model = fit(config, fold.known, embeddings, fold.as_of, tick)
+    whole = judge(config, fold, embeddings, model, tick).report(ENGINE, K, config.seed)
+    users = cold_users(config, fold, embeddings, model, tick)
     hidden, new = hide(fold, len(tables.catalog), config.seed)
     model = fit(config, hidden.known, embeddings, hidden.as_of, tick)
     items = {
@@ -147,39 +153,41 @@ def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
         "new items": int(new.sum()),
         "users who had a new item next": len(hidden.labelled_users),
     }
-    return {"counts": counts, "users": users, "items": items}
-
-
-def show(task: str, told: dict[str, Any]) -> None:
-    """Print the tables of one task."""
-    print(f"\n{task}: " + ", ".join(f"{count:,} {name}" for name, count in told["counts"].items()))
-    for kind in ("users", "items"):
-        print(f"\n{kind + ':':22}{'model':12}{f'recall@{K}':>10}{f'ndcg@{K}':>10}")
-        for row, models in told[kind].items():
-            for model, values in models.items():
-                print(f"{row:22}{model:12}" + "".join(f"{value:10.4f}" for value in values.values()))
+    return {
+        "counts": counts,
+        "losses": whole["losses"],
+        "candidate_recall": whole["candidate_recall"][ALL],
+        "users": users,
+        "items": items,
+    }
 
 
 def main() -> None:
-    """Measure each task whose data are there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure each data set that is there and not yet measured, and show what is known of those asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.weak_spots",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds beauty/ and online_retail/")
-    parser.add_argument("--tasks", nargs="+", choices=CONFIGS, default=list(CONFIGS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", choices=DATA_SETS, default=DATA_SETS, metavar="TASK")
     parser.add_argument("--validation", action="store_true", help="one cut earlier: choose settings here")
+    parser.add_argument("--again", action="store_true", help="measure also what was measured before")
     asked = parser.parse_args()
-    out = Path("artifacts/quality") / ("cold_validation.json" if asked.validation else "cold.json")
+    out = SPOTS.with_stem(f"{SPOTS.stem}_validation") if asked.validation else SPOTS
     out.parent.mkdir(parents=True, exist_ok=True)
     told = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     for task in asked.tasks:
-        if task in FOLDERS and not (asked.data / task).exists():
-            print(f"{task} is left out: {asked.data / task} is missing", file=sys.stderr)
+        if task in told and not asked.again:
             continue
-        os.environ["RECSYS_DATA"] = str(asked.data / task)
-        config = load_config(ROOT / "configs" / f"{CONFIGS[task]}.yaml")
+        if missing := TASKS[task].missing(asked.data):
+            note(f"{task}: left out, {missing} is not there")
+            continue
         with progress() as tick:
-            told[task] = measure(config, asked.validation, tick)
-        show(task, told[task])
+            told[task] = measure(TASKS[task].settings(asked.data), asked.validation, tick)
         out.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    if known := {task: told[task] for task in asked.tasks if task in told}:
+        print(weak_spots(known))
 
 
 if __name__ == "__main__":
