@@ -20,7 +20,7 @@ from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import fit_retrieval, quiet, scorer_lists
 from recsys.ranking.features import Featurizer
-from recsys.ranking.scorers import SCORERS, Scorer
+from recsys.ranking.scorers import MLP, SCORERS, Scorer
 from recsys.tables.split import Fold
 from recsys.types import FloatArray, Histories, LongArray
 
@@ -65,7 +65,7 @@ class Engine:
         own = replace(task, config=self.config(task))
         own = replace(own, embeddings=self.embeddings(own))
         scorer = self.built(own.config)
-        stage = _stage(own, known, scorer.negatives, seed)
+        stage = _stage(own, known, scorer.negatives)
         fitted = scorer.fit(*stage.lists, seed, quiet)
         return FittedEngine(Model(stage.retrieval, stage.featurizer, fitted), own.embeddings)
 
@@ -85,13 +85,13 @@ class Engine:
 
 @dataclass(frozen=True)
 class Logistic(Engine):
-    """The engine with the listwise logistic regression for a scorer."""
+    """The engine with the listwise logistic regression for a scorer, learnt from as many negatives as the MLP."""
 
     random: ClassVar[bool] = False
     grid: ClassVar[list[dict[str, Any]]] = [{}, *({"scorer": {"c": c}} for c in (0.1, 10, 0.01, 100))]
 
     def config(self, task: Task) -> Config:
-        return task.config.model_copy(update={"scorer": {"kind": "logistic", "loss": "listwise"}})
+        return task.config.model_copy(update={"scorer": {"kind": "logistic", "negatives": MLP().negatives}})
 
 
 @dataclass(frozen=True)
@@ -145,18 +145,23 @@ class _Stage:
 
 
 _kept: dict[tuple[object, ...], _Stage] = {}
+STAGES = 2  # the validation cut and the test cut
 
 
-def _stage(task: Task, known: Fold, negatives: int, seed: int) -> _Stage:
-    """Fit all but the scorer; where the call before differed in nothing but the scorer, return what that fitted."""
-    config = task.config.model_copy(update={"seed": seed})
-    key = (config.model_dump_json(exclude={"scorer"}), known, negatives)
+def _stage(task: Task, known: Fold, negatives: int) -> _Stage:
+    """Fit all but the scorer; where an earlier call differed in nothing but the scorer, return what that fitted.
+
+    Its seed is that of the config: the seeds of the benchmark are the scorer's.
+    """
+    # Cuts nest, each with fewer events than the one after it: the count names the cut.
+    key = (task.name, task.config.model_dump_json(exclude={"scorer"}), len(known.known), negatives)
     if key not in _kept:
-        _kept.clear()
+        if len(_kept) == STAGES:
+            _kept.pop(next(iter(_kept)))
         state = task.state(known)
         _kept[key] = _Stage(
-            scorer_lists(config, known.known, task.embeddings, negatives, known.as_of),
-            fit_retrieval(config, state),
-            Featurizer.fit(config.features, state),
+            scorer_lists(task.config, known.known, task.embeddings, negatives, known.as_of),
+            fit_retrieval(task.config, state),
+            Featurizer.fit(task.config.features, state),
         )
     return _kept[key]

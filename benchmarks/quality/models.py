@@ -8,6 +8,8 @@ from recsys.config import Config
 
 # The model that all others are compared with.
 ENGINE = "mlp"
+# Models that share a process, since they differ in the scorer alone.
+TOGETHER = ("mlp", "lightgbm", "logistic")
 
 RIVALS: dict[str, type[Rival]] = {
     "popularity": classical.Popularity,

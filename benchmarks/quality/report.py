@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
-from benchmarks.quality.models import ENGINE
+from benchmarks.quality.models import ENGINE, TOGETHER
 from benchmarks.quality.tasks import TASKS, Habit, cuts, dated, load
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
@@ -49,11 +49,13 @@ on {machine}, {date}.
   Each model may try up to {most} settings, and begins another only within {budget:g} s.
 - Then a model learns again from everything before the test cut: *refitted*. *Train only* learns from what came before
   the validation cut, and is asked with the whole history.
-- Where training is random there are {seeds} seeds: figures are means, the range of ndcg@10 stands in brackets.
+- Where training is random there are {seeds} seeds (*train only*: one): figures are means, the range of ndcg@10 stands
+  in brackets. The engine's seeds are its scorer's; what its retrievers draw is fixed by the config.
 - The interval is that of `{engine}`'s ndcg@10 less the model's: 95%, paired bootstrap over users, who count with their
   mean over the seeds.
 - A model runs in a process of its own: seconds and greatest memory (of the process) are its own; fit and ask are those
-  of one seed.
+  of one seed. {together} share a process, its memory, and all but the scorer: the first to need a cut
+  fits retrievers and features there, so only its seconds hold them.
 """
 
 WEAK_SPOTS = """## Where targets are lost
@@ -118,6 +120,7 @@ def head(budget: float, command: str) -> str:
         budget=budget,
         seeds=len(SEEDS),
         engine=ENGINE,
+        together=", ".join(f"`{model}`" for model in TOGETHER),
     )
 
 

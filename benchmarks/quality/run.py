@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.quality.job import Job
-from benchmarks.quality.models import RIVALS, pointless
+from benchmarks.quality.models import RIVALS, TOGETHER, pointless
 from benchmarks.quality.report import write
 from benchmarks.quality.tasks import TASKS, prepare
 from recsys.cli.console import heading, note
@@ -97,15 +97,20 @@ def run_all(wanted: Sequence[Job], repeated: Sequence[str], at_once: int) -> lis
         prepare(TASKS[job.task], Path(job.data), Path(job.store))
     threads = str(max(1, (os.cpu_count() or 1) // at_once))
     environment = os.environ | dict.fromkeys(THREADS, threads)
+    shared: dict[tuple[str, str], list[Job]] = {}
+    for job in open_jobs:
+        shared.setdefault((job.task, TOGETHER[0] if job.model in TOGETHER else job.model), []).append(job)
     counter = itertools.count(1)
 
-    def one(job: Job) -> int:
-        command = [sys.executable, "-m", "benchmarks.quality.job", json.dumps(asdict(job))]
-        job.about.unlink(missing_ok=True)
-        code = subprocess.run(command, env=environment, check=False).returncode
-        note(f"[{next(counter)} of {len(open_jobs)}] {job.task} {job.model}: {'failed' if code else 'done'}")
-        return code
+    def one(some: list[Job]) -> None:
+        for job in some:
+            job.about.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "benchmarks.quality.job", json.dumps([asdict(job) for job in some])]
+        subprocess.run(command, env=environment, check=False)
+        for job in some:
+            told = "done" if job.done else "failed"
+            note(f"[{next(counter)} of {len(open_jobs)}] {job.task} {job.model}: {told}")
 
     with ThreadPoolExecutor(at_once) as pool:
-        codes = list(pool.map(one, open_jobs))
-    return [job for job, code in zip(open_jobs, codes, strict=True) if code]
+        list(pool.map(one, shared.values()))
+    return [job for job in open_jobs if not job.done]

@@ -94,10 +94,10 @@ def text_neighbours(vectors: FloatArray, keep: int, sharpness: float, least: flo
 
 def between(spread: sparse.csr_matrix, counts: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
     """Spread counts to the neighbours of both items: `spread counts spread'`, `keep` a row, no item to itself."""
-    onward = counts @ spread.T.tocsr()
+    onward = spread.T.tocsr()
 
     def block(rows: slice) -> sparse.csr_matrix:
-        return _without_self(spread[rows] @ onward, rows.start)
+        return _without_self(spread[rows] @ counts @ onward, rows.start)
 
     return _by_blocks(counts.shape[0], block, keep)
 
