@@ -111,6 +111,23 @@ class SemanticAnswer:
 
 
 @dataclass(frozen=True)
+class OddsAnswer(SemanticAnswer):
+    """Queries against item vectors whose products are log odds: a score is the odds against the mean item."""
+
+    def top(self, k: int) -> Hits:
+        hits = super().top(k)
+        return Hits(hits.offsets, hits.item, _odds(hits.score))
+
+    def score(self, owner: LongArray, item: IntArray) -> FloatArray:
+        asking = np.abs(self.queries).sum(axis=1) > 0
+        return np.where(asking[owner], _odds(super().score(owner, item)), 0).astype(np.float32)
+
+
+def _odds(log_odds: FloatArray) -> FloatArray:
+    return np.exp(np.minimum(log_odds, 30))
+
+
+@dataclass(frozen=True)
 class PopularityAnswer:
     """The same count of each item `(I,)` for every asker."""
 

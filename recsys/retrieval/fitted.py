@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.retrieval.answers import Answer, PopularityAnswer, SemanticAnswer, SparseAnswer, decayed, history_matrix
+from recsys.retrieval.answers import Answer, OddsAnswer, PopularityAnswer, SemanticAnswer, SparseAnswer, decayed, history_matrix
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
 from recsys.types import FloatArray, Histories, offsets_of, unit_rows
@@ -85,7 +85,7 @@ class FittedTower:
     index: Index | None
 
     def ask(self, histories: Histories) -> Answer:
-        return SemanticAnswer(queries(self.weights, histories), self.weights["items"], self.index)
+        return OddsAnswer(queries(self.weights, histories), self.weights["items"], self.index)
 
     def arrays(self) -> Arrays:
         return dict(self.weights)
