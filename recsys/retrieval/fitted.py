@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.retrieval.answers import Answer, OddsAnswer, PopularityAnswer, SemanticAnswer, SparseAnswer, decayed, history_matrix
+from recsys.retrieval.answers import (
+    Answer,
+    OddsAnswer,
+    PopularityAnswer,
+    SemanticAnswer,
+    SparseAnswer,
+    decayed,
+    history_matrix,
+)
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
 from recsys.types import FloatArray, Histories, offsets_of, unit_rows
