@@ -32,7 +32,6 @@ check: $(READY)
 	@$(BIN)/lint-imports --no-logo
 
 bench-quality: $(READY)
-	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),bench]'
 	@$(BIN)/python -m benchmarks.quality.weak_spots --data $(DATA)
 	@$(BIN)/python -m benchmarks.quality --data $(DATA)
 
@@ -49,6 +48,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install -qq -c constraints.txt torch
 	@$(PIP) uninstall -qq --yes $(if $(filter gpu,$(FAISS)),faiss-cpu,faiss-gpu) 2>/dev/null || true
 	@echo "  2/2 everything else, in the tested versions of constraints.txt ..."
-	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),demo,dev,tune]'
+	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),demo,dev,tune,bench]'
 	@touch $@
 	@echo "  $(VENV) is ready."

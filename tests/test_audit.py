@@ -16,7 +16,6 @@ from worlds import DAY, N_ITEMS, catalog_of, log_of, logs, random_vectors, rows_
 from recsys.checks import FAIL, OK, WARN
 from recsys.cli import main
 from recsys.config import LeaveLastOut, TimeSplit, load_config
-from recsys.engine import probes
 from recsys.engine.audit import Finding, audit, dates, near_duplicates, nearest_other, repeats, ties, twins, undated
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ingest
@@ -99,7 +98,7 @@ class Window:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fold: Fold | None = None
-        monkeypatch.setattr(probes, "holdout", self._holdout)
+        monkeypatch.setattr(splits, "holdout", self._holdout)
 
     def _holdout(self, *args: object) -> Fold:
         self.fold = holdout(*args)
@@ -170,6 +169,14 @@ def test_a_feature_that_is_the_row_number(folder: Path, tiny_model: Path, monkey
     assert failed(found) == {"row numbers"}
     assert found["row numbers"].numbers["columns"]["row"] < 0.05
     assert "least in row " in found["row numbers"].text
+    assert found["row numbers"].text.endswith(": row depend on the order of the catalogue")
+
+
+def test_a_retriever_that_learns_from_chance_only_has_to_say_much_the_same(folder: Path, tiny_model: Path) -> None:
+    found = audited(shop_config(folder, tiny_model, tower={"depth": 10, "epochs": 30, "dropout": 0.1}))
+    assert failed(found) == set()
+    assert found["row numbers"].status == WARN
+    assert found["row numbers"].numbers["columns"]["scores.tower"] < 0.9
 
 
 # Cuts

@@ -38,7 +38,7 @@ def quality(
     ),
     tasks: Annotated[str, typer.Option(help="Which tasks, separated by commas.")] = ",".join(TASKS),
     models: Annotated[str, typer.Option(help="Which models, separated by commas.")] = ",".join(RIVALS),
-    budget: Annotated[float, typer.Option(min=0, help="Seconds to tune each model on each task.")] = 150,
+    budget: Annotated[float, typer.Option(min=0, help="Seconds to tune each model on each task.")] = 60,
     jobs: Annotated[int, typer.Option(min=1, help="Models at a time; they share the cores evenly.")] = 2,
     users: Annotated[int | None, typer.Option(min=1, help="Judge so many users only: a quick look.")] = None,
     again: Annotated[str, typer.Option(help="Models to run again though their results are there.")] = "",
