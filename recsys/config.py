@@ -147,6 +147,7 @@ class EvaluationConfig(Model):
 class Config(Model):
     """One run. Members of a family (`retrievers`, `features`, `scorer`) are named here and built by the family.
 
+    `rare_weight` is how much a choice of an item with fewer than 5 events counts when the scorer learns; others are 1.
     A retriever's key is the name that its scores go by; its `kind` (the key itself when left out) names the
     member of the family, the other keys are that member's own settings.
     """
@@ -159,6 +160,7 @@ class Config(Model):
     split: Annotated[LeaveLastOut | TimeSplit, Field(discriminator="kind")]
     history: Annotated[Count, Range(0.5, 2, log=True, relative=True)] = 200
     train_users: Count = 50_000
+    rare_weight: Annotated[float, Field(gt=0), Choice((1.0, 2.0))] = 1.0
     retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     features: Annotated[list[str], Field(min_length=1)]
     scorer: dict[str, Any]

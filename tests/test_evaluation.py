@@ -328,6 +328,19 @@ def test_training_lists_hold_one_label_or_more_and_samples_keep_them_all(shop, l
     assert sum(len(part[1]) for part in fewer) <= 100
 
 
+def test_a_choice_of_a_rare_item_counts_as_the_config_says(shop):
+    fold, embeddings = shop
+    config = shop_settings().model_copy(update={"rare_weight": 2.5})
+    cut = holdout(fold.known, config.split)
+    state = State(embeddings.catalog, cut.known, embeddings.items, None)
+    retrieval, features = fit_retrieval(config, state), Featurizer.fit(["log_popularity"], state)
+    made = labelled(config, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None)
+    x, y = (np.concatenate([part[n] for part in made]) for n in (0, 2))
+    events = np.round(np.expm1(x[:, 0]))
+    assert {*y[events >= 5]} == {0, 1}
+    assert {*y[events < 5]} == {0, 2.5}
+
+
 # Training on little
 
 

@@ -325,6 +325,30 @@ def test_shuffled_labels_teach_nothing(kind):
 
 
 @every_scorer
+@pytest.mark.parametrize("heavy", [0, 1])
+def test_of_two_choices_the_one_that_counts_more_wins(kind, heavy):
+    n_lists = 400
+    x = np.tile(np.array([[0], [1]], np.float32), (n_lists, 1))
+    chosen = np.arange(n_lists) % 2
+    y = np.zeros(2 * n_lists, np.float32)
+    y[2 * np.arange(n_lists) + chosen] = np.where(chosen == heavy, 3, 1)
+    score = KINDS[kind].fit(x, np.arange(n_lists + 1) * 2, y, 7, quiet).score(x[:2])
+    assert np.argmax(score) == heavy
+
+
+def test_a_choice_that_counts_twice_is_two_choices():
+    x, offsets, y = choices(60, shuffled=True)
+    twice = np.arange(60) % 3 == 0
+    owner = np.repeat(np.arange(60), np.diff(offsets))
+    weighted = Logistic().fit(x, offsets, np.where(twice[owner], 2 * y, y), 7, quiet)
+    again = np.concatenate([np.arange(60), np.flatnonzero(twice)])
+    rows = np.concatenate([np.arange(offsets[n], offsets[n + 1]) for n in again])
+    copied = Logistic().fit(x[rows], offsets_of(np.diff(offsets)[again]), y[rows], 7, quiet)
+    slope = [scorer.weights[0][0, :3, 0] / scorer.scale[:3] for scorer in (weighted, copied)]
+    np.testing.assert_allclose(*slope, rtol=0.05, atol=0.01)  # they are standardised over other rows
+
+
+@every_scorer
 def test_a_scorer_survives_its_arrays(kind):
     x, *_ = choices(seed=2)
     arrays = {key: array.copy() for key, array in fitted(kind).arrays().items()}

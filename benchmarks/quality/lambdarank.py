@@ -48,7 +48,9 @@ class LambdaRank:
         held[np.random.default_rng(seed).permutation(lists)[: max(1, lists // 10)]] = True
         row_held = held[owners_of(offsets)]
         learnt, judged = (
-            lightgbm.Dataset(x[rows], y[rows], group=np.diff(offsets)[chosen])
+            lightgbm.Dataset(
+                x[rows], (y[rows] > 0).astype(int), weight=np.where(y > 0, y, 1)[rows], group=np.diff(offsets)[chosen]
+            )
             for rows, chosen in ((~row_held, ~held), (row_held, held))
         )
         settings = {

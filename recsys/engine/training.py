@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ R = TypeVar("R")
 Fitter = Callable[[Retriever, State], Fitted]
 
 BATCH = 512
+FEW = 5  # events of an item below which it is rare
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -57,10 +58,9 @@ def build_retrievers(config: Config) -> dict[str, Retriever]:
     built = {}
     for name, settings in config.retrievers.items():
         rest = {key: value for key, value in settings.items() if key != "kind"}
-        member = RETRIEVERS.get(settings.get("kind", name))
-        if member is not None and any(field.name == "seed" for field in fields(member)):  # type: ignore[arg-type]
-            rest = {"seed": config.seed} | rest
-        built[name] = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
+        retriever = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
+        seeded = hasattr(retriever, "seed") and "seed" not in rest
+        built[name] = replace(retriever, seed=config.seed) if seeded else retriever  # type: ignore[type-var]
     return built
 
 
@@ -122,7 +122,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
 def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, negatives: int,
                  as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew,
                  ) -> tuple[FloatArray, LongArray, FloatArray]:  # fmt: skip
-    """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)`.
+    """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)` (see `labelled`).
 
     They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
     what followed it; of the unlabelled ones about `negatives` a list (0: all).
@@ -157,11 +157,16 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
              negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
              ) -> list[tuple[FloatArray, LongArray, FloatArray]]:  # fmt: skip
-    """Return features, list lengths and labels of the fold's candidate lists that hold at least one label."""
+    """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
+
+    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item.
+    """
     users = fold.labelled_users
     if len(users) > config.train_users:
         users = np.sort(rng.choice(users, config.train_users, replace=False))
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
+    rare = np.bincount(fold.known.item, minlength=len(embeddings.items)) < FEW
+    worth = np.where(rare, config.rare_weight, 1).astype(np.float32)
     # Drawn per batch, so that the sample does not depend on which thread is first.
     seeds = rng.spawn(len(users) // BATCH + 1)
 
@@ -176,12 +181,12 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
         lengths = np.where(hit, np.diff(candidates.offsets), 0)
         useful = Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept])
         context = replace(context, candidates=useful)
-        x, y = featurizer.compute(context), y[kept]
+        x, y, item = featurizer.compute(context), y[kept], context.item
         if negatives:
             chosen = y | (seeds[number].random(len(y)) < negatives / lengths[context.owner])
             lengths = np.bincount(context.owner[chosen], minlength=len(some))
-            x, y = x[chosen], y[chosen]
-        return x, lengths[hit], y.astype(np.float32)
+            x, y, item = x[chosen], y[chosen], item[chosen]
+        return x, lengths[hit], y * worth[item]
 
     asked = (embeddings.told(fold.histories(some)) for some in batches(users))
     parts = []

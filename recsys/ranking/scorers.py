@@ -95,7 +95,7 @@ class Scorer(Protocol):
         """About how many unlabelled candidates of each list to learn from; 0 for all."""
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
-        """Learn from features `(n, f)`, list offsets `(L + 1,)` and labels `(n,)` in {0, 1}."""
+        """Learn from features `(n, f)`, list offsets `(L + 1,)` and labels `(n,)`: 0, or how much the choice counts."""
 
 
 def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -133,22 +133,23 @@ class Logistic:
     def _pointwise(self, z: FloatArray, y: FloatArray) -> tuple[NDArray[np.float64], float]:
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=self.c, max_iter=500).fit(z, y)
+        model = LogisticRegression(C=self.c, max_iter=500).fit(z, y > 0, np.where(y > 0, y, 1))
         return model.coef_[0], float(model.intercept_[0])
 
     def _listwise(self, z: FloatArray, offsets: LongArray, y: FloatArray) -> NDArray[np.float64]:
         from scipy.optimize import minimize
 
         starts, owner = offsets[:-1], owners_of(offsets)
-        share = (y / np.add.reduceat(y, starts)[owner]).astype(np.float32)
+        share = (y / np.add.reduceat(y > 0, starts, dtype=np.float32)[owner]).astype(np.float32)
+        worth = np.add.reduceat(share, starts)
 
         def loss(weight: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             logit = z @ weight.astype(np.float32)
             logit -= np.maximum.reduceat(logit, starts)[owner]
             odds = np.exp(logit)
             total = np.add.reduceat(odds, starts)
-            value = float(np.log(total).sum() - share @ logit) + 0.5 / self.c * float(weight @ weight)
-            return value, (odds / total[owner] - share) @ z + weight / self.c
+            value = float(worth @ np.log(total) - share @ logit) + 0.5 / self.c * float(weight @ weight)
+            return value, ((worth / total)[owner] * odds - share) @ z + weight / self.c
 
         return minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
 
@@ -211,7 +212,7 @@ class MLP:
             odds = torch.zeros(len(chosen)).index_add(0, owner, torch.exp(logit - top[owner]))
             log_p = logit - top[owner] - torch.log(odds)[owner]
             label = labels[rows]
-            count = torch.zeros(len(chosen)).index_add(0, owner, label)
+            count = torch.zeros(len(chosen)).index_add(0, owner, (label > 0).float())
             return -(label * log_p / count[owner]).sum() / len(chosen)
 
         best, best_loss, waited = [p.detach().clone() for p in net.parameters()], np.inf, 0
