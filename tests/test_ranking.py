@@ -97,6 +97,12 @@ def test_features_of_nobody_and_of_no_candidates(name):
 # Oracles: what each feature says of one asker and one item
 
 
+def rounded(score):
+    """To 18 binary digits: what only the order of a sum decides is equal."""
+    digits, power = math.frexp(score)
+    return math.ldexp(math.floor(digits * 2**18 + 0.5), power - 18)
+
+
 class Pair:
     """One asker's events (item, time, weight), one item, and the state: all that the loops below look at."""
 
@@ -143,7 +149,7 @@ class Pair:
         return [math.log1p(decayed), (decayed + 1) / (len(ages) + 2)]
 
     def rank(self, column):
-        scores = self.rivals[:, column].tolist()
+        scores = [rounded(score) for score in self.rivals[:, column].tolist()]
         own = max(scores[self.place], 0)
         return math.log1p(sum(score > own for score in scores))  # equals share a place
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
-from benchmarks.quality.models import ENGINE, TOGETHER
+from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
 from benchmarks.quality.tasks import TASKS, Habit, cuts, dated, load
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
@@ -102,6 +102,8 @@ def write(page: Path, jobs: Sequence[Job], command: str, spots: Mapping[str, Any
     parts = [head(jobs[0].budget, command)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
     for name, some in groupby(jobs, key=lambda job: job.task):
         parts.append(section(name, list(some)))
+    if left := [name for name in TASKS if name not in {job.task for job in jobs}]:
+        parts.append(f"Tasks without results here: {', '.join(left)}.\n")
     if spots:
         parts.append(weak_spots(spots))
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +140,9 @@ def section(name: str, jobs: Sequence[Job]) -> str:
         f"{len(test.known):,} events before the cut."
     )
     lines = [f"## {name}", "", f"{recipe.about}. {counts}", ""]
+    done = {job.model for job in jobs}
+    if left := [model for model in RIVALS if model not in done and not pointless(model, task.config)]:
+        lines += [f"Without results here: {', '.join(left)}.", ""]
     for habit in recipe.habits:
         if len(recipe.habits) > 1:
             lines += [f"### {habit.capitalize()}", ""]
