@@ -113,7 +113,7 @@ def _batches(lengths: LongArray, rng: np.random.Generator) -> Iterator[LongArray
 def _net(vectors: FloatArray, width: int, length: int, dropout: float) -> Any:
     import torch
     from torch import nn
-    from torch.nn.functional import scaled_dot_product_attention
+    from torch.nn.functional import embedding, scaled_dot_product_attention
 
     class Net(nn.Module):
         """One pre-norm block of causal self-attention over the item vectors."""
@@ -139,7 +139,8 @@ def _net(vectors: FloatArray, width: int, length: int, dropout: float) -> Any:
         def forward(self, item: torch.Tensor) -> torch.Tensor:
             """What follows each event of padded windows `(w, T)`: `(w, T, width)`."""
             used, place = torch.unique(item, return_inverse=True)
-            x = self.dropout(self.rows(used)[place] + self.position[: item.shape[1]])
+            # `embedding`, since the gradient of plain indexing adds up in the order in which threads come.
+            x = self.dropout(embedding(place, self.rows(used)) + self.position[: item.shape[1]])
             heads = self.attend(self.before(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
             query, key, value = heads.unbind()
             mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
