@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from benchmarks.quality.classical import for_strangers, known_counts, popular
 from benchmarks.quality.rival import Fitted, Task
 from recsys.retrieval.answers import history_matrix
-from recsys.retrieval.statistics import basket_matrix
+from recsys.retrieval.statistics import basket_matrix, frequent
 from recsys.tables.split import DAY, Fold
 from recsys.types import FloatArray, Histories, IntArray, LongArray
 
@@ -40,12 +40,6 @@ class Linear:
         return for_strangers(score, histories, self.popular)
 
 
-def frequent(known: Fold, n_items: int) -> LongArray:
-    """The most frequent items that have any event, ascending."""
-    count = np.bincount(known.known.item, minlength=n_items)
-    return np.sort(np.argsort(-count, kind="stable")[: min(MOST_ITEMS, int((count > 0).sum()))])
-
-
 def dense_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> FloatArray:
     """Return `left.T @ right` as a dense float32 matrix, a block of rows at a time."""
     rows = left.T.tocsr()
@@ -64,7 +58,7 @@ def had_by_users(known: Fold, n_items: int) -> sparse.csr_matrix:
 
 @lru_cache(maxsize=1)
 def ease_weights(known: Fold, n_items: int, penalty: float) -> tuple[LongArray, FloatArray]:
-    chosen = frequent(known, n_items)
+    chosen = frequent(known.known, n_items, MOST_ITEMS)
     users = had_by_users(known, n_items)[:, chosen]
     gram = dense_product(users, users)
     gram[np.diag_indices(len(gram))] += penalty
@@ -109,7 +103,7 @@ def steps(user: IntArray, distances: Iterable[int], decay: float) -> sparse.csr_
 @lru_cache(maxsize=1)
 def slist_weights(known: Fold, n_items: int, penalty: float, alpha: float, past_decay: float, next_decay: float,
                   half_life_days: float | None) -> tuple[LongArray, FloatArray]:  # fmt: skip
-    chosen = frequent(known, n_items)
+    chosen = frequent(known.known, n_items, MOST_ITEMS)
     baskets, user = basket_matrix(known.known, n_items)
     baskets = baskets[:, chosen]
     before = range(0, -reach(past_decay), -1)

@@ -149,7 +149,7 @@ def cosine(events: Interactions, n_items: int, shrink: float, keep: int) -> spar
 
 def ease(events: Interactions, n_items: int, penalty: float, max_items: int, keep: int) -> sparse.csr_matrix:
     """Solve the linear autoencoder without self-weights (EASE, Steck 2019) over the `max_items` most frequent items."""
-    chosen = _frequent(events, n_items, max_items)
+    chosen = frequent(events, n_items, max_items)
     users = _ones(events.user, events.item, (events.n_users, n_items))[:, chosen]
     inverse = _inverse((users.T @ users).toarray(), penalty)
     weights: FloatArray = inverse / -np.diag(inverse)
@@ -164,7 +164,7 @@ def transitions(events: Interactions, n_items: int, penalty: float, max_items: i
     This is the transition half (SLIT) of SLIST (Choi et al. 2021, "Session-aware Linear Item-Item Models for
     Session-based Recommendation"): at each basket, the `span` newest ones, decayed, predict the `ahead` next ones.
     """
-    chosen = _frequent(events, n_items, max_items)
+    chosen = frequent(events, n_items, max_items)
     baskets, user = basket_matrix(events, n_items)
     baskets = baskets[:, chosen]
     source, target = baskets.copy(), sparse.csr_matrix(baskets.shape, dtype=np.float32)
@@ -180,7 +180,8 @@ def transitions(events: Interactions, n_items: int, penalty: float, max_items: i
     return _spread(weights, chosen, n_items, keep)
 
 
-def _frequent(events: Interactions, n_items: int, most: int) -> LongArray:
+def frequent(events: Interactions, n_items: int, most: int) -> LongArray:
+    """Return the `most` most frequent items that have any event, ascending."""
     count = np.bincount(events.item, minlength=n_items)
     return np.sort(np.argsort(-count, kind="stable")[: min(most, int((count > 0).sum()))])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import FloatArray, Histories, Interactions, LongArray, State
+from recsys.types import FloatArray, Histories, Interactions, LongArray, State, offsets_of, owners_of, places_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +40,9 @@ def windows(events: Interactions, length: int) -> tuple[LongArray, LongArray]:
     Neighbouring windows share one event, so that every event but a user's first is foretold once.
     """
     counts = np.diff(events.offsets)
-    pieces = -(-np.maximum(counts - 1, 0) // length)
-    user = np.repeat(np.arange(len(counts)), pieces)
-    number = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    ends = events.offsets[1:][user] - number * length
+    pieces = offsets_of(-(-np.maximum(counts - 1, 0) // length))
+    user = owners_of(pieces)
+    ends = events.offsets[1:][user] - places_of(pieces) * length
     return np.maximum(events.offsets[:-1][user], ends - length - 1), ends
 
 
