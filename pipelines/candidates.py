@@ -9,8 +9,8 @@ from typing import Any
 from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.engine.batch import SUCCESS, write_candidates
-from recsys.engine.recommender import Recommender
+from recsys.serving.batch import SUCCESS, write_candidates
+from recsys.serving.recommender import Recommender
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
-    from recsys.engine.recommender import Recommender
     from recsys.engine.tuning import tune
+    from recsys.serving.recommender import Recommender
 
 __all__ = ["Recommender", "errors", "evaluate", "train", "tune"]
 
 _HOMES = {
-    "Recommender": "recsys.engine.recommender",
+    "Recommender": "recsys.serving.recommender",
     "evaluate": "recsys.engine.jobs",
     "train": "recsys.engine.jobs",
     "tune": "recsys.engine.tuning",

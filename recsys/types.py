@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import DataError, LeakageError
 
+Id = str | int  # of a user or an item, as the shop writes it
 IntArray = NDArray[np.int32]
 LongArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]

@@ -17,8 +17,8 @@ import pytest
 from conftest import Shop
 
 from recsys import Recommender
-from recsys.engine.batch import PLAN, SUCCESS, write_candidates
 from recsys.errors import ArtifactError
+from recsys.serving.batch import PLAN, SUCCESS, write_candidates
 
 K, SHARD = 8, 90  # 600 users in 7 files
 SCHEMA = {
@@ -34,7 +34,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from recsys import Recommender
-from recsys.engine.batch import write_candidates
+from recsys.serving.batch import write_candidates
 loaded = Recommender.load(sys.argv[1])
 """
 

@@ -22,8 +22,8 @@ from conftest import Shop, recsys_process, write_shop_config
 from recsys.cli import console, doctor, main, words
 from recsys.config import load_config
 from recsys.engine import bundle
-from recsys.engine.recommender import Recommendation
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, UnknownIdError
+from recsys.serving.recommendations import Recommendation
 
 COMMANDS = ["demo", "train", "evaluate", "audit", "score", "similar", "search", "candidates", "inspect", "doctor"]
 USER, ITEM = "u029", "i001"

@@ -22,15 +22,15 @@ import recsys
 from recsys import Recommender, train
 from recsys.config import load_config
 from recsys.embedding.texts import item_texts
-from recsys.engine.recommender import FILLED
 from recsys.errors import ArtifactError, ConfigError, DataError, RecsysError, UnknownIdError
 from recsys.ranking.features import FEATURES
+from recsys.serving.recommendations import FILLED, Recommendations
 
 USER = "u029"
 USERS = ["u000", "u029", "u123", "u599"]
 
 
-def ids_of(answer: recsys.engine.recommender.Recommendations) -> list[object]:
+def ids_of(answer: Recommendations) -> list[object]:
     return [item.item_id for item in answer.items]
 
 

@@ -15,7 +15,7 @@ from recsys.cli.console import note, progress, show, show_json
 from recsys.errors import ArtifactError, LeakageError
 
 if TYPE_CHECKING:
-    from recsys.engine.recommender import Recommender
+    from recsys.serving.recommender import Recommender
 
 HISTORY = 10
 DEMO_CONFIG = Path("configs/demo.yaml")
@@ -251,7 +251,7 @@ def candidates(
     """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
     import json
 
-    from recsys.engine.batch import SUCCESS, write_candidates
+    from recsys.serving.batch import SUCCESS, write_candidates
 
     recommender = _load(bundle, config)
     with progress() as report:
@@ -316,7 +316,7 @@ def _where(bundle: Path | None, config: Path | None) -> Path:
 
 def _load(bundle: Path | None, config: Path | None) -> Recommender:
     folder = _where(bundle, config)
-    from recsys.engine.recommender import Recommender
+    from recsys.serving.recommender import Recommender
 
     return Recommender.load(folder)
 

@@ -19,7 +19,7 @@ from recsys.config import Config, load_config
 from recsys.engine.demo import Trial
 from recsys.engine.embeddings import embed
 from recsys.engine.jobs import ingest
-from recsys.engine.recommender import Recommender
+from recsys.serving.recommender import Recommender
 from recsys.types import Tables
 
 HISTORY = 5

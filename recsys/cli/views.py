@@ -16,7 +16,7 @@ from recsys.config import parse_config
 from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
-    from recsys.engine.recommender import Recommendation
+    from recsys.serving.recommendations import Recommendation
 
 ENGINE = "engine"
 MAIN_K = 10

@@ -12,7 +12,7 @@ import polars as pl
 from recsys.config import Config
 
 if TYPE_CHECKING:
-    from recsys.engine.recommender import Recommendation
+    from recsys.serving.recommendations import Recommendation
 
 DAY = 86_400_000_000
 

@@ -13,13 +13,12 @@ from recsys.config import Config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ENGINE, check, judge, publish
 from recsys.engine.model import Model
-from recsys.engine.recommender import Id
 from recsys.engine.training import fit, quiet
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.answers import decayed
 from recsys.retrieval.fitted import ItemToItem
 from recsys.tables.split import Fold, holdout
-from recsys.types import Tables
+from recsys.types import Id, Tables
 
 
 @dataclass(frozen=True, eq=False)

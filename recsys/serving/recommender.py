@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,61 +24,20 @@ from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
+from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
 from recsys.types import (
     Candidates,
     Catalog,
     FloatArray,
     Histories,
+    Id,
     LongArray,
     Ranking,
     owners_of,
     places_of,
 )
 
-Id = str | int
-FILLED = "popularity_fill"
 LARGEST = (1 << 63) - 1
-COLUMNS = ["user_id", "item_id", "title", "rank", "score", "source", "model_version"]
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """One item of an answer.
-
-    `sources` tells at which place (from 1) each retriever proposed the item; empty where it only filled a short
-    list. `reasons` are the features that moved its score most, up or down, in units of the score.
-    """
-
-    item_id: Id
-    title: str
-    rank: int
-    score: float
-    sources: Mapping[str, int]
-    reasons: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """An answer. `fallback` marks a user without usable history, who is given what is popular."""
-
-    user_id: Id
-    items: list[Recommendation]
-    fallback: bool
-    model_version: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, strings and lists, as JSON wants them."""
-        return asdict(self)
-
-    def to_polars(self) -> pl.DataFrame:
-        """Return one row an item: user_id, item_id, title, rank, score, source, model_version."""
-        rows = [
-            {"user_id": self.user_id, "item_id": i.item_id, "title": i.title, "rank": i.rank, "score": i.score,
-             "source": "+".join(i.sources) or FILLED, "model_version": self.model_version}
-            for i in self.items
-        ]  # fmt: skip
-        dtypes = {"title": pl.String, "rank": pl.Int32, "score": pl.Float32, "source": pl.String}
-        return pl.DataFrame(rows, schema=COLUMNS, schema_overrides=dtypes)
 
 
 class Recommender:
@@ -128,7 +87,9 @@ class Recommender:
         context = self._model.retrieval.context(histories)
         x = self._model.featurizer.compute(context)
         ranking = self._model.order(context, self._model.scorer.score(x), k)
-        return Recommendations(user_id, self._explained(context, x, ranking), not len(histories.item), self.version)
+        cold = not len(histories.item)
+        items = self._explained(context, x, ranking)
+        return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
         """Return `k` items for each user (all known users by default) as one frame.

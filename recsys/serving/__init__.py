@@ -1,0 +1,1 @@
+"""What services, people and nightly jobs ask of a published bundle."""
