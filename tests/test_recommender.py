@@ -300,7 +300,7 @@ def test_threads_get_the_answers_of_one(recommender: Recommender, shop: Shop) ->
             user, item = users[(thread * 7 + number * 11) % 600], f"i{(thread + number * 5) % 344:03d}"
             match number % 4:
                 case 0:
-                    told.append(loaded.recommend(user, 10).to_dict())
+                    told.append(loaded.recommend(user, 10))
                 case 1:
                     told.append(loaded.similar_items(item, 5).rows())
                 case 2:
