@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
     from recsys.engine.tuning import tune
+    from recsys.serving.forget import forget
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "errors", "evaluate", "train", "tune"]
+__all__ = ["Recommender", "errors", "evaluate", "forget", "train", "tune"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
     "evaluate": "recsys.engine.jobs",
+    "forget": "recsys.serving.forget",
     "train": "recsys.engine.jobs",
     "tune": "recsys.engine.tuning",
 }

@@ -292,8 +292,8 @@ def test_bad_events_go_to_quarantine(shop, row, column, value, reason):
     about = tables.report["interactions"]
     assert (about["rows"], about["kept"], about["refused"]) == (2, 1, {reason: 1})
     bad = shop.quarantine("interactions")
-    assert bad.columns == ["file", "row", "column", "value", "reason"]
-    [(file, number, *rest)] = bad.rows()
+    assert bad.columns == ["file", "row", "column", "value", "reason", "user_id"]
+    [(file, number, *rest, _)] = bad.rows()
     assert Path(file).name == "events.csv"
     assert number == 3, "a blank line is no row but keeps its number"
     assert rest == [column, value, reason]

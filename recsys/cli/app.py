@@ -264,6 +264,32 @@ def candidates(
         note(f"{told['rows']:,} rows for {told['users']:,} users in {told['shards']} files")
 
 
+@app.command(epilog="Example: recsys forget u383 --config configs/shop.yaml    (an id that starts with a dash: -- -7)")
+def forget(
+    user_ids: Annotated[list[str], typer.Argument(metavar="USER_ID...", help="Whom to forget.")],
+    outputs: Annotated[
+        list[Path] | None, typer.Option("--outputs", help="A folder of published lists elsewhere; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="The bundle's folder.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Remove people from the bundle, vectors, quarantine and published lists, for all later runs too; prove it."""
+    from recsys.cli import views
+    from recsys.config import load_config
+    from recsys.serving.forget import forget as remove
+
+    if (bundle is None) == (config is None):
+        raise typer.BadParameter("say where: --bundle or --config, one of them")
+    data = None if config is None else load_config(config).data
+    gone = remove(_where(bundle, config), user_ids, outputs or (), data)
+    if as_json:
+        show_json(gone.to_dict())
+        return
+    for line in views.forgotten(gone):
+        print(line)
+
+
 @app.command(epilog="Example: recsys inspect --bundle artifacts/shop")
 def inspect(bundle: BundleOption = None, config: ConfigOption = None, as_json: Json = False) -> None:
     """Check every file of a bundle, and tell what it was made from and how."""

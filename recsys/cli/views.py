@@ -16,6 +16,7 @@ from recsys.config import parse_config
 from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
+    from recsys.serving.forget import Forgotten
     from recsys.serving.recommendations import Recommendation
 
 ENGINE = "engine"
@@ -173,6 +174,29 @@ def _changed(value: Any, other: Any) -> str:
     return f"with {', '.join(more)}" if more else f"without {', '.join(less)}"
 
 
+def forgotten(gone: Forgotten) -> list[str]:
+    """Tell what was removed, what the scan read, and what is left to do elsewhere."""
+    removed = [f"{words.plural(rows, 'row')} of {path}" for path, rows in gone.rows.items()]
+    removed += [f"{words.plural(gone.vectors, 'vector')} of behaviour texts"] if gone.vectors else []
+    removed += [f"version {name}" for name in gone.pruned]
+    removed += [f"left by a process that died: {path}" for path in gone.leftovers]
+    lines = [f"removed {text}" for text in removed] or ["nothing was left to remove"]
+    if gone.version:
+        lines.append(f"published {gone.version} without them; a version deleted above cannot be rolled back to")
+        lines.append("a service that runs keeps the old version until it loads again")
+        lines.append("counts and weights learnt from everybody still hold their part until the next `recsys train`")
+    lines += [f"the same characters, but no person: {mention}" for mention in gone.mentions]
+    lines.append(
+        f"scanned {words.plural(gone.files_scanned, 'file')}, {words.size(gone.bytes_scanned)}: "
+        f"{words.plural(gone.hits, 'place')} {'names' if gone.hits == 1 else 'name'} them"
+    )
+    if gone.source_rows:
+        lines.append(
+            f"the shop's own tables still hold {words.plural(gone.source_rows, 'row')} of them: delete them there"
+        )
+    return lines
+
+
 def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
     """Show what a bundle says of itself."""
     config = parse_config(told["config"], root)
@@ -192,6 +216,7 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
         "measured": ", ".join(f"{name} {value:.4f}" for name, value in told.get("metrics", {}).items())
                     or "not at publication; see `recsys evaluate CONFIG`",
         "note": told.get("note", ""),
+        "forgotten": words.plural(told["forgotten"], "user") + " since training" if told.get("forgotten") else "",
         "files": f"{len(files)}, {words.size(sum(file['bytes'] for file in files.values()))}, every checksum matches",
         "other versions": ", ".join(name for name in versions if name != told["model_version"]) or "none",
     }  # fmt: skip

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class VectorStore:
             ArtifactError: the folder cannot be written (disk full, no permission).
         """
         folder = self.folder / encoder.fingerprint
-        keys, first, place = np.unique(_keys(texts), return_index=True, return_inverse=True)
+        keys, first, place = np.unique(keys_of(texts), return_index=True, return_inverse=True)
         vectors = np.empty((len(keys), encoder.dimension), dtype=np.float32)
         missing = self._find(folder, keys, vectors)
         if len(missing):
@@ -92,6 +92,34 @@ class VectorStore:
             self._merge(folder, encoder.dimension)
         self.last = Lookup(len(keys) - len(missing), len(missing))
         return vectors[place]
+
+    def forget(self, keys: Keys) -> int:
+        """Remove the vectors under these keys, whichever encoder made them; return how many there were.
+
+        A shard that holds one is written again without it, then removed; whoever encodes such a text later encodes it
+        anew. Damaged shards, of which nobody can tell what they hold, are removed too.
+
+        Raises `ArtifactError` where the folder cannot be written.
+        """
+        removed = 0
+        try:
+            for path in sorted(self.folder.glob("*/*.npy")):
+                if not _sound(path):
+                    path.unlink(missing_ok=True)
+                    continue
+                shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
+                gone = np.isin(shard["key"], keys)
+                if gone.any():
+                    if not gone.all():
+                        _write(path.parent, shard[~gone])
+                    path.unlink(missing_ok=True)
+                    self._shards.pop(path, None)
+                    removed += int(gone.sum())
+            for path in self.folder.glob("*/*.damaged"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"vector store {self.folder}: vectors could not be removed: {error}") from error
+        return removed
 
     def _find(self, folder: Path, keys: Keys, vectors: FloatArray) -> LongArray:
         """Fill in the vectors the store has; return the rows it lacks."""
@@ -163,8 +191,8 @@ class VectorStore:
                 group.clear()
 
 
-def _keys(texts: Sequence[str]) -> Keys:
-    """The sha256 of each text: `(n,)`."""
+def keys_of(texts: Iterable[str]) -> Keys:
+    """Return the sha256 of each text, by which the store knows it: `(n,)`."""
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype=_KEY)
 
@@ -179,11 +207,15 @@ def _shard(keys: Keys, vectors: FloatArray) -> Shard:
     return shard
 
 
+def _sound(path: Path) -> bool:
+    """Whether a shard's bytes are those of its name."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+
+
 def _read(path: Path, dimension: int) -> Shard:
     """Map one shard, after checking its bytes against its name. A damaged one is told of, set aside, and empty."""
-    with path.open("rb") as file:
-        sound = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
-    if sound:
+    if _sound(path):
         shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
         if shard.dtype == _dtype(dimension):
             return shard

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recsys.config import Config
 from recsys.engine import bundle
@@ -36,13 +38,26 @@ def restore(config: Config, loaded: Bundle) -> Model:
     return Model(retrieval, featurizer, FittedScorer.from_arrays(loaded.group("scorer")))
 
 
+def remembered(loaded: Bundle) -> Histories:
+    """Return the histories that a bundle holds, one a row of its users; arrays stay memory-mapped."""
+    parts = loaded.group("histories")
+    users = np.arange(len(loaded.tables["users"]), dtype=np.int32)
+    return Histories(users, parts["offsets"], parts["item"], parts["time"], parts["weight"], parts["as_of"],
+                     parts.get("text_vectors"))  # fmt: skip
+
+
+def history_arrays(histories: Histories) -> dict[str, NDArray[Any]]:
+    """Return histories as arrays of a bundle."""
+    names = ("offsets", "item", "time", "weight", "as_of", "text_vectors")
+    parts = {name: getattr(histories, name) for name in names}
+    return {f"histories/{name}": part for name, part in parts.items() if part is not None}
+
+
 def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_ids: pl.Series, histories: Histories,
          about: Mapping[str, Any]) -> Path:  # fmt: skip
     """Publish a fitted model as a new version under `root`; return its folder. `about` joins the manifest."""
     arrays: dict[str, Any] = {"vectors": model.retrieval.vectors, "popular": model.retrieval.popular}
-    for name in ("offsets", "item", "time", "weight", "as_of", "text_vectors"):
-        if (part := getattr(histories, name)) is not None:
-            arrays[f"histories/{name}"] = part
+    arrays |= history_arrays(histories)
     for name, fitted in model.retrieval.fitted.items():
         arrays |= {f"retrievers/{name}/{key}": array for key, array in fitted.arrays().items()}
     for name, prepared in model.featurizer.prepared.items():

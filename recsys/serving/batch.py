@@ -45,7 +45,7 @@ def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_us
                 _write_shard(recommender, path, np.arange(start, stop), k, progress, users)
             rows += _rows(path)
             progress("candidates", stop, users)
-        _place(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
+        place(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"could not write candidates to {out}: {why_not_written(error, out)}; finished files are kept"
@@ -76,7 +76,7 @@ def _agree(out: Path, plan: dict[str, object]) -> None:
     elif any(out.glob("*.parquet")):
         raise ArtifactError(f"{out} holds Parquet files that this job did not write; choose an empty folder")
     else:
-        _place(path, json.dumps(plan))
+        place(path, json.dumps(plan))
 
 
 def _write_shard(
@@ -96,7 +96,8 @@ def _write_shard(
         aside.unlink(missing_ok=True)
 
 
-def _place(path: Path, text: str) -> None:
+def place(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from recsys.embedding.whitening import Whitening
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
-from recsys.engine.persistence import restore
+from recsys.engine.persistence import remembered, restore
 from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
@@ -245,9 +245,7 @@ class Recommender:
 
     @cached_property
     def _stored(self) -> Histories:
-        parts = self._bundle.group("histories")
-        return Histories(np.arange(len(self.user_ids), dtype=np.int32), parts["offsets"], parts["item"], parts["time"],
-                         parts["weight"], parts["as_of"], parts.get("text_vectors"))  # fmt: skip
+        return remembered(self._bundle)
 
     def _sources(self, ranking: Ranking) -> pl.Series:
         """Name the retrievers that found each item, joined by `+`: made once for each combination, not once a row."""

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.tables import schema
 from recsys.tables.files import DROPPED, FILE, REFUSED, ROW, reading, tell_files
 from recsys.tables.sources import Table, read
+from recsys.tables.tombstones import Tombstones
 from recsys.types import Catalog, Interactions, Tables
 
 SHOWN_ROWS = 5
+FORGOTTEN = "forgotten"
 
 
 def load_tables(data: DataConfig, folder: Path) -> Tables:
@@ -33,7 +36,8 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
     Args:
         data: where the tables are and how to read them.
         folder: refused rows go to `folder/quarantine/catalog.parquet` and `…/interactions.parquet`, with the
-            columns file, row, column, value, reason. A table without refused rows leaves no such file.
+            columns file, row, column, value, reason, and of interactions user_id. A table without refused rows
+            leaves no such file. Rows of people whom `folder/forgotten.json` holds are dropped as `forgotten`.
 
     Returns:
         The tables. Items keep the order of the catalogue. `user_ids` is sorted, String or Int64 as in the
@@ -43,11 +47,12 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
     Raises:
         ConfigError: an unknown source, column of ours or time zone; a target kind that no event has.
         DataError: a missing file, package or column, no row left, or more refused rows than tolerated.
-        ArtifactError: the quarantine could not be written.
+        ArtifactError: the quarantine could not be written, or `forgotten.json` is damaged.
     """
+    forgotten = Tombstones.read(folder)
     catalog, about_items = _load_catalog(data, folder / "quarantine" / "catalog.parquet")
     interactions, user_ids, about_events = _load_interactions(
-        data, catalog.ids, folder / "quarantine" / "interactions.parquet"
+        data, catalog.ids, folder / "quarantine" / "interactions.parquet", forgotten
     )
     report = {"catalog": about_items, "interactions": about_events}
     return Tables(catalog, interactions, user_ids, data.clock, report)
@@ -95,13 +100,19 @@ def _load_catalog(data: DataConfig, quarantine: Path) -> tuple[Catalog, dict[str
 
 
 def _load_interactions(
-    data: DataConfig, item_ids: pl.Series, quarantine: Path
+    data: DataConfig, item_ids: pl.Series, quarantine: Path, forgotten: Tombstones
 ) -> tuple[Interactions, pl.Series, dict[str, Any]]:
     settings = data.interactions
     source = schema.mapped(read(settings, "interactions"), settings, "interactions")
     with reading(source.files):
         events, bad, left_out = _scan_interactions(source.frame, data, item_ids)
     dropped = dict(left_out.iter_rows())
+    found = events.height + bad.height
+    events, bad = (_without(forgotten, table) for table in (events, bad))
+    # A cell may hold a forgotten id by mistake, such as in a row whose columns are shifted.
+    bad = bad.with_columns(value=pl.when(~forgotten.hold(bad["value"])).then("value"))
+    if gone := found - events.height - bad.height:
+        dropped[FORGOTTEN] = gone
     rows = events.height + bad.height + sum(dropped.values())
     refused = _settle("interactions", rows, bad, data.tolerated, quarantine, source.files, dropped)
     _check_targets(settings, events["kind"])
@@ -169,10 +180,30 @@ def _scan_interactions(
         target=kind.is_in(settings.targets) if settings.targets else pl.lit(True),
         not_finite=~pl.col("_value").is_finite(),
     )
-    bad = rows.filter(pl.col("_reason").is_not_null()).select(schema.quarantined([check.column for check in checks]))
+    named = schema.quarantined([check.column for check in checks])
+    # An id that was refused is no user's: 3.5 is not user 3.
+    whose = pl.when(pl.col("column").ne_missing("user_id")).then(pl.col("user_id").cast(pl.String))
+    bad = rows.filter(pl.col("_reason").is_not_null()).select(*named, user_id="_user_id").with_columns(user_id=whose)
     left_out = rows.filter(~wanted).group_by("_left_out").len().sort("len", descending=True)
     found = pl.collect_all([good, bad, left_out], engine="streaming")
     return found[0], found[1], found[2]
+
+
+def _without(forgotten: Tombstones, rows: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the rows of forgotten users."""
+    ids = rows["user_id"].unique()
+    gone = ids.filter(forgotten.hold(ids))
+    return rows if gone.is_empty() else rows.filter(~pl.col("user_id").is_in(gone.implode()).fill_null(False))
+
+
+def rows_of(data: DataConfig, ids: Sequence[str]) -> dict[str, int]:
+    """Count the rows, good or not, that the interactions of a config hold of some users. Raises as `load_tables`."""
+    source = schema.mapped(read(data.interactions, "interactions"), data.interactions, "interactions")
+    with reading(source.files):
+        user_id, _ = schema.identifier("user_id", source.frame.collect_schema()["user_id"])
+        rows = source.frame.select(user=user_id.cast(pl.String))
+        counts = rows.filter(pl.col("user").is_in(list(ids))).group_by("user").len().collect(engine="streaming")
+    return dict(counts.iter_rows())
 
 
 def _check_targets(settings: InteractionsConfig, kinds: pl.Series) -> None:
@@ -203,7 +234,7 @@ def _settle(
     if bad.height > tolerated * rows:
         shown = [
             f"{file}:{row}: {reason}" + ("" if value is None else f": {value[:100]!r}")
-            for file, row, _, value, reason in bad.head(SHOWN_ROWS).iter_rows()
+            for file, row, value, reason in bad.head(SHOWN_ROWS).select("file", "row", "value", "reason").iter_rows()
         ]
         raise DataError(
             f"{table}: {bad.height} of {rows} rows were refused ({bad.height / rows:.1%}), and data.tolerated allows "
