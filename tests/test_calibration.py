@@ -23,6 +23,7 @@ from recsys.config import load_config, parse_config
 from recsys.engine.calibrating import fit_calibrated
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.training import fit
+from recsys.errors import ArtifactError
 from recsys.evaluation.reliability import reliability
 from recsys.ranking.calibration import Calibrator, activity, log_totals
 from recsys.tables.split import holdout
@@ -339,6 +340,10 @@ def test_a_bundle_without_probabilities_answers_none(shop: Shop, tmp_path: Path)
     assert loaded.score("u029", ["i001", "i002"])["probability"].null_count() == 2
     ran = CliRunner().invoke(app, ["inspect", "--bundle", str(loaded._bundle.path)])
     assert "No probabilities: the config says probabilities: false" in ran.stdout
+    command = ["inspect", "--bundle", str(loaded._bundle.path), "--plot", str(tmp_path / "none.svg")]
+    with pytest.raises(ArtifactError, match=r"has no probabilities to draw: the config says probabilities: false"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert not (tmp_path / "none.svg").exists()
 
 
 # In answers
