@@ -148,6 +148,7 @@ class Config(Model):
     """One run. Members of a family (`retrievers`, `features`, `scorer`) are named here and built by the family.
 
     `rare_weight` is how much a choice of an item with fewer than 5 events counts when the scorer learns; others are 1.
+    `probabilities: false` trains without calibration, which saves one cut and one fit of the scorer.
     A retriever's key is the name that its scores go by; its `kind` (the key itself when left out) names the
     member of the family, the other keys are that member's own settings.
     """
@@ -164,6 +165,7 @@ class Config(Model):
     retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     features: Annotated[list[str], Field(min_length=1)]
     scorer: dict[str, Any]
+    probabilities: bool = True
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

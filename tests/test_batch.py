@@ -26,6 +26,7 @@ SCHEMA = {
     "item_id": pl.String,
     "rank": pl.Int32,
     "score": pl.Float32,
+    "probability": pl.Float32,
     "source": pl.String,
     "model_version": pl.String,
     "generated_at": pl.Datetime("us", "UTC"),

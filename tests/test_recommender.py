@@ -117,7 +117,7 @@ def test_an_answer_as_json_and_as_a_frame(recommender: Recommender) -> None:
     assert told["items"][0]["sources"] == answer.items[0].sources
     schema = {
         "user_id": pl.String, "item_id": pl.String, "title": pl.String, "rank": pl.Int32, "score": pl.Float32,
-        "source": pl.String, "model_version": pl.String,
+        "probability": pl.Float32, "source": pl.String, "model_version": pl.String,
     }  # fmt: skip
     frame = answer.to_polars()
     assert dict(frame.schema) == schema
@@ -136,7 +136,7 @@ def test_a_score_means_the_same_as_in_a_list(recommender: Recommender) -> None:
     for user in [*USERS, "unknown"]:
         listed = {item.item_id: item.score for item in recommender.recommend(user, 60).items if item.sources}
         for asked in (list(listed), everything):
-            scored = dict(recommender.score(user, asked).iter_rows())
+            scored = dict(recommender.score(user, asked).select("item_id", "score").iter_rows())
             np.testing.assert_allclose([scored[i] for i in listed], list(listed.values()), rtol=1e-4, atol=1e-4)
 
 
@@ -153,7 +153,7 @@ def test_scores_come_in_the_order_given(recommender: Recommender) -> None:
     asked = ["i300", "i001", "i300", "i150"]
     frame = recommender.score(USER, asked)
     assert frame["item_id"].to_list() == asked
-    assert dict(frame.schema) == {"item_id": pl.String, "score": pl.Float32}
+    assert dict(frame.schema) == {"item_id": pl.String, "score": pl.Float32, "probability": pl.Float32}
     assert frame["score"][0] == frame["score"][2]
     assert recommender.score(USER, []).height == 0
     with pytest.raises(UnknownIdError, match="2 of 3 items are not in the catalogue of 344: 'x', 'i999'"):

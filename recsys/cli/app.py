@@ -139,6 +139,9 @@ def evaluate(
     config: ConfigFile,
     as_json: Json = False,
     validation: Annotated[bool, typer.Option("--validation", help="One cut earlier: choose settings here.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also learn probabilities, and measure them on what followed.")
+    ] = False,
 ) -> None:
     """Hold out what users did last and see how well engine and baselines foretell it."""
     from recsys.cli import views
@@ -146,7 +149,7 @@ def evaluate(
     from recsys.engine import jobs
 
     with progress() as report:
-        result = jobs.evaluate(load_config(config), report, validation=validation)
+        result = jobs.evaluate(load_config(config), report, validation=validation, probabilities=probabilities)
     show_json(result) if as_json else show(*views.evaluation(result))
 
 
@@ -291,7 +294,14 @@ def forget(
 
 
 @app.command(epilog="Example: recsys inspect --bundle artifacts/shop")
-def inspect(bundle: BundleOption = None, config: ConfigOption = None, as_json: Json = False) -> None:
+def inspect(
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", dir_okay=False, help="Draw the reliability of its probabilities, as SVG.")
+    ] = None,
+) -> None:
     """Check every file of a bundle, and tell what it was made from and how."""
     from recsys.cli import views
     from recsys.engine.bundle import VERSIONS, load, versions
@@ -299,6 +309,15 @@ def inspect(bundle: BundleOption = None, config: ConfigOption = None, as_json: J
     found = load(_where(bundle, config))
     root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
     others = versions(root)
+    if plot is not None:
+        from recsys.cli.plot import reliability
+
+        told = found.manifest.get("probability", {"none": "it was published without them"})
+        if "none" in told:
+            raise ArtifactError(f"bundle {found.path} has no probabilities to draw: {told['none']}")
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot.write_text(reliability(told), encoding="utf-8")
+        note(f"The plot: {plot}")
     if as_json:
         show_json({**found.manifest, "path": str(found.path), "versions": others})
     else:

@@ -57,12 +57,14 @@ def recommendations(title: str, items: Sequence[Recommendation], reasons: Sequen
     `marks` adds a column with a tick at some of the items, under the heading that it names.
     """
     heading = [marks[0]] if marks else []
-    shown = table("rank", "item", "title", "score", *heading, "why", "found by", numbers=("rank", "score"))
+    told = ["chance"] if any(item.probability is not None for item in items) else []
+    shown = table("rank", "item", "title", "score", *told, *heading, "why", "found by",
+                  numbers=("rank", "score", "chance"))  # fmt: skip
     for row, (item, reason) in enumerate(zip(items, reasons, strict=True)):
         tick = ["[green]✓[/green]" if marks[1][row] else ""] if marks else []
         found = " ".join(f"{name}:{place}" for name, place in item.sources.items()) or "popularity (fill)"
-        shown.add_row(str(item.rank), escape(str(item.item_id)), escape(item.title), f"{item.score:.3f}", *tick,
-                      escape(reason), found)  # fmt: skip
+        shown.add_row(str(item.rank), escape(str(item.item_id)), escape(item.title), f"{item.score:.3f}",
+                      *(words.percent(item.probability) for _ in told), *tick, escape(reason), found)  # fmt: skip
     return _titled(title, shown)
 
 
@@ -95,6 +97,29 @@ def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:
         if name in slices:
             shown = _slices(slices[name], count, f"{metric}@{k}", compared)
             parts += ["", _titled(f"{title}: {metric}@{k}", shown)]
+    if "probability" in report:
+        parts += ["", *probability(report["probability"])]
+    return parts
+
+
+def probability(told: Mapping[str, Any]) -> list[RenderableType]:
+    """Show how far probabilities were from what happened, overall and by segment; or why there are none."""
+    if "none" in told:
+        return [f"No probabilities: {told['none']}"]
+    columns = ["labels", "observed", "told", "error", "Brier"]
+    parts: list[RenderableType] = [f"Probability that {told['statement']}"]
+    measured = {
+        f"at the newest training cut, users held out ({told['held_out']} held out)": told["quality"],
+        "on what followed the cut, none of it known": told.get("later"),
+    }
+    for title, quality in measured.items():
+        if quality is None:
+            continue
+        shown = table("candidates", "pairs", *columns, numbers=["pairs", *columns])
+        for name, row in ({"all": quality} | quality["segments"]).items():
+            shown.add_row(name, f"{row['pairs']:,}", f"{row['labels']:,}", f"{row['base_rate']:.2%}",
+                          f"{row['mean']:.2%}", f"{row['ece']:.2%}", f"{row['brier']:.5f}")  # fmt: skip
+        parts += ["", _titled(f"Calibration {title}", shown)]
     return parts
 
 
@@ -229,7 +254,8 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
     for name, file in sorted(files.items(), key=lambda pair: -pair[1]["bytes"]):
         shape = " × ".join(f"{n:,}" for n in file.get("shape", []))
         sizes.add_row(name, words.size(file["bytes"]), shape, file.get("dtype", ""))
-    return [about, "", _titled("Files, largest first", sizes)]
+    told_of = [*probability(told["probability"]), ""] if "probability" in told else []
+    return [about, "", *told_of, _titled("Files, largest first", sizes)]
 
 
 def _settings(name: str, settings: Mapping[str, Any]) -> str:

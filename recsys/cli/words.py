@@ -141,6 +141,15 @@ def ago(days: float | None) -> str:
     return f"{round(days / 30.44)} months ago"
 
 
+def percent(probability: float | None) -> str:
+    """Tell a probability: `31%`, `2.4%`, `<0.1%`; nothing for None."""
+    if probability is None:
+        return ""
+    if probability < 0.001:
+        return "<0.1%"
+    return f"{probability:.0%}" if probability >= 0.0995 else f"{probability:.1%}"
+
+
 def plural(count: int, noun: str) -> str:
     """Put a number before a noun: `1 user`, `2,467 users`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

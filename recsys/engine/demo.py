@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Config
+from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ENGINE, check, judge, publish
 from recsys.engine.model import Model
-from recsys.engine.training import fit, quiet
+from recsys.engine.training import quiet
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.answers import decayed
 from recsys.retrieval.fitted import ItemToItem
@@ -30,23 +31,27 @@ class Trial:
     embeddings: Embeddings
     fold: Fold
     model: Model
+    probability: dict[str, Any]
 
     @classmethod
     def run(cls, config: Config, tables: Tables, embeddings: Embeddings, progress: Progress = quiet) -> Trial:
         """Cut off the test events and fit on what came before. Raises `ConfigError` as `jobs.check` does."""
         check(config)
         fold = holdout(tables.interactions, config.split)
-        return cls(config, tables, embeddings, fold, fit(config, fold.known, embeddings, fold.as_of, progress))
+        fitted = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
+        return cls(config, tables, embeddings, fold, *fitted)
 
     def report(self, progress: Progress = quiet) -> dict[str, Any]:
         """Judge engine and baselines on what followed, as `jobs.evaluate` does."""
         board = judge(self.config, self.fold, self.embeddings, self.model, progress)
-        return board.report(ENGINE, seed=self.config.seed) | {"name": self.config.name}
+        told = self.probability | foretold(self.config, self.model, self.fold, self.embeddings, progress)
+        return board.report(ENGINE, seed=self.config.seed) | {"name": self.config.name, "probability": told}
 
     def publish(self, report: dict[str, Any]) -> Path:
         """Publish the engine as it was judged, knowing nothing after the cut; return the folder of the version."""
         told = {
             "metrics": report["metrics"][ENGINE],
+            "probability": report["probability"],
             "note": "fitted at the test cut by the demo: it knows nothing of what followed, unlike `recsys train`",
         }
         return publish(

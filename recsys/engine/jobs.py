@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Config, nearest
+from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
@@ -75,8 +76,8 @@ def train(config: Config, progress: Progress = quiet) -> Path:
     embeddings = embed(config, tables.catalog)
     as_of = end_of(tables, config)
     started = time.monotonic()
-    model = fit(config, tables.interactions, embeddings, as_of, progress)
-    about = {"seconds": {"fit": round(time.monotonic() - started, 1)}}
+    model, probability = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
+    about = {"seconds": {"fit": round(time.monotonic() - started, 1)}, "probability": probability}
     return publish(config, tables, embeddings, model, about)
 
 
@@ -92,12 +93,14 @@ def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model
                 {"data_window": window, "counts": counts, **about})  # fmt: skip
 
 
-def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False) -> dict[str, Any]:
+def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False,
+             probabilities: bool = False) -> dict[str, Any]:  # fmt: skip
     """Fit at the test cut and judge engine and baselines on what followed.
 
     With `validation` everything happens one cut earlier, so that choices never see the test events. Returns a
     report of plain numbers: `metrics`, `differences`, `slices`, `losses`, `candidate_recall`, `users`, `targets`,
-    `seconds`.
+    `seconds`; with `probabilities` also `probability`: what `train` would have published at the test cut, and under
+    `later` the same measures of what followed it.
     """
     clock = _Clock()
     tables = ingest(config)
@@ -107,11 +110,18 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     fold = holdout(tables.interactions, config.split)
     if validation:
         fold = holdout(fold.known, config.split, fold.as_of)
-    model = fit(config, fold.known, embeddings, fold.as_of, progress)
+    told: dict[str, Any] = {}
+    if probabilities:
+        model, told = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
+    else:
+        model = fit(config, fold.known, embeddings, fold.as_of, progress)
     clock.lap("fit")
     board = judge(config, fold, embeddings, model, progress)
     clock.lap("judge")
     report = board.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
+    if told:
+        report["probability"] = told | foretold(config, model, fold, embeddings, progress)
+        clock.lap("probabilities")
     (config.folder / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return report
 

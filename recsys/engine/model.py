@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.ranking.calibration import Calibrator, log_totals
 from recsys.ranking.features import Context, Featurizer
 from recsys.ranking.rules import best, fill
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.answers import Answer
-from recsys.retrieval.candidates import most_barred, seen_keys, union, without
+from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, seen_keys, union, without
 from recsys.retrieval.fitted import Fitted
-from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, Ranking
+from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +67,15 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Everything fitted: ranks any histories. Holds only arrays, so threads may share it."""
+    """Everything fitted: ranks any histories. Holds only arrays, so threads may share it.
+
+    `calibrator` is None where no probabilities could be learnt, or none were asked for.
+    """
 
     retrieval: Retrieval
     featurizer: Featurizer
     scorer: FittedScorer
+    calibrator: Calibrator | None = None
 
     def rank(self, histories: Histories, k: int) -> Ranking:
         """Return exactly `k` items for each asker, best first, as long as the catalogue can give them."""
@@ -80,6 +85,29 @@ class Model:
     def score(self, context: Context) -> FloatArray:
         """Return the scorer's score of every candidate `(n,)`."""
         return self.scorer.score(self.featurizer.compute(context))
+
+    def probability(self, context: Context, score: FloatArray) -> FloatArray:
+        """Return the probability of every candidate `(n,)` by its score; NaN without a calibrator."""
+        if self.calibrator is None:
+            return np.full(len(score), np.nan, dtype=np.float32)
+        log_share = score - log_totals(context.candidates, score)[context.owner]
+        return self.calibrator.probability(log_share, context.owner, context.histories)
+
+    def probability_of(self, ranking: Ranking, context: Context, score: FloatArray) -> FloatArray:
+        """Return the probability of every item of a ranking `(n,)` by the scores of the candidates; NaN for others."""
+        own = pair_keys(context.owner, context.item, context.n_items)
+        place = find_keys(own, pair_keys(owners_of(ranking.offsets), ranking.item, context.n_items))
+        return np.append(self.probability(context, score), np.float32(np.nan))[place]
+
+    def probability_outside(self, context: Context, score: FloatArray, outside: FloatArray) -> FloatArray:
+        """Return the probability of items `(m,)` that nobody proposed to one asker, by the `score` of the candidates.
+
+        As with its score, each is told as if it alone had joined them.
+        """
+        if self.calibrator is None:
+            return np.full(len(outside), np.nan, dtype=np.float32)
+        log_share = outside - np.logaddexp(log_totals(context.candidates, score)[0], outside)
+        return self.calibrator.probability(log_share, np.zeros(len(outside), dtype=np.int64), context.histories)
 
     def order(self, context: Context, score: FloatArray, k: int) -> Ranking:
         """Cut scored candidates to `k` and fill what is short."""

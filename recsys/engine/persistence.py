@@ -16,6 +16,7 @@ from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import build_retrievers
+from recsys.ranking.calibration import Calibrator
 from recsys.ranking.features import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.types import FloatArray, Histories
@@ -35,7 +36,9 @@ def restore(config: Config, loaded: Bundle) -> Model:
         history=config.history,
     )
     featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in config.features})
-    return Model(retrieval, featurizer, FittedScorer.from_arrays(loaded.group("scorer")))
+    calibration = loaded.group("calibration")
+    calibrator = Calibrator.from_arrays(calibration) if calibration else None
+    return Model(retrieval, featurizer, FittedScorer.from_arrays(loaded.group("scorer")), calibrator)
 
 
 def remembered(loaded: Bundle) -> Histories:
@@ -63,6 +66,8 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
     for name, prepared in model.featurizer.prepared.items():
         arrays |= {f"features/{name}/{key}": array for key, array in prepared.items()}
     arrays |= {f"scorer/{key}": array for key, array in model.scorer.arrays().items()}
+    if model.calibrator is not None:
+        arrays |= {f"calibration/{key}": array for key, array in model.calibrator.arrays().items()}
     encoder = ""
     if embeddings.space is not None:
         encoder = embeddings.space.encoder.fingerprint

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
 from recsys.ranking.features import Featurizer
-from recsys.ranking.scorers import SCORERS, Progress, Scorer
+from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
@@ -35,6 +35,7 @@ from recsys.types import (
 T = TypeVar("T")
 R = TypeVar("R")
 Fitter = Callable[[Retriever, State], Fitted]
+Lists = tuple[FloatArray, LongArray, FloatArray]
 
 BATCH = 512
 FEW = 5  # events of an item below which it is rare
@@ -114,14 +115,18 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     """
     scorer = build_scorer(config)
     lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
-    fitted = scorer.fit(*lists, config.seed, progress)
+    return completed(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
+
+
+def completed(config: Config, known: Interactions, embeddings: Embeddings, as_of: int | None,
+              scorer: FittedScorer, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
+    """Join a fitted scorer with retrievers and statistics fitted on all that is known."""
     state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), fitted)
+    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), scorer)
 
 
 def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, negatives: int,
-                 as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew,
-                 ) -> tuple[FloatArray, LongArray, FloatArray]:  # fmt: skip
+                 as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Lists:  # fmt: skip
     """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)` (see `labelled`).
 
     They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
@@ -129,23 +134,45 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
 
     Raises `DataError` where no label lies among the candidates.
     """
+    folds = holdouts(known, config.split, as_of, config.split.folds)
+    return joined([cut.lists for cut in cuts(config, folds, embeddings, negatives, progress, fitter)])
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The path up to the scorer as of one earlier moment, and the lists that it gives a scorer to learn from."""
+
+    fold: Fold
+    retrieval: Retrieval
+    featurizer: Featurizer
+    lists: list[Lists]
+
+
+def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: int, progress: Progress = quiet,
+         fitter: Fitter = fit_anew) -> Iterator[Cut]:  # fmt: skip
+    """Fit the path at one fold after the other, newest first, and label its lists.
+
+    What is drawn at a fold does not hang on the folds after it.
+    """
     rng = np.random.default_rng(config.seed)
-    parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
-    for number, fold in enumerate(holdouts(known, config.split, as_of, config.split.folds)):
+    for number, fold in enumerate(folds):
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-        parts += labelled(
-            config,
-            fit_retrieval(config, state, fitter),
-            Featurizer.fit(config.features, state),
+        retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
+        tick = partial(progress, f"candidates, cut {number + 1}")
+        yield Cut(
             fold,
-            embeddings,
-            negatives,
-            rng,
-            partial(progress, f"candidates, cut {number + 1}"),
+            retrieval,
+            featurizer,
+            labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick),
         )
+
+
+def joined(of_cuts: list[list[Lists]]) -> Lists:
+    """Join the lists of several cuts. Raises `DataError` where there are none."""
+    parts = [part for lists in of_cuts for part in lists]
     if not parts:
         raise DataError(
-            f"the scorer has nothing to learn from: of the labels after {config.split.folds} cuts none lies among "
+            f"the scorer has nothing to learn from: of the labels after {len(of_cuts)} cuts none lies among "
             "the candidates; add retrievers or depth, or use a longer horizon"
         )
     x = np.concatenate([part[0] for part in parts])
@@ -155,8 +182,7 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
-             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
-             ) -> list[tuple[FloatArray, LongArray, FloatArray]]:  # fmt: skip
+             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None]) -> list[Lists]:  # fmt: skip
     """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
 
     A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item.
@@ -170,7 +196,7 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
     # Drawn per batch, so that the sample does not depend on which thread is first.
     seeds = rng.spawn(len(users) // BATCH + 1)
 
-    def one(job: tuple[int, Histories]) -> tuple[FloatArray, LongArray, FloatArray]:
+    def one(job: tuple[int, Histories]) -> Lists:
         number, histories = job
         some = histories.user
         context = retrieval.context(histories)

@@ -159,7 +159,7 @@ class Board:
         """
         k = k if k in self.ks else max(self.ks)
         targets = self.targets
-        users = {name: _between(targets.known_events, *span) for name, span in HISTORY_SLICES.items()}
+        users = {name: between(targets.known_events, *span) for name, span in HISTORY_SLICES.items()}
         own = self.per_user(engine, "ndcg", k)
         return {
             "metrics": {model: self.metrics(model) | self.beyond_accuracy(model) for model in self.places},
@@ -188,7 +188,7 @@ class Board:
         """Recall of each model over the targets whose value `(P,)` lies in a slice."""
         told: dict[str, dict[str, Any]] = {}
         for name, span in slices.items():
-            mask = _between(values, *span)
+            mask = between(values, *span)
             told[name] = {"targets": int(mask.sum())}
             for model, place in self.places.items() if mask.any() else ():
                 near = np.where(place < 0, max(self.ks), place)[mask]
@@ -215,5 +215,6 @@ def places_against(ranking: Ranking, wanted: BoolArray, events: LongArray) -> Lo
     return place - ranking.offsets[owner]
 
 
-def _between(values: LongArray, low: int, high: int | None) -> BoolArray:
+def between(values: LongArray, low: int, high: int | None) -> BoolArray:
+    """Whether each value lies in a slice, both ends included; None is no upper end."""
     return (values >= low) & (True if high is None else values <= high)

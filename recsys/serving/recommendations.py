@@ -11,7 +11,7 @@ import polars as pl
 from recsys.types import Id
 
 FILLED = "popularity_fill"
-COLUMNS = ["user_id", "item_id", "title", "rank", "score", "source", "model_version"]
+COLUMNS = ["user_id", "item_id", "title", "rank", "score", "probability", "source", "model_version"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Recommendation:
     """One item of an answer.
 
     `sources` tells at which place (from 1) each retriever proposed the item; empty where it only filled a short
-    list. `reasons` are the features that moved its score most, up or down, in units of the score.
+    list. `reasons` are the features that moved its score most, up or down, in units of the score. `probability` is that
+    of the statement in the manifest; None where the bundle has none, and for an item that only filled the list.
     """
 
     item_id: Id
@@ -28,6 +29,7 @@ class Recommendation:
     score: float
     sources: Mapping[str, int]
     reasons: Mapping[str, float]
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,12 @@ class Recommendations:
         return asdict(self)
 
     def to_polars(self) -> pl.DataFrame:
-        """Return one row an item: user_id, item_id, title, rank, score, source, model_version."""
+        """Return one row an item: user_id, item_id, title, rank, score, probability, source, model_version."""
         rows = [
             {"user_id": self.user_id, "item_id": i.item_id, "title": i.title, "rank": i.rank, "score": i.score,
-             "source": "+".join(i.sources) or FILLED, "model_version": self.model_version}
+             "probability": i.probability, "source": "+".join(i.sources) or FILLED, "model_version": self.model_version}
             for i in self.items
         ]  # fmt: skip
-        dtypes = {"title": pl.String, "rank": pl.Int32, "score": pl.Float32, "source": pl.String}
+        dtypes = {"title": pl.String, "rank": pl.Int32, "score": pl.Float32, "probability": pl.Float32,
+                  "source": pl.String}  # fmt: skip
         return pl.DataFrame(rows, schema=COLUMNS, schema_overrides=dtypes)

@@ -86,15 +86,18 @@ class Recommender:
         histories = self._histories(np.array([row]))
         context = self._model.retrieval.context(histories)
         x = self._model.featurizer.compute(context)
-        ranking = self._model.order(context, self._model.scorer.score(x), k)
+        score = self._model.scorer.score(x)
+        ranking = self._model.order(context, score, k)
+        probability = self._model.probability_of(ranking, context, score)
         cold = not len(histories.item)
-        items = self._explained(context, x, ranking)
+        items = self._explained(context, x, ranking, probability)
         return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
         """Return `k` items for each user (all known users by default) as one frame.
 
-        Columns: user_id, item_id, rank (from 1), score (float32), source (retrievers joined by `+`), model_version.
+        Columns: user_id, item_id, rank (from 1), score and probability (float32), source (retrievers joined by
+        `+`), model_version.
         Raises `UnknownIdError` naming a user that the bundle does not hold.
         """
         rows = (
@@ -107,7 +110,10 @@ class Recommender:
 
     def rank_rows(self, rows: LongArray, k: int) -> pl.DataFrame:
         """Do as `recommend_batch` does for users by their row numbers, in one batch."""
-        ranking = self._model.rank(self._histories(rows), k)
+        context = self._model.retrieval.context(self._histories(rows))
+        score = self._model.score(context)
+        ranking = self._model.order(context, score, k)
+        probability = self._model.probability_of(ranking, context, score)
         owner = rows[owners_of(ranking.offsets)]
         return pl.DataFrame(
             {
@@ -115,29 +121,32 @@ class Recommender:
                 "item_id": self.catalog.ids.gather(ranking.item),
                 "rank": (places_of(ranking.offsets) + 1).astype(np.int32),
                 "score": ranking.score,
+                "probability": pl.Series(probability).fill_nan(None),
                 "source": self._sources(ranking),
             }
         ).with_columns(model_version=pl.lit(self.version))
 
     def score(self, user_id: Id, item_ids: Sequence[Id], *, strict: bool = False) -> pl.DataFrame:
-        """Return the scorer's score of items that the caller already has, in the order given: item_id, score.
+        """Return what the model thinks of items that the caller already has, in the order given.
 
-        Each item is scored among the user's own candidates, so a score means the same as in `recommend`. Raises
-        `UnknownIdError` naming items that the catalogue lacks.
+        Columns: item_id, score, probability. Each item is scored among the user's own candidates, so both mean the
+        same as in `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks.
         """
         histories = self._histories(np.array([self._find_user(user_id, strict)]))
         wanted = self._find_items(item_ids)
         context = self._model.retrieval.context(histories)
         place = find_keys(context.item.astype(np.int64), wanted)
         own, outside = place >= 0, np.unique(wanted[place < 0])
-        score = np.empty(len(wanted), dtype=np.float32)
-        if own.any():
-            score[own] = self._model.score(context)[place[own]]
+        listed = self._model.score(context)
+        score, probability = np.empty((2, len(wanted)), dtype=np.float32)
+        score[own], probability[own] = listed[place[own]], self._model.probability(context, listed)[place[own]]
         for some in batches(outside):
             asked = wanted[~own]
             here = np.isin(asked, some)
             score[np.flatnonzero(~own)[here]] = self._score_outside(context, some)[np.searchsorted(some, asked[here])]
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score})
+        probability[~own] = self._model.probability_outside(context, listed, score[~own])
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score,
+                             "probability": pl.Series(probability).fill_nan(None)})  # fmt: skip
 
     def _score_outside(self, context: Context, items: LongArray) -> FloatArray:
         """Score items `(m,)` that nobody proposed to one user, each as if it alone had joined the candidates.
@@ -255,7 +264,8 @@ class Recommender:
         names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
         return pl.Series(names, dtype=pl.String).gather(place)
 
-    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Recommendation]:
+    def _explained(self, context: Context, x: FloatArray, ranking: Ranking,
+                   probability: FloatArray) -> list[Recommendation]:  # fmt: skip
         names = self._model.featurizer.names(context)
         place = find_keys(context.item.astype(np.int64), ranking.item.astype(np.int64))
         parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
@@ -270,6 +280,7 @@ class Recommender:
                     title=titles[int(row)],
                     rank=rank + 1,
                     score=float(ranking.score[rank]),
+                    probability=None if np.isnan(probability[rank]) else float(probability[rank]),
                     sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0},
                     reasons={names[j]: float(parts[rank, j]) for j in strongest},
                 )
