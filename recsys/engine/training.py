@@ -38,6 +38,7 @@ Fitter = Callable[[Retriever, State], Fitted]
 
 BATCH = 512
 FEW = 5  # events of an item below which it is rare
+SHORTENED = (0, 1, 2, 5)  # newest events of those asked as if they were new
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -125,7 +126,10 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
     """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)` (see `labelled`).
 
     They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
-    what followed it; of the unlabelled ones about `negatives` a list (0: all).
+    what followed it; of the unlabelled ones about `negatives` a list (0: all). A share of the users,
+    `config.cold_share`, is asked a second time as if only their newest few events were known: what is new to the
+    engine has to be ranked too, and lists of long histories alone do not say how (the idea is that of DropoutNet,
+    Volkovs, Yu and Poutanen 2017).
 
     Raises `DataError` where no label lies among the candidates.
     """
@@ -133,16 +137,11 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
     parts: list[tuple[FloatArray, LongArray, FloatArray]] = []
     for number, fold in enumerate(holdouts(known, config.split, as_of, config.split.folds)):
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-        parts += labelled(
-            config,
-            fit_retrieval(config, state, fitter),
-            Featurizer.fit(config.features, state),
-            fold,
-            embeddings,
-            negatives,
-            rng,
-            partial(progress, f"candidates, cut {number + 1}"),
-        )
+        retrieval = fit_retrieval(config, state, fitter)
+        featurizer = Featurizer.fit(config.features, state)
+        tick = partial(progress, f"candidates, cut {number + 1}")
+        for newest in (None, *SHORTENED):
+            parts += labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, newest)
     if not parts:
         raise DataError(
             f"the scorer has nothing to learn from: of the labels after {config.split.folds} cuts none lies among "
@@ -155,15 +154,23 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
-             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
+             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None], newest: int | None = None,
              ) -> list[tuple[FloatArray, LongArray, FloatArray]]:  # fmt: skip
     """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
 
-    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item.
+    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. With `newest`, only
+    so many events of each history ask, and the users are one part of `config.cold_share`; the rest of a history still
+    bars what it holds.
     """
     users = fold.labelled_users
-    if len(users) > config.train_users:
-        users = np.sort(rng.choice(users, config.train_users, replace=False))
+    most = min(len(users), config.train_users)
+    if newest is not None:
+        retrieval = replace(retrieval, history=newest)
+        most = round(most * config.cold_share / len(SHORTENED))
+    if not most:
+        return []
+    if len(users) > most:
+        users = np.sort(rng.choice(users, most, replace=False))
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
     rare = np.bincount(fold.known.item, minlength=len(embeddings.items)) < FEW
     worth = np.where(rare, config.rare_weight, 1).astype(np.float32)
@@ -188,7 +195,7 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
             x, y, item = x[chosen], y[chosen], item[chosen]
         return x, lengths[hit], y * worth[item]
 
-    asked = (embeddings.told(fold.histories(some)) for some in batches(users))
+    asked = (embeddings.told(fold.histories(some), newest) for some in batches(users))
     parts = []
     for number, part in enumerate(in_threads(one, enumerate(asked))):
         parts.append(part)
