@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
     from recsys.engine.tuning import tune
+    from recsys.engine.update import update
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "errors", "evaluate", "train", "tune"]
+__all__ = ["Recommender", "errors", "evaluate", "train", "tune", "update"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
     "evaluate": "recsys.engine.jobs",
     "train": "recsys.engine.jobs",
     "tune": "recsys.engine.tuning",
+    "update": "recsys.engine.update",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -92,12 +92,14 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
     return retriever.fit(state)
 
 
-def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew) -> Retrieval:
-    """Fit every retriever on one state."""
+def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
+                  kept: Mapping[str, Fitted] | None = None) -> Retrieval:  # fmt: skip
+    """Fit every retriever on one state, but for those `kept`, which were fitted before."""
+    kept = kept or {}
     retrievers = build_retrievers(config)
     count = np.bincount(state.interactions.item, minlength=len(state.catalog))
     return Retrieval(
-        fitted={name: fitter(retriever, state) for name, retriever in retrievers.items()},
+        fitted={n: kept[n] if n in kept else fitter(retriever, state) for n, retriever in retrievers.items()},
         depths={name: retriever.depth for name, retriever in retrievers.items()},
         vectors=state.vectors,
         popular=np.argsort(-count, kind="stable").astype(np.int32),
