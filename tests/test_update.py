@@ -24,11 +24,12 @@ from recsys.engine.embeddings import embed
 from recsys.engine.persistence import restore
 from recsys.engine.training import fit
 from recsys.errors import ArtifactError, ConfigError
+from recsys.retrieval import tower
 from recsys.tables.split import holdout
 from recsys.types import Catalog
 
 ITEMS = pl.read_csv(ROOT / "data" / "shop" / "items.csv")
-EVENTS = pl.read_csv(ROOT / "data" / "shop" / "events.csv").filter(pl.col("user_id") < "u150")
+EVENTS = pl.read_csv(ROOT / "data" / "shop" / "events.csv").filter(pl.col("user_id") < "u100")
 NEW, CHANGED = ITEMS["item_id"].to_list()[40:60], "i005"
 CUT = EVENTS["timestamp"].sort()[int(0.9 * EVENTS.height)]
 
@@ -62,6 +63,12 @@ def configured(folder: Path, model: Path, now: bool, **changes: Any) -> Config:
     return load_config(write(folder, model, now, **changes))
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How well a tower learns is no matter here."""
+    monkeypatch.setattr(tower, "LEAST_STEPS", 3)
+
+
 TOWER = {"tower": {"epochs": 1, "width": 8, "depth": 20}}
 
 
@@ -70,7 +77,8 @@ TOWER = {"tower": {"epochs": 1, "width": 8, "depth": 20}}
 )
 def test_an_update_is_a_full_rebuild_but_for_what_was_learnt(tmp_path: Path, tiny_model: Path, split: dict) -> None:
     """Without whitening nothing but scorer and tower is learnt, so everything else must be what `train` makes."""
-    changes = {"split": split, "embedding": {"whitening": False, "user_text": True}, "retrievers": TOWER}
+    embedding = {"whitening": False, "user_text": True}
+    changes = {"split": split, "embedding": embedding, "retrievers": TOWER, "cold_share": 0}
     config = configured(tmp_path / "one", tiny_model, now=False, **changes)
     before = bundle.load(train(config))
     assert configured(tmp_path / "one", tiny_model, now=True, **changes) == config

@@ -29,9 +29,17 @@ from recsys.types import Catalog, FloatArray, LongArray, State, Tables
 log = logging.getLogger(__name__)
 
 # What may differ from the run that trained: where the tables lie, how they are judged, on which machine.
-FREE = ("name", "output", "evaluation")
-FREE_IN_DATA = ("source", "path", "columns", "category_separator", "timezone", "tolerated", "unknown_items")
-FREE_IN_EMBEDDING = ("encoder", "model", "pooling", "device", "precision", "max_tokens", "batch_tokens")
+# An encoder is known by its fingerprint.
+FREE = {
+    "name",
+    "output",
+    "evaluation",
+    "data.catalog",
+    *(f"data.interactions.{name}" for name in ("source", "path", "columns")),
+    *(f"data.{name}" for name in ("timezone", "tolerated", "unknown_items")),
+    *(f"embedding.{name}" for name in ("encoder", "model", "pooling", "device", "precision", "max_tokens",
+                                       "batch_tokens")),
+}  # fmt: skip
 
 
 def update(config: Config) -> Path:
@@ -75,8 +83,8 @@ def update(config: Config) -> Path:
 
 def _check(config: Config, loaded: Bundle) -> None:
     """Refuse settings that the learnt parts do not fit."""
-    trained = dict(_settings(parse_config(loaded.manifest["config"], str(loaded.path))))
-    told = dict(_settings(config))
+    trained = dict(_settings(parse_config(loaded.manifest["config"], str(loaded.path)).model_dump(mode="json")))
+    told = dict(_settings(config.model_dump(mode="json")))
     differ = [name for name in {**trained, **told} if trained.get(name) != told.get(name)]
     if differ:
         shown = "; ".join(f"{name} was {trained.get(name)!r} and is {told.get(name)!r}" for name in differ[:5])
@@ -86,21 +94,14 @@ def _check(config: Config, loaded: Bundle) -> None:
         )
 
 
-def _settings(config: Config) -> Iterator[tuple[str, Any]]:
+def _settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The settings that what is learnt hangs on, by dotted name."""
-    told = config.model_dump(mode="json", exclude=set(FREE))
-    for section, settings in told.items():
-        free = {"data": FREE_IN_DATA, "embedding": FREE_IN_EMBEDDING}.get(section, ())
-        yield from _leaves(section, settings, free)
-
-
-def _leaves(name: str, value: Any, free: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            if key not in free:
-                yield from _leaves(f"{name}.{key}", inner, free)
-    else:
-        yield name, value
+    for key, value in section.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value and name not in FREE:
+            yield from _settings(value, f"{name}.")
+        elif name not in FREE:
+            yield name, value
 
 
 def _places(before: list[Any], now: list[Any]) -> LongArray:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import ArtifactError
 from recsys.types import FloatArray, Histories, Interactions, LongArray, State, offsets_of, owners_of, places_of
 
 if TYPE_CHECKING:
@@ -176,7 +177,14 @@ def moved(weights: Weights, before: FloatArray, vectors: FloatArray, place: Long
     A known item keeps its row; where its vector is no longer that of `before` `(I, d)`, what the text says of it
     changes. A new item has the projection of its text, and for its own correction and bias the mean of those that the
     rarest items of the training learnt: as little is known of it.
+
+    Raises `ArtifactError` for weights that were stored without what this takes.
     """
+    if "projection" not in weights:
+        raise ArtifactError(
+            f"the tower's weights are those of an earlier recsys, which kept no projection of texts (they hold "
+            f"{', '.join(sorted(weights))}): train again"
+        )
     known, old = place >= 0, place[place >= 0]
     items = np.empty((len(place), weights["items"].shape[1]), dtype=np.float32)
     items[known] = weights["items"][old]
