@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
     from recsys.engine.tuning import tune
+    from recsys.engine.update import update
     from recsys.serving.forget import forget
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "errors", "evaluate", "forget", "train", "tune"]
+__all__ = ["Recommender", "errors", "evaluate", "forget", "train", "tune", "update"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
@@ -29,6 +30,7 @@ _HOMES = {
     "forget": "recsys.serving.forget",
     "train": "recsys.engine.jobs",
     "tune": "recsys.engine.tuning",
+    "update": "recsys.engine.update",
 }
 
 

@@ -37,3 +37,9 @@ class UnknownIdError(RecsysError):
     """A user or item id that the bundle does not hold."""
 
     exit_code = 6
+
+
+class RequestError(RecsysError):
+    """A request asks for what cannot be answered: an unknown key, a value of the wrong kind."""
+
+    exit_code = 7

@@ -314,7 +314,7 @@ def test_the_tower_asks_what_its_net_says():
     net = tower._net(random_vectors(N_ITEMS), 8, 5, 0.5).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    weights = tower._arrays(net)
+    weights = tower._arrays(net, np.arange(N_ITEMS))
     histories = asks([[0, 1, 2, 3, 4, 5, 0], [2], [], [5, 5]])
     found = tower.queries(weights, histories) @ weights["items"].T
     everything = torch.arange(N_ITEMS)

@@ -65,8 +65,8 @@ class NewestEmbeddings(Embeddings):
 
     events: int = 0
 
-    def told(self, histories: Histories) -> Histories:
-        return replace(histories, text_vectors=super().told(histories.newest(self.events)).text_vectors)
+    def told(self, histories: Histories, newest: int | None = None) -> Histories:
+        return super().told(histories, self.events)
 
 
 def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model, tick: Progress) -> dict[str, Figures]:

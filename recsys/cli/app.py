@@ -30,7 +30,7 @@ app = typer.Typer(
     help="Ranked recommendations from a shop's texts and behaviour logs.\n\n"
     "In order: [bold]doctor[/bold] (is this machine set up?), [bold]demo[/bold] (see it work), "
     "[bold]evaluate[/bold] CONFIG (how good?), [bold]audit[/bold] CONFIG (honestly so?), "
-    "[bold]train[/bold] CONFIG (make a bundle), then ask the bundle: "
+    "[bold]train[/bold] CONFIG (make a bundle), [bold]update[/bold] CONFIG (bring it up to date), then ask the bundle: "
     "[bold]score[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], [bold]inspect[/bold].",
     epilog=EXIT_CODES,
     rich_markup_mode="rich",
@@ -132,6 +132,27 @@ def train(
         show(*views.tuning(about["tuning"]), "")
     print(version)
     note(f"Ask it: recsys score USER_ID --config {config}")
+
+
+@app.command(epilog="Example: recsys update configs/shop.yaml")
+def update(config: ConfigFile, as_json: Json = False) -> None:
+    """Bring the published bundle up to date with grown tables, without learning anew; print the new folder.
+
+    Histories, statistics and the catalogue become those of the tables; whitening, tower and scorer are kept. Only texts
+    that the bundle does not know are encoded.
+    """
+    from recsys.config import load_config
+    from recsys.engine.bundle import load
+    from recsys.engine.update import update as renew
+
+    version = renew(load_config(config))
+    news = load(version).manifest["update"]
+    if as_json:
+        show_json({"bundle": str(version), "version": version.name, "update": news})
+        return
+    print(version)
+    note("New: {events:,} events, {users:,} users, {items:,} items; {texts:,} changed texts, {encoded:,} texts "
+         "encoded. Gone: {gone_users:,} users, {gone_items:,} items".format(**news))  # fmt: skip
 
 
 @app.command(epilog="Example: recsys evaluate configs/shop.yaml --json | jq .metrics.engine")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from recsys.config import Config, EmbeddingConfig
 from recsys.embedding.encoders import Encoder, load_encoder
 from recsys.embedding.store import VectorStore
@@ -37,12 +39,16 @@ class Embeddings:
     space: TextSpace | None = None
     config: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
-    def told(self, histories: Histories) -> Histories:
-        """Return the histories with the vectors of their behaviour texts, where the config asks for them."""
+    def told(self, histories: Histories, newest: int | None = None) -> Histories:
+        """Return the histories with the vectors of their behaviour texts, where the config asks for them.
+
+        With `newest` the texts tell of so many events only. Who did nothing has a vector of zeros.
+        """
         if not self.config.user_text or self.space is None:
             return histories
-        vectors = self.space.encode(behaviour_texts(histories, self.catalog.titles, self.config.user_items))
-        return replace(histories, text_vectors=vectors)
+        known = histories if newest is None else histories.newest(newest)
+        vectors = self.space.encode(behaviour_texts(known, self.catalog.titles, self.config.user_items))
+        return replace(histories, text_vectors=np.where(known.lengths[:, None] > 0, vectors, 0).astype(np.float32))
 
 
 def embed(config: Config, catalog: Catalog) -> Embeddings:

@@ -11,11 +11,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.config import Config
+from recsys.embedding.encoders import load_encoder
+from recsys.embedding.store import VectorStore
+from recsys.embedding.whitening import Whitening
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
-from recsys.engine.embeddings import Embeddings
+from recsys.engine.embeddings import Embeddings, TextSpace
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import build_retrievers
+from recsys.errors import ArtifactError
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.features import Featurizer
 from recsys.ranking.scorers import FittedScorer
@@ -54,6 +58,25 @@ def history_arrays(histories: Histories) -> dict[str, NDArray[Any]]:
     names = ("offsets", "item", "time", "weight", "as_of", "text_vectors")
     parts = {name: getattr(histories, name) for name in names}
     return {f"histories/{name}": part for name, part in parts.items() if part is not None}
+
+
+def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = None) -> TextSpace:
+    """Rebuild the text space of a bundle: the encoder of this machine, and the bundle's whitening.
+
+    Raises `ArtifactError` where that encoder is not the one that made the bundle's vectors.
+    """
+    encoder = load_encoder(config.embedding)
+    wanted = loaded.manifest["encoder"]
+    if encoder.fingerprint != wanted:
+        raise ArtifactError(
+            f"the encoder {config.embedding.model!r} on this machine has fingerprint "
+            f"{encoder.fingerprint[:12]}, the bundle's vectors were made with {wanted[:12]}: they must not mix; "
+            "install the model that the bundle was made with, or train again. A fingerprint changes with precision "
+            f"too, which is {config.embedding.precision!r} here: 'auto' means another on a GPU than on a CPU, "
+            "so set embedding.precision to the same value for both"
+        )
+    whitening = loaded.group("whitening")
+    return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None, store)
 
 
 def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_ids: pl.Series, histories: Histories,

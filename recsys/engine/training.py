@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +39,7 @@ Lists = tuple[FloatArray, LongArray, FloatArray]
 
 BATCH = 512
 FEW = 5  # events of an item below which it is rare
+SHORTENED = (0, 1, 2, 5)  # newest events of those asked as if they were new
 
 
 def quiet(stage: str, done: int, total: int) -> None:
@@ -92,12 +93,14 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
     return retriever.fit(state)
 
 
-def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew) -> Retrieval:
-    """Fit every retriever on one state."""
+def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
+                  kept: Mapping[str, Fitted] | None = None) -> Retrieval:  # fmt: skip
+    """Fit every retriever on one state, but for those `kept`, which were fitted before."""
+    kept = kept or {}
     retrievers = build_retrievers(config)
     count = np.bincount(state.interactions.item, minlength=len(state.catalog))
     return Retrieval(
-        fitted={name: fitter(retriever, state) for name, retriever in retrievers.items()},
+        fitted={n: kept[n] if n in kept else fitter(retriever, state) for n, retriever in retrievers.items()},
         depths={name: retriever.depth for name, retriever in retrievers.items()},
         vectors=state.vectors,
         popular=np.argsort(-count, kind="stable").astype(np.int32),
@@ -130,7 +133,10 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
     """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)` (see `labelled`).
 
     They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
-    what followed it; of the unlabelled ones about `negatives` a list (0: all).
+    what followed it; of the unlabelled ones about `negatives` a list (0: all). A share of the users,
+    `config.cold_share`, is asked a second time as if only their newest few events were known: what is new to the
+    engine has to be ranked too, and lists of long histories alone do not say how (the idea is that of DropoutNet,
+    Volkovs, Yu and Poutanen 2017).
 
     Raises `DataError` where no label lies among the candidates.
     """
@@ -159,12 +165,12 @@ def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: i
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
         tick = partial(progress, f"candidates, cut {number + 1}")
-        yield Cut(
-            fold,
-            retrieval,
-            featurizer,
-            labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick),
-        )
+        lists = [
+            part
+            for newest in (None, *SHORTENED)
+            for part in labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, newest)
+        ]
+        yield Cut(fold, retrieval, featurizer, lists)
 
 
 def joined(of_cuts: list[list[Lists]]) -> Lists:
@@ -182,14 +188,23 @@ def joined(of_cuts: list[list[Lists]]) -> Lists:
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
-             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None]) -> list[Lists]:  # fmt: skip
+             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
+             newest: int | None = None) -> list[Lists]:  # fmt: skip
     """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
 
-    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item.
+    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. With `newest`, only
+    so many events of each history ask, and the users are one part of `config.cold_share`; the rest of a history still
+    bars what it holds.
     """
     users = fold.labelled_users
-    if len(users) > config.train_users:
-        users = np.sort(rng.choice(users, config.train_users, replace=False))
+    most = min(len(users), config.train_users)
+    if newest is not None:
+        retrieval = replace(retrieval, history=newest)
+        most = round(most * config.cold_share / len(SHORTENED))
+    if not most:
+        return []
+    if len(users) > most:
+        users = np.sort(rng.choice(users, most, replace=False))
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
     rare = np.bincount(fold.known.item, minlength=len(embeddings.items)) < FEW
     worth = np.where(rare, config.rare_weight, 1).astype(np.float32)
@@ -214,7 +229,7 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
             x, y, item = x[chosen], y[chosen], item[chosen]
         return x, lengths[hit], y * worth[item]
 
-    asked = (embeddings.told(fold.histories(some)) for some in batches(users))
+    asked = (embeddings.told(fold.histories(some), newest) for some in batches(users))
     parts = []
     for number, part in enumerate(in_threads(one, enumerate(asked))):
         parts.append(part)

@@ -84,9 +84,12 @@ class Index:
         return faiss.serialize_index(self._stored)
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8]) -> Index:
-        """Rebuild what `to_bytes` gave."""
-        return cls(faiss.deserialize_index(np.asarray(data)))
+    def from_bytes(cls, data: NDArray[np.uint8], vectors: FloatArray | None = None) -> Index:
+        """Rebuild what `to_bytes` gave; of `vectors`, where given, the rows that it did not hold yet are added."""
+        index = faiss.deserialize_index(np.asarray(data))
+        if vectors is not None:
+            index.add(np.ascontiguousarray(vectors[index.ntotal :], dtype=np.float32))
+        return cls(index)
 
 
 def _on_gpu(index: faiss.Index) -> faiss.Index:

@@ -1,7 +1,8 @@
 """Retrievers: from histories to the items each asker may want.
 
 A retriever is a dataclass of settings. `fit(state)` returns a `Fitted` one, which holds plain arrays and answers
-any histories: users of the table and live sessions alike; `restore` rebuilds it from those arrays.
+any histories: users of the table and live sessions alike; `restore` rebuilds it from those arrays, and `grow` makes
+room in them for items that joined the catalogue since.
 `depth` is how many items it proposes; `depth: 0` means that it only scores what others propose.
 """
 
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 
 from recsys.config import Choice, Range
 from recsys.errors import ArtifactError
@@ -50,6 +52,12 @@ class Retriever(Protocol):
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         """Rebuild what `Fitted.arrays` gave; `vectors` are the item vectors `(I, d)`."""
 
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        """Return the arrays for a catalogue with further items at its end, of which no interaction tells.
+
+        Old pairs keep their scores, and no two old items are compared.
+        """
+
 
 @dataclass(frozen=True)
 class Semantic:
@@ -70,16 +78,16 @@ class Semantic:
 
     def fit(self, state: State) -> Fitted:
         fitted = self.restore({}, state.vectors)
-        if (
-            fitted.index is not None
-            and self.index != EXACT
-            and (recall := fitted.index.recall(state.vectors)) < self.floor
-        ):
+        if fitted.index is not None and self.index != EXACT:
+            self._check(fitted.index, state.vectors)
+        return fitted
+
+    def _check(self, index: Index, vectors: FloatArray) -> None:
+        if (recall := index.recall(vectors)) < self.floor:
             raise ArtifactError(
                 f"index {self.index!r} finds {recall:.3f} of the true 100 nearest items, below the floor of "
                 f"{self.floor}: let it search more (`search: nprobe=64` or `efSearch=512`), or use `index: {EXACT}`"
             )
-        return fitted
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
         index = None
@@ -90,6 +98,13 @@ class Semantic:
                 else Index.build(vectors, self.index, self.search)
             )
         return FittedSemantic(vectors, index, self.decay, self.newest, self.query)
+
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        if "index" not in arrays:
+            return {}
+        index = Index.from_bytes(arrays["index"], state.vectors)
+        self._check(index, state.vectors)
+        return {"index": index.to_bytes()}
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,9 @@ class Tower:
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         return FittedTower(arrays, Index.build(arrays["items"]) if self.depth else None)
 
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        return tower.grown(arrays, state.vectors)
+
 
 @dataclass(frozen=True)
 class _ItemToItem(ABC):
@@ -128,6 +146,11 @@ class _ItemToItem(ABC):
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         return ItemToItem.from_arrays(arrays, self.decay, self.newest)
+
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        """Leave the rows of new items empty: what nobody had yet has no statistic."""
+        further = len(state.catalog) + 1 - len(arrays["indptr"])
+        return {**arrays, "indptr": np.pad(arrays["indptr"], (0, further), mode="edge")}
 
     @abstractmethod
     def matrix(self, state: State) -> Any:
@@ -178,6 +201,16 @@ class Lexical(_ItemToItem):
 
     def matrix(self, state: State) -> Any:
         return statistics.shared_words(state.catalog, self.most_items, self.neighbours)
+
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        """Compare the new items with all, by how rare words are now."""
+        old = len(arrays["indptr"]) - 1
+        padded = ItemToItem.from_arrays(super().grow(arrays, state), self.decay, self.newest).neighbours
+        new = statistics.shared_words(state.catalog, self.most_items, self.neighbours, first=old).tocoo()
+        # What a new item says of an old one, that one says of it: the cosine is the same both ways.
+        back = new.col < old
+        turned = sparse.csr_matrix((new.data[back], (new.col[back], new.row[back])), shape=new.shape)
+        return ItemToItem((padded + new + turned).tocsr(), self.decay, self.newest).arrays()
 
 
 @dataclass(frozen=True)
@@ -236,6 +269,9 @@ class Popularity:
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         return FittedPopularity(arrays["count"])
 
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        return {"count": np.pad(arrays["count"], (0, len(state.catalog) - len(arrays["count"])))}
+
 
 @dataclass(frozen=True)
 class Repeat:
@@ -250,6 +286,9 @@ class Repeat:
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         return FittedRepeat(len(vectors), self.decay, self.newest)
+
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        return {}
 
 
 RETRIEVERS: dict[str, type[Retriever]] = {

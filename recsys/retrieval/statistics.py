@@ -46,10 +46,14 @@ def strongest(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
     return kept
 
 
-def _by_blocks(n_items: int, block: Callable[[slice], sparse.csr_matrix], keep: int) -> sparse.csr_matrix:
-    """Build a matrix a block of rows at a time, keeping `keep` values a row: the whole never stands in memory."""
-    parts = [strongest(block(slice(start, start + _BLOCK)), keep) for start in range(0, n_items, _BLOCK)]
-    return sparse.vstack(parts, format="csr").astype(np.float32)
+def _by_blocks(n_items: int, block: Callable[[slice], sparse.csr_matrix], keep: int,
+               first: int = 0) -> sparse.csr_matrix:  # fmt: skip
+    """Build a matrix a block of rows at a time, keeping `keep` values a row: the whole never stands in memory.
+
+    Rows before `first` stay empty.
+    """
+    parts = [strongest(block(slice(start, start + _BLOCK)), keep) for start in range(first, n_items, _BLOCK)]
+    return sparse.vstack([sparse.csr_matrix((first, n_items)), *parts], format="csr").astype(np.float32)
 
 
 def _without_self(block: sparse.csr_matrix, first: int) -> sparse.csr_matrix:
@@ -102,9 +106,10 @@ def between(spread: sparse.csr_matrix, counts: sparse.csr_matrix, keep: int) -> 
     return _by_blocks(counts.shape[0], block, keep)
 
 
-def shared_words(catalog: Catalog, most_items: int, keep: int) -> sparse.csr_matrix:
+def shared_words(catalog: Catalog, most_items: int, keep: int, first: int = 0) -> sparse.csr_matrix:
     """Cosine between the TF-IDF vectors (Salton and Buckley 1988, sublinear counts) of title and brand.
 
+    Only the items from row `first` on are compared with all; the rows of those before stay empty.
     Words are runs of letters and digits; Chinese, Japanese and Korean text, which sets no spaces, counts by pairs of
     neighbouring characters.
     """
@@ -122,7 +127,7 @@ def shared_words(catalog: Catalog, most_items: int, keep: int) -> sparse.csr_mat
     def block(rows: slice) -> sparse.csr_matrix:
         return _without_self(words[rows] @ turned, rows.start)
 
-    return _by_blocks(n_items, block, keep)
+    return _by_blocks(n_items, block, keep, first)
 
 
 def _words(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import ArtifactError
 from recsys.types import FloatArray, Histories, Interactions, LongArray, State, offsets_of, owners_of, places_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
     """Learn from every event that has one before it; return the weights as plain arrays.
 
     `items` is `(I, width + 1)`, the last column a bias, centred: the softmax does not see that, and a score above 0
-    then speaks for an item. The same seed gives the same weights on one machine.
+    then speaks for an item. `projection` `(d, width)` and `newcomer` `(width + 1,)` make the row of an item that was
+    not there (see `moved`). The same seed gives the same weights on one machine.
     """
     import torch
     from torch.nn.functional import cross_entropy
@@ -99,7 +101,7 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
                 pace.step()
                 total, foretold = total + loss.item() * len(following), foretold + len(following)
             log.info("tower: pass %d of %d, loss %.3f", number + 1, passes, total / max(foretold, 1))
-        return _arrays(net)
+        return _arrays(net, np.flatnonzero(share == share.min()))
 
 
 def _batches(lengths: LongArray, rng: np.random.Generator) -> Iterator[LongArray]:
@@ -150,14 +152,16 @@ def _net(vectors: FloatArray, width: int, length: int, dropout: float) -> Any:
     return Net()
 
 
-def _arrays(net: Any) -> dict[str, FloatArray]:
+def _arrays(net: Any, rarest: LongArray) -> dict[str, FloatArray]:
     import torch
 
     with torch.inference_mode():
         items = torch.cat([net.rows(part) for part in torch.split(torch.arange(len(net.text)), 16_384)])
         # What is taken off every item is put back by the position, so one matrix serves as input and as answer.
         both = torch.cat([items - items.mean(dim=0), (net.bias - net.bias.mean())[:, None]], dim=1)
-        named = {"items": both, "position": net.position + items.mean(dim=0)}
+        named = {"items": both, "position": net.position + items.mean(dim=0), "projection": net.projection.weight.T}
+        own = torch.cat([net.own.weight, net.bias[:, None]], dim=1)[torch.from_numpy(rarest)].mean(dim=0)
+        named["newcomer"] = own - torch.cat([items.mean(dim=0), net.bias.mean()[None]])
         for name in ("before", "between", "after"):
             layer = getattr(net, name)
             named |= {f"{name}.scale": layer.weight, f"{name}.shift": layer.bias}
@@ -165,6 +169,36 @@ def _arrays(net: Any) -> dict[str, FloatArray]:
             layer = getattr(net, name)
             named |= {f"{name}.weight": layer.weight.T, f"{name}.bias": layer.bias}
     return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in named.items()}
+
+
+def moved(weights: Weights, before: FloatArray, vectors: FloatArray, place: LongArray) -> dict[str, NDArray[Any]]:
+    """Carry the weights over to another catalogue, of vectors `(J, d)`; `place` `(J,)` is where an item was, or -1.
+
+    A known item keeps its row; where its vector is no longer that of `before` `(I, d)`, what the text says of it
+    changes. A new item has the projection of its text, and for its own correction and bias the mean of those that the
+    rarest items of the training learnt: as little is known of it.
+
+    Raises `ArtifactError` for weights that were stored without what this takes.
+    """
+    if "projection" not in weights:
+        raise ArtifactError(
+            f"the tower's weights are those of an earlier recsys, which kept no projection of texts (they hold "
+            f"{', '.join(sorted(weights))}): train again"
+        )
+    known, old = place >= 0, place[place >= 0]
+    items = np.empty((len(place), weights["items"].shape[1]), dtype=np.float32)
+    items[known] = weights["items"][old]
+    items[known, :-1] += (vectors[known] - before[old]) @ weights["projection"]
+    items[~known] = weights["newcomer"]
+    items[~known, :-1] += vectors[~known] @ weights["projection"]
+    return {**weights, "items": items}
+
+
+def grown(weights: Weights, vectors: FloatArray) -> dict[str, NDArray[Any]]:
+    """Carry the weights over to a catalogue that has further items at its end."""
+    old = len(weights["items"])
+    place = np.where(np.arange(len(vectors)) < old, np.arange(len(vectors)), -1)
+    return moved(weights, vectors[:old], vectors, place)
 
 
 def queries(weights: Weights, histories: Histories) -> FloatArray:

@@ -14,17 +14,21 @@ import numpy as np
 import polars as pl
 
 from recsys.config import Config, parse_config
-from recsys.embedding.encoders import load_encoder
-from recsys.embedding.whitening import Whitening
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
-from recsys.engine.persistence import remembered, restore
+from recsys.engine.growth import grown
+from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
+from recsys.ranking.fusion import standard_sum
 from recsys.retrieval.candidates import find_keys
+from recsys.retrieval.fitted import FittedSemantic
+from recsys.retrieval.index import Index
+from recsys.serving.context import TextHits, text_of
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
+from recsys.tables.ingest import further_items
 from recsys.types import (
     Candidates,
     Catalog,
@@ -43,8 +47,9 @@ LARGEST = (1 << 63) - 1
 class Recommender:
     """A loaded bundle. Immutable, so threads may share one object; nothing it does writes to the bundle."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, space: TextSpace | None = None) -> None:
         self._bundle = bundle
+        self._given_space = space
         self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
         self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
@@ -77,21 +82,56 @@ class Recommender:
         """What the bundle says of itself: data window, encoder, metrics, files."""
         return self._bundle.manifest
 
-    def recommend(self, user_id: Id, k: int = 10, *, strict: bool = False) -> Recommendations:
+    def add_items(self, items: pl.DataFrame) -> Recommender:
+        """Return a recommender that knows further items too; this one stays as it is (and is returned for none).
+
+        `items` has the catalogue's columns, `item_id` at least; see `recsys.tables.ingest.further_items`. Only they
+        are encoded (the encoder is loaded when first asked). Nobody had them yet, so text retrievers alone propose
+        them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
+        that is there already; `ArtifactError` as `search` does.
+        """
+        further = further_items(items, self.catalog)
+        if not further.height:
+            return self
+        return Recommender(grown(self._bundle, self.config, further, self._space), self._space)
+
+    def recommend(self, user_id: Id, k: int = 10, *, context: Mapping[str, Any] | None = None,
+                  strict: bool = False) -> Recommendations:  # fmt: skip
         """Return exactly `k` items for one user, best first, as long as the catalogue can give them.
 
-        An unknown user is given what is popular, flagged `fallback`; with `strict` it is an `UnknownIdError`.
+        `context` may hold a free `text`: what lies nearest to it joins the candidates, and the order is fused from the
+        model's and the text's (`ranking.fusion`); the encoder is loaded when first asked. An unknown user is given
+        what is popular, flagged `fallback` where no text tells more; with `strict` it is an `UnknownIdError`. Raises
+        `RequestError` for a context of another form, and with a text `ArtifactError` as `search` does.
         """
+        text = text_of(context)
         row = self._find_user(user_id, strict)
         histories = self._histories(np.array([row]))
-        context = self._model.retrieval.context(histories)
-        x = self._model.featurizer.compute(context)
+        asked = self._model.retrieval.context(histories)
+        near = None if text is None else self._near(asked, text)
+        if near is not None:
+            asked = near.join(asked)
+        x = self._model.featurizer.compute(asked)
         score = self._model.scorer.score(x)
-        ranking = self._model.order(context, score, k)
-        probability = self._model.probability_of(ranking, context, score)
+        fused = score if near is None else standard_sum(asked.candidates.offsets, [score, near.score(asked)])
+        ranking = self._model.order(asked, fused, k)
+        probability = self._model.probability_of(ranking, asked, score)
+        if near is not None:  # words are evidence that the calibration never saw
+            probability[:] = np.nan
         cold = not len(histories.item)
-        items = self._explained(context, x, ranking, probability)
-        return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex)
+        items = self._explained(asked, x, ranking, probability, near)
+        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex)
+
+    def _near(self, asked: Context, text: str) -> TextHits:
+        """What lies nearest to a free text, of what may be shown."""
+        return TextHits.of(self._space.encode([text]), self._model.retrieval.vectors, self._index, asked.barred)
+
+    @cached_property
+    def _index(self) -> Index:
+        """The index that texts ask: that of a semantic retriever, or one of its own."""
+        fitted = self._model.retrieval.fitted.values()
+        own = [f.index for f in fitted if isinstance(f, FittedSemantic) and f.index is not None]
+        return own[0] if own else Index.build(self._model.retrieval.vectors)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
         """Return `k` items for each user (all known users by default) as one frame.
@@ -203,18 +243,7 @@ class Recommender:
 
     @cached_property
     def _space(self) -> TextSpace:
-        encoder = load_encoder(self.config.embedding)
-        wanted = self._bundle.manifest["encoder"]
-        if encoder.fingerprint != wanted:
-            raise ArtifactError(
-                f"the encoder {self.config.embedding.model!r} on this machine has fingerprint "
-                f"{encoder.fingerprint[:12]}, the bundle's vectors were made with {wanted[:12]}: they must not mix; "
-                "install the model that the bundle was made with, or train again. A fingerprint changes with precision "
-                f"too, which is {self.config.embedding.precision!r} here: 'auto' means another on a GPU than on a CPU, "
-                "so set embedding.precision to the same value for both"
-            )
-        whitening = self._bundle.group("whitening")
-        return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None)
+        return self._given_space or restore_space(self.config, self._bundle)
 
     def _find_user(self, user_id: Id, strict: bool) -> int:
         """Row of a user, -1 for an unknown one. Ids from a command line may be text where the table has integers."""
@@ -264,8 +293,8 @@ class Recommender:
         names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
         return pl.Series(names, dtype=pl.String).gather(place)
 
-    def _explained(self, context: Context, x: FloatArray, ranking: Ranking,
-                   probability: FloatArray) -> list[Recommendation]:  # fmt: skip
+    def _explained(self, context: Context, x: FloatArray, ranking: Ranking, probability: FloatArray,
+                   near: TextHits | None = None) -> list[Recommendation]:  # fmt: skip
         names = self._model.featurizer.names(context)
         place = find_keys(context.item.astype(np.int64), ranking.item.astype(np.int64))
         parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
@@ -281,7 +310,8 @@ class Recommender:
                     rank=rank + 1,
                     score=float(ranking.score[rank]),
                     probability=None if np.isnan(probability[rank]) else float(probability[rank]),
-                    sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0},
+                    sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
+                    | ({} if near is None else near.source(int(row))),
                     reasons={names[j]: float(parts[rank, j]) for j in strongest},
                 )
             )

@@ -18,13 +18,13 @@ from typing import Any
 
 import polars as pl
 
-from recsys.config import DataConfig, InteractionsConfig, nearest
+from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.tables import schema
 from recsys.tables.files import DROPPED, FILE, REFUSED, ROW, reading, tell_files
-from recsys.tables.sources import Table, read
+from recsys.tables.sources import Source, Table, read
 from recsys.tables.tombstones import Tombstones
-from recsys.types import Catalog, Interactions, Tables
+from recsys.types import CATEGORY_SEPARATOR, Catalog, Interactions, Tables
 
 SHOWN_ROWS = 5
 FORGOTTEN = "forgotten"
@@ -62,31 +62,16 @@ def _load_catalog(data: DataConfig, quarantine: Path) -> tuple[Catalog, dict[str
     source = schema.mapped(read(data.catalog, "catalog"), data.catalog, "catalog")
     with reading(source.files):
         raw = source.frame.collect(engine="streaming")
-    cells, checks = schema.catalog_cells(raw.schema, data.catalog.category_separator)
-    wanted = pl.col(DROPPED).is_null()
-    reason = pl.when(wanted).then(schema.first_reason(checks))
-    rows = raw.with_columns(*cells).with_columns(_reason=reason)
-    # Only rows that are good otherwise can be the first of their id.
-    again = ~pl.struct("_item_id", wanted & pl.col("_reason").is_null()).is_first_distinct()
-    rows = rows.with_columns(
-        pl.when(wanted).then(pl.coalesce("_reason", pl.when(again).then(pl.lit("item_id: duplicate")))).alias("_reason")
-    )
-    bad = rows.filter(pl.col("_reason").is_not_null()).select(schema.quarantined([check.column for check in checks]))
+    rows, bad, good = _judged(raw, data.catalog.category_separator)
     dropped = _counted(rows[DROPPED])
     refused = _settle("catalog", rows.height, bad, data.tolerated, quarantine, source.files, dropped)
-
-    good = rows.filter(wanted & pl.col("_reason").is_null())
-    extras = [name for name in raw.columns if name not in (FILE, ROW, REFUSED, DROPPED, *schema.CATALOG)]
-    price = good["_price"]
-    items = good.select(
-        *(pl.col(f"_{name}").alias(name) for name in schema.CATALOG if name != "price"),
-        pl.when(pl.col("_price").is_finite()).then("_price").alias("price"),
-        *extras,
-    )
+    extras = _extras(raw)
+    items = good.select(*_ITEM, *extras)
     items = items.with_columns(
         schema.as_id(items["item_id"], source.types),
         *(schema.as_typed(items[name], source.types.get(name)) for name in extras),
     )
+    price = good["_price"]
     report = {
         "files": source.files,
         "rows": rows.height,
@@ -97,6 +82,72 @@ def _load_catalog(data: DataConfig, quarantine: Path) -> tuple[Catalog, dict[str
         "not_finite": {"price": len(price.drop_nulls()) - int(price.is_finite().sum())},
     }
     return Catalog(items), report
+
+
+_ITEM = [
+    *(pl.col(f"_{name}").alias(name) for name in schema.CATALOG if name != "price"),
+    pl.when(pl.col("_price").is_finite()).then("_price").alias("price"),
+]  # our columns of the catalogue, from cells as read
+
+
+def _extras(raw: pl.DataFrame) -> list[str]:
+    """The columns of a raw catalogue that are the shop's own."""
+    return [name for name in raw.columns if name not in (FILE, ROW, REFUSED, DROPPED, *schema.CATALOG)]
+
+
+def _judged(
+    raw: pl.DataFrame, separator: str, further: Sequence[schema.Check] = ()
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Read and check a raw catalogue: every row, the refused ones as the quarantine has them, the good ones."""
+    cells, checks = schema.catalog_cells(raw.schema, separator)
+    wanted = pl.col(DROPPED).is_null()
+    reason = pl.when(wanted).then(schema.first_reason([*checks, *further]))
+    rows = raw.with_columns(*cells).with_columns(_reason=reason)
+    # Only rows that are good otherwise can be the first of their id.
+    again = ~pl.struct("_item_id", wanted & pl.col("_reason").is_null()).is_first_distinct()
+    rows = rows.with_columns(
+        pl.when(wanted).then(pl.coalesce("_reason", pl.when(again).then(pl.lit("item_id: duplicate")))).alias("_reason")
+    )
+    bad = rows.filter(pl.col("_reason").is_not_null()).select(schema.quarantined([check.column for check in checks]))
+    return rows, bad, rows.filter(wanted & pl.col("_reason").is_null())
+
+
+def further_items(frame: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
+    """Check rows that are to join a catalogue as a table's rows are checked, and give them its columns and dtypes.
+
+    `frame` has our column names (`item_id`, `title`, …), categories as paths joined by ` > `, and any of the
+    catalogue's further columns; what it lacks is null.
+
+    Raises:
+        DataError: a column that the catalogue lacks or that holds another type, or a row that is refused: one bad
+            row refuses the whole frame. The message names rows (from 1), reasons and values.
+    """
+    blank = pl.lit(None, pl.String)
+    numbered = frame.lazy().with_row_index(ROW, 1)
+    marked = numbered.with_columns(pl.lit("").alias(FILE), blank.alias(REFUSED), blank.alias(DROPPED))
+    source = schema.mapped(Source(marked, []), CatalogConfig(), "catalog")
+    known = catalog.frame.schema
+    for name in frame.columns:
+        if name not in known:
+            near = nearest(name, known.names())
+            raise DataError(f"the catalogue has no column {name!r}{near}; its columns: {', '.join(known)}")
+    there = pl.col("_item_id").cast(pl.String).is_in(catalog.ids.cast(pl.String).implode())
+    taken = schema.Check("item_id", "already in the catalogue", there)
+    raw = source.frame.collect()
+    rows, bad, good = _judged(raw, CATEGORY_SEPARATOR, [taken])
+    if bad.height:
+        shown = [
+            f"row {row}: {reason}" + ("" if value is None else f": {value[:100]!r}")
+            for _, row, _, value, reason in bad.head(SHOWN_ROWS).iter_rows()
+        ]
+        raise DataError(f"{bad.height} of {rows.height} items were refused, so none is added: {'; '.join(shown)}")
+    items = good.select(*_ITEM, *_extras(raw))
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in known.items() if name not in items.columns]
+    try:
+        return items.with_columns(missing).select(pl.col(name).cast(dtype) for name, dtype in known.items())
+    except (pl.exceptions.InvalidOperationError, pl.exceptions.ComputeError) as error:
+        told_error = str(error).splitlines()[0]
+        raise DataError(f"the items do not have the catalogue's types ({known}): {told_error}") from error
 
 
 def _load_interactions(

@@ -1,0 +1,55 @@
+"""Further items for a loaded bundle: in memory, without a rebuild."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recsys.config import Config
+from recsys.embedding.texts import item_texts
+from recsys.engine.bundle import Bundle
+from recsys.engine.embeddings import TextSpace
+from recsys.engine.persistence import remembered
+from recsys.engine.training import build_retrievers
+from recsys.ranking.features import Featurizer
+from recsys.types import Catalog, Interactions, State
+
+
+def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace) -> Bundle:
+    """Return a bundle whose catalogue goes on with `items`, of the catalogue's columns; `loaded` stays as it is.
+
+    Only the texts of the new items are encoded. Retrievers grow (`Retriever.grow`), features are prepared again,
+    which is linear in the events; the new items are the least popular. What grew lies in memory, not in files.
+    The version is that of the trained bundle, `+`, how many items were added to it, and 8 hex digits of their ids.
+    """
+    catalog = Catalog(pl.concat([loaded.tables["catalog"], items]))
+    further = space.encode(item_texts(Catalog(items), config.embedding.text))
+    vectors = np.concatenate([loaded.arrays["vectors"], further])
+    newest = np.arange(len(vectors) - len(further), len(vectors), dtype=np.int32)
+    as_of = int(loaded.arrays["histories/as_of"].max(initial=0)) if config.split.kind == "time" else None
+    state = State(catalog, _interactions(loaded), vectors, as_of)
+    arrays: dict[str, Any] = {"vectors": vectors, "popular": np.concatenate([loaded.arrays["popular"], newest])}
+    for name, retriever in build_retrievers(config).items():
+        grew = retriever.grow(loaded.group(f"retrievers/{name}"), state)
+        arrays |= {f"retrievers/{name}/{key}": array for key, array in grew.items()}
+    for name, prepared in Featurizer.fit(config.features, state).prepared.items():
+        arrays |= {f"features/{name}/{key}": array for key, array in prepared.items()}
+    for array in arrays.values():
+        array.setflags(write=False)
+    added = catalog.ids[loaded.manifest["counts"]["items"] :].to_list()
+    digest = hashlib.sha256(json.dumps(added).encode()).hexdigest()[:8]
+    version = f"{loaded.version.partition('+')[0]}+{len(added)}-{digest}"
+    return replace(loaded, manifest={**loaded.manifest, "model_version": version},
+                   arrays={**loaded.arrays, **arrays}, tables={**loaded.tables, "catalog": catalog.frame})  # fmt: skip
+
+
+def _interactions(loaded: Bundle) -> Interactions:
+    """The events that a bundle remembers. Which of them were targets it does not, and no statistic asks."""
+    told = remembered(loaded)
+    target = np.ones(len(told.item), dtype=bool)
+    return Interactions(told.owner.astype(np.int32), told.item, told.time, told.weight, target, len(told))
