@@ -46,8 +46,8 @@ def update(config: Config) -> Path:
     """Bring the current bundle of `config.folder` up to date with the config's tables; return the new version's folder.
 
     Statistics, histories and the catalogue are those of the tables, as `train` would make them. Kept is what was
-    learnt: whitening, tower, scorer, probabilities. Only texts that the bundle does not know reach the encoder. The manifest tells
-    under `update` from which version, and what is new.
+    learnt: whitening, tower, scorer, probabilities. Only texts that the bundle does not know reach the encoder. The
+    manifest tells under `update` from which version, and what is new.
 
     Raises:
         ArtifactError: there is no bundle, or the encoder here is not the one that made its vectors.
