@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,28 @@ from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.persistence import restore
 from recsys.engine.training import batches, in_threads
-from recsys.errors import ArtifactError, ConfigError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, RequestError, UnknownIdError
+from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context
+from recsys.ranking.rules import Cap, best, cut
+from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.candidates import find_keys
-from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
+from recsys.serving import requests
+from recsys.serving.filters import Filters, Where
+from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
+from recsys.serving.requests import Events
 from recsys.types import (
     Candidates,
     Catalog,
     FloatArray,
     Histories,
     Id,
+    IntArray,
     LongArray,
     Ranking,
     owners_of,
     places_of,
 )
-
-LARGEST = (1 << 63) - 1
 
 
 class Recommender:
@@ -50,6 +54,7 @@ class Recommender:
         self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
         self._model = restore(self.config, bundle)
         self._proposers = self._model.retrieval.proposers
+        self._filters = Filters(self.catalog, self._model.retrieval.popular)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
@@ -77,37 +82,89 @@ class Recommender:
         """What the bundle says of itself: data window, encoder, metrics, files."""
         return self._bundle.manifest
 
-    def recommend(self, user_id: Id, k: int = 10, *, strict: bool = False) -> Recommendations:
-        """Return exactly `k` items for one user, best first, as long as the catalogue can give them.
+    def recommend(self, user_id: Id, k: int = 10, *, history: Events | None = None,
+                  candidates: Iterable[Id] | None = None, exclude: Iterable[Id] | None = None,
+                  where: Where | None = None, caps: Mapping[str, int] | None = None,
+                  pinned: Iterable[Id] | None = None, boosts: Mapping[Id, float] | None = None,
+                  diversity: float = 0.0, explain: bool = False, strict: bool = False) -> Recommendations:  # fmt: skip
+        """Return exactly `k` items for one user, best first; where that cannot be, `shortage` tells why.
 
         An unknown user is given what is popular, flagged `fallback`; with `strict` it is an `UnknownIdError`.
-        """
-        row = self._find_user(user_id, strict)
-        histories = self._histories(np.array([row]))
-        context = self._model.retrieval.context(histories)
-        x = self._model.featurizer.compute(context)
-        ranking = self._model.order(context, self._model.scorer.score(x), k)
-        cold = not len(histories.item)
-        items = self._explained(context, x, ranking)
-        return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex)
 
-    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
+        Args:
+            user_id: The user.
+            k: How many items.
+            history: Events newer than the bundle, oldest first: item ids, or mappings with `item_id` and, as known,
+                `event` and `time`. They count at once.
+            candidates: Rank only these; all of them, whether a retriever would propose them or not.
+            exclude: Items that the list must not hold.
+            where: A condition on the columns of the catalogue: a string such as `price <= 20 and brand == "A"`, or a
+                polars expression. What it leaves open (a missing value) is not shown.
+            caps: For a column, how many items of one of its values the list may hold: `{"brand": 2}`.
+            pinned: Items to put first, in this order, unless the other conditions keep them out.
+            boosts: What to add to the score of an item that is a candidate, in units of the score.
+            diversity: How much the items should be unlike each other, from 0 (by score alone) to 1.
+            explain: Tell what moved each score: `Recommendation.reasons`.
+            strict: Refuse an unknown user.
+
+        Raises:
+            RequestError: For what cannot be understood.
+            UnknownIdError: For items, and with `strict` a user, that the bundle does not hold.
+        """
+        asked = requests.count(k)
+        k = min(asked, len(self.catalog))
+        diversity = requests.share("diversity", diversity)
+        limits = self._filters.caps(caps)
+        matching = self._filters.allowed(where)
+        offered = matching if candidates is None else self._among(candidates, matching)
+        barred = self._rows("exclude", exclude)
+        lead = np.zeros(0, dtype=np.int64) if pinned is None else self._find_items(requests.pinned(pinned))
+        histories = self._asking(user_id, history, strict)
+        context = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
+        x = self._model.featurizer.compute(context)
+        score = self._model.scorer.score(x)
+        every, score = self._with_pinned(context, score, lead)
+        if boosts is not None:
+            score = score + self._boosts(boosts, every.item)
+        ranking = pin(best(every, score, None), lead) if len(lead) else best(every, score, None)
+        if diversity:
+            first = int(np.isin(ranking.item, lead).sum())
+            ranking = diversify(ranking, context.vectors, diversity, k, first, limits)
+        ranking = self._model.fill(context, cut(ranking, k, limits), k, limits)
+        reasons = self._explained(context, x, ranking) if explain else [{}] * len(ranking.item)
+        short = None
+        if len(ranking.item) < asked:
+            short = self._shortage(asked, len(ranking.item), matching, offered, barred, context)
+        cold = not len(histories.item)
+        items = self._listed(ranking, reasons, lead)
+        return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex, short)
+
+    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
+                        where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip
         """Return `k` items for each user (all known users by default) as one frame.
 
-        Columns: user_id, item_id, rank (from 1), score (float32), source (retrievers joined by `+`), model_version.
-        Raises `UnknownIdError` naming a user that the bundle does not hold.
+        `exclude`, `where` and `caps` are those of `recommend`, for all users. Columns: user_id, item_id, rank (from 1),
+        score (float32), source (retrievers joined by `+`), model_version. Raises `UnknownIdError` naming a user or an
+        item that the bundle does not hold, and `RequestError`.
         """
-        rows = (
-            np.arange(len(self.user_ids))
-            if users is None
-            else np.array([self._find_user(u, True) for u in users], dtype=np.int64)
-        )
-        frames = list(in_threads(lambda some: self.rank_rows(some, k), batches(rows)))
+        k = requests.count(k)
+        limits = self._filters.caps(caps)
+        allowed = self._filters.allowed(where)
+        barred = self._rows("exclude", exclude)
+        if len(barred):
+            mask = np.full(len(self.catalog), allowed is None)
+            if allowed is not None:
+                mask[allowed.rows] = True
+            mask[barred] = False
+            allowed = Allowed.of(mask, self._model.retrieval.popular)
+        rows = np.arange(len(self.user_ids)) if users is None else self._find_users(requests.listed("users", users))
+        frames = list(in_threads(lambda some: self.rank_rows(some, k, allowed, limits), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
-    def rank_rows(self, rows: LongArray, k: int) -> pl.DataFrame:
+    def rank_rows(self, rows: LongArray, k: int, allowed: Allowed | None = None,
+                  caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
         """Do as `recommend_batch` does for users by their row numbers, in one batch."""
-        ranking = self._model.rank(self._histories(rows), k)
+        ranking = self._model.rank(self._histories(rows), min(k, len(self.catalog)), allowed, caps)
         owner = rows[owners_of(ranking.offsets)]
         return pl.DataFrame(
             {
@@ -119,14 +176,16 @@ class Recommender:
             }
         ).with_columns(model_version=pl.lit(self.version))
 
-    def score(self, user_id: Id, item_ids: Sequence[Id], *, strict: bool = False) -> pl.DataFrame:
+    def score(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
+              strict: bool = False) -> pl.DataFrame:  # fmt: skip
         """Return the scorer's score of items that the caller already has, in the order given: item_id, score.
 
-        Each item is scored among the user's own candidates, so a score means the same as in `recommend`. Raises
-        `UnknownIdError` naming items that the catalogue lacks.
+        Each item is scored among the user's own candidates, so a score means the same as in `recommend` without
+        `candidates`. `history` is that of `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks,
+        and `RequestError`.
         """
-        histories = self._histories(np.array([self._find_user(user_id, strict)]))
-        wanted = self._find_items(item_ids)
+        histories = self._asking(user_id, history, strict)
+        wanted = self._find_items(requests.listed("item_ids", item_ids))
         context = self._model.retrieval.context(histories)
         place = find_keys(context.item.astype(np.int64), wanted)
         own, outside = place >= 0, np.unique(wanted[place < 0])
@@ -161,7 +220,7 @@ class Recommender:
 
         Raises `UnknownIdError` for an item that the catalogue lacks.
         """
-        row = int(self._find_items([item_id])[0])
+        k, row = requests.count(k), int(self._find_items([item_id])[0])
         return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
 
     def search(self, text: str, k: int = 10) -> pl.DataFrame:
@@ -170,7 +229,7 @@ class Recommender:
         The encoder is loaded when first asked. Raises `ArtifactError` where the encoder on this machine is not the
         one that made the bundle's vectors.
         """
-        return self._nearest(self._space.encode([text])[0], k)
+        return self._nearest(self._space.encode([text])[0], requests.count(k))
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
@@ -208,28 +267,101 @@ class Recommender:
         return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None)
 
     def _find_user(self, user_id: Id, strict: bool) -> int:
-        """Row of a user, -1 for an unknown one. Ids from a command line may be text where the table has integers."""
-        row = _find(self.user_ids, user_id)
+        """Row of a user, -1 for an unknown one."""
+        row = int(requests.places(self.user_ids, [user_id])[0])
         if row < 0 and strict:
-            near = difflib.get_close_matches(str(user_id), [str(u) for u in self.user_ids.head(100_000)], n=3)
-            hint = f"; near ones: {', '.join(near)}" if near else ""
-            raise UnknownIdError(f"user {user_id!r} is not among the {len(self.user_ids)} users of this bundle{hint}")
+            raise self._unknown(user_id)
         return row
+
+    def _find_users(self, users: Sequence[Id]) -> LongArray:
+        rows = requests.places(self.user_ids, users)
+        if (rows < 0).any():
+            raise self._unknown(users[int(np.argmin(rows))])
+        return rows
+
+    def _unknown(self, user_id: Id) -> UnknownIdError:
+        told = requests.shown(user_id)
+        near = difflib.get_close_matches(told.strip("'"), [str(u) for u in self.user_ids.head(100_000)], n=3)
+        hint = f"; near ones: {', '.join(near)}" if near else ""
+        return UnknownIdError(f"user {told} is not among the {len(self.user_ids)} users of this bundle{hint}")
 
     def _find_items(self, item_ids: Sequence[Id]) -> LongArray:
         ids, order = self._sorted_items
-        rows = np.array([_find(ids, item_id) for item_id in item_ids], dtype=np.int64)
-        unknown = [repr(item) for item, row in zip(item_ids, rows, strict=True) if row < 0]
-        if unknown:
-            raise UnknownIdError(
-                f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {', '.join(unknown[:10])}"
-            )
+        rows = requests.places(ids, item_ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            told = ", ".join(requests.shown(item_ids[place]) for place in unknown[:10])
+            raise UnknownIdError(f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {told}")
         return order[rows]
+
+    def _rows(self, name: str, items: Iterable[Id] | None) -> IntArray:
+        """Rows of some items, ascending and distinct."""
+        if items is None:
+            return np.zeros(0, dtype=np.int32)
+        return np.unique(self._find_items(requests.listed(name, items))).astype(np.int32)
+
+    def _among(self, candidates: Iterable[Id], matching: Allowed | None) -> Allowed:
+        """The request's own candidates, less those that do not match. All are ranked, so none is left to fill."""
+        rows = self._rows("candidates", candidates)
+        return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
+
+    def _with_pinned(self, context: Context, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
+        """The candidates and pinned items that may be shown, with the score of each: see `_score_outside`."""
+        own = context.candidates
+        fresh = np.setdiff1d(lead, own.item)
+        fresh = fresh[find_keys(context.barred, fresh) < 0]
+        if context.allowed is not None:
+            fresh = fresh[context.allowed.holds(fresh)]
+        if not len(fresh):
+            return own, score
+        item = np.concatenate([own.item, fresh.astype(np.int32)])
+        found = np.concatenate([own.found, np.full((len(fresh), own.found.shape[1]), -1, np.int32)])
+        score = np.concatenate([score, *(self._score_outside(context, some) for some in batches(fresh))])
+        order = np.argsort(item)
+        return Candidates(np.array([0, len(item)]), item[order], found[order]), score[order]
+
+    def _boosts(self, boosts: Mapping[Id, float], items: IntArray) -> FloatArray:
+        """What a request adds to the score of each item `(n,)`."""
+        ids, boost = requests.boosted(boosts)
+        rows = self._find_items(ids)
+        place = find_keys(np.sort(rows), items)
+        return np.where(place >= 0, boost[np.argsort(rows)][place] if len(rows) else 0, 0).astype(np.float32)
+
+    def _shortage(self, k: int, given: int, matching: Allowed | None, offered: Allowed | None, barred: IntArray,
+                  context: Context) -> Shortage:  # fmt: skip
+        """Count why one list is shorter than `k`."""
+        n_items = len(self.catalog)
+        meet = n_items if matching is None else len(matching)
+        hold = meet if offered is None else len(offered)
+        kept_out = context.barred if offered is None else context.barred[offered.holds(context.barred)]
+        excluded = int(np.isin(kept_out, barred).sum())
+        seen = len(kept_out) - excluded
+        return Shortage(k, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
         order = self.catalog.ids.arg_sort()
         return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+
+    def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
+        """What one user did, with the events that the request tells; asked just after the last of them."""
+        row = self._find_user(user_id, strict)
+        known = self._histories(np.array([row]))
+        told = None if history is None else requests.session(history, self.config)
+        if told is None or not told.items:
+            return known
+        items = self._find_items(told.items).astype(np.int32)
+        now = int(known.as_of[0])
+        time = now + np.arange(len(items)) if told.time is None else told.time
+        newest = known.time.max(initial=requests.EARLIEST)
+        if time[0] <= newest:
+            raise RequestError(
+                f"history: {int((time <= newest).sum())} of {len(time)} events are no newer than the newest one that "
+                f"the bundle knows of user {requests.shown(user_id)}, at {newest}; give only what came after"
+            )
+        return Histories(known.user, known.offsets + np.array([0, len(items)]), np.concatenate([known.item, items]),
+                         np.concatenate([known.time, time]), np.concatenate([known.weight, told.weight]),
+                         np.array([max(now, int(time[-1]) + 1)]), known.text_vectors)  # fmt: skip
 
     def _histories(self, rows: LongArray) -> Histories:
         """What the users of some rows did; row -1 is a user without history."""
@@ -257,35 +389,33 @@ class Recommender:
         names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
         return pl.Series(names, dtype=pl.String).gather(place)
 
-    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Recommendation]:
+    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Mapping[str, float]]:
+        """For each item of one list the three features that moved its score most; nothing where it was no candidate."""
         names = self._model.featurizer.names(context)
-        place = find_keys(context.item.astype(np.int64), ranking.item.astype(np.int64))
+        place = find_keys(context.item, ranking.item)
         parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
-        titles = self.catalog.titles
-        nothing = np.zeros(0, dtype=np.int64)
-        answer = []
-        for rank, (row, found) in enumerate(zip(ranking.item, ranking.found, strict=True)):
-            strongest = np.argsort(-np.abs(parts[rank]))[:3] if place[rank] >= 0 else nothing
-            answer.append(
-                Recommendation(
-                    item_id=self.catalog.ids[int(row)],
-                    title=titles[int(row)],
-                    rank=rank + 1,
-                    score=float(ranking.score[rank]),
-                    sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0},
-                    reasons={names[j]: float(parts[rank, j]) for j in strongest},
-                )
+        strongest = np.argsort(-np.abs(parts), axis=1)[:, :3]
+        return [
+            {names[j]: float(part[j]) for j in columns} if found >= 0 else {}
+            for part, columns, found in zip(parts, strongest, place, strict=True)
+        ]
+
+    def _listed(
+        self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray
+    ) -> list[Recommendation]:
+        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
+        ids = self.catalog.ids.gather(ranking.item)
+        return [
+            Recommendation(
+                item_id=item_id,
+                title=titles[row],
+                rank=place + 1,
+                score=score,
+                sources={n: f + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0},
+                reasons=reasons[place],
+                pinned=first,
             )
-        return answer
-
-
-def _find(ids: pl.Series, wanted: Id) -> int:
-    """Place of an id in a sorted column, -1 where it is not there."""
-    if ids.dtype == pl.String:
-        wanted = str(wanted).encode("utf-8", "replace").decode()  # polars refuses lone surrogates
-    else:
-        wanted = int(wanted) if re.fullmatch("-?[0-9]{1,19}", str(wanted)) else LARGEST + 1
-        if not -LARGEST <= wanted <= LARGEST:
-            return -1
-    place = int(ids.search_sorted(wanted))
-    return place if place < len(ids) and ids[place] == wanted else -1
+            for place, (item_id, row, score, found, first) in enumerate(
+                zip(ids, ranking.item, ranking.score.tolist(), ranking.found.tolist(), pinned.tolist(), strict=True)
+            )
+        ]
