@@ -51,7 +51,7 @@ def _ordered(ranking: Ranking, order: LongArray) -> Ranking:
 
 
 def pin(ranking: Ranking, rows: LongArray) -> Ranking:
-    """Put some items of one list first, in the order of `rows`; the others keep theirs."""
+    """Put some items of one list first, in the order of the distinct `rows`; the others keep theirs."""
     place = {int(row): number for number, row in enumerate(rows)}
     wanted = np.array([place.get(int(item), len(place)) for item in ranking.item], dtype=np.int64)
     return _ordered(ranking, np.argsort(wanted, kind="stable"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
@@ -67,10 +68,10 @@ class _Parser:
                 hint = "; equality is written ==" if text[place] == "=" else ""
                 raise self._wrong(f"cannot read {text[place : place + 10]!r}{hint}", place)
             kind = str(found.lastgroup)
-            word = found[kind]
+            word, start = found[kind], found.start(kind)
             if kind == "word" and word.lower() in KEYWORDS:
                 kind, word = "keyword", word.lower()
-            self._tokens.append((kind, word, found.start(kind)))
+            self._tokens.append((kind, word, start))
             place = found.end()
         self._next, self._depth = 0, 0
 
@@ -186,12 +187,8 @@ class _Parser:
         elif isinstance(value, str):
             if dtype == pl.String:
                 return column, value
-            if dtype.is_temporal():
-                try:
-                    return column, pl.Series([value]).cast(dtype).item()
-                except pl.exceptions.PolarsError as error:
-                    told = f"{column.name!r} holds {dtype}, and {value[:SHOWN]!r} is none"
-                    raise self._wrong(told, back=1) from error
+            if dtype in (pl.Date, pl.Datetime):
+                return column, self._moment(column, value)
         elif dtype.is_integer():
             exact = isinstance(value, int) and -INT64 <= value < INT64
             return (column, value) if exact else (column.cast(pl.Float64), float(value))
@@ -199,6 +196,18 @@ class _Parser:
             return column, float(value)
         kind = "true or false" if isinstance(value, bool) else "a text" if isinstance(value, str) else "a number"
         raise self._wrong(f"{column.name!r} holds {dtype}, which cannot be compared with {kind}", back=1)
+
+    def _moment(self, column: pl.Series, text: str) -> date:
+        """Read an ISO date or time; one without a zone is in UTC."""
+        try:
+            moment = datetime.fromisoformat(text)
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError) as error:
+            told = f"{column.name!r} holds {column.dtype}, and {text[:SHOWN]!r} is no date such as 2025-01-31"
+            raise self._wrong(told, back=1) from error
+        if isinstance(column.dtype, pl.Datetime):
+            return moment if column.dtype.time_zone else moment.replace(tzinfo=None)
+        return moment.date()
 
     def _value(self) -> Value:
         kind, word, _ = self._peek()

@@ -118,7 +118,8 @@ class Recommender:
         matching = self._filters.allowed(where)
         offered = matching if candidates is None else self._among(candidates, matching)
         barred = self._rows("exclude", exclude)
-        lead = np.zeros(0, dtype=np.int64) if pinned is None else self._find_items(requests.pinned(pinned))
+        lead = self._find_items([] if pinned is None else requests.pinned(pinned))
+        lead = lead[np.sort(np.unique(lead, return_index=True)[1])]
         histories = self._asking(user_id, history, strict)
         context = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
         x = self._model.featurizer.compute(context)

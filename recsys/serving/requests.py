@@ -53,7 +53,7 @@ def share(name: str, value: object) -> float:
 def listed(name: str, ids: Iterable[Id]) -> list[Id]:
     """Read several ids. Raises `RequestError` for a single one, and for what is no collection."""
     if isinstance(ids, str | bytes | Mapping | pl.DataFrame) or not isinstance(ids, Iterable):
-        raise RequestError(f"{name} must be a list of item ids, got {shown(ids)}")
+        raise RequestError(f"{name} must be a list of ids, got {shown(ids)}")
     return ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
 
 
