@@ -51,6 +51,12 @@ def evaluate(expression: str, frame: pl.DataFrame) -> pl.Series:
     Raises `RequestError` naming the place where the expression cannot be read, a column that the frame lacks (with the
     nearest), or a value that cannot be compared with its column.
     """
+    try:
+        expression.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"where: character {error.start + 1} is half of a surrogate pair, which no text holds"
+        ) from error
     return _Parser(expression, frame).parse()
 
 

@@ -52,7 +52,8 @@ def share(name: str, value: object) -> float:
 
 def listed(name: str, ids: Iterable[Id]) -> list[Id]:
     """Read several ids. Raises `RequestError` for a single one, and for what is no collection."""
-    if isinstance(ids, str | bytes | Mapping | pl.DataFrame) or not isinstance(ids, Iterable):
+    single = isinstance(ids, np.ndarray) and ids.ndim != 1
+    if single or isinstance(ids, str | bytes | Mapping | pl.DataFrame) or not isinstance(ids, Iterable):
         raise RequestError(f"{name} must be a list of ids, got {shown(ids)}")
     return ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
 
@@ -155,9 +156,9 @@ def session(history: Events, config: Config) -> Session:
 def _check_keys(event: Mapping[str, Any], number: int) -> None:
     for key in event:
         if key not in EVENT_KEYS:
+            near = nearest(key, EVENT_KEYS) if isinstance(key, str) else ""
             raise RequestError(
-                f"history event {number}: unknown key {shown(key)}{nearest(str(key), EVENT_KEYS)}; "
-                f"known: {', '.join(EVENT_KEYS)}"
+                f"history event {number}: unknown key {shown(key)}{near}; known: {', '.join(EVENT_KEYS)}"
             )
     if "item_id" not in event:
         raise RequestError(f"history event {number} has no item_id: {shown(dict(event))}")
