@@ -40,6 +40,6 @@ class UnknownIdError(RecsysError):
 
 
 class RequestError(RecsysError):
-    """A request asks for what cannot be answered: an unknown key, a value of the wrong kind."""
+    """What is asked of a bundle cannot be understood: a filter, a number out of range, an event without its item."""
 
     exit_code = 7

@@ -96,15 +96,15 @@ class Catalog:
         parts = pl.col("category").str.split(CATEGORY_SEPARATOR)
         parent = parts.list.head(parts.list.len().cast(pl.Int64) - 1).list.join(CATEGORY_SEPARATOR)
         both = self.frame.select(path="category", parent=parent)
-        return _codes(both["path"]), _codes(both["parent"])
+        return codes_of(both["path"]), codes_of(both["parent"])
 
     @cached_property
     def brand_codes(self) -> IntArray:
         """Codes `(I,)` of the brands; -1 where there is none."""
-        return _codes(self.frame["brand"])
+        return codes_of(self.frame["brand"])
 
 
-def _codes(labels: pl.Series) -> IntArray:
+def codes_of(labels: pl.Series) -> IntArray:
     """Dense codes of a column of strings, in alphabetical order; -1 for null and empty."""
     rank = labels.replace("", None).rank("dense").cast(pl.Int32)
     return (rank.fill_null(0) - 1).to_numpy()
@@ -294,6 +294,11 @@ class Ranking:
     item: IntArray
     score: FloatArray
     found: IntArray
+
+    def take(self, kept: BoolArray) -> Ranking:
+        """Return the same lists with only the items of a mask `(n,)`."""
+        count = np.bincount(owners_of(self.offsets)[kept], minlength=len(self.offsets) - 1)
+        return Ranking(offsets_of(count), self.item[kept], self.score[kept], self.found[kept])
 
 
 @dataclass(frozen=True)

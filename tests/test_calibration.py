@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -411,3 +412,24 @@ def test_inspect_shows_and_draws_reliability(shop: Shop, tmp_path: Path) -> None
     assert across == sorted(across)
     width, height = float(drawn.get("width")), float(drawn.get("height"))
     assert all(0 < float(p.get("cx")) < width and 0 < float(p.get("cy")) < height for p in points)
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda ids: {"where": "price > 10"},
+        lambda ids: {"candidates": ids[:40]},
+        lambda ids: {"exclude": ids[::2]},
+        lambda ids: {"pinned": ids[-3:], "boosts": {ids[5]: 3.0}},
+        lambda ids: {"where": "price > 10", "diversity": 0.5, "caps": {"category": 2}},
+    ],
+)
+def test_no_filter_moves_a_probability(recommender: Recommender, request_of: Any) -> None:
+    """What is left of a list shares it anew, but a user buys no more for that."""
+    asked = request_of(recommender.catalog.ids.to_list())
+    for user in ("u029", "u123", "nobody"):
+        items = recommender.recommend(user, 8, **asked).items
+        told = recommender.score(user, [item.item_id for item in items])["probability"].to_list()
+        for item, probability in zip(items, told, strict=True):
+            assert item.probability is None or item.probability == pytest.approx(probability, rel=1e-4)
+        assert any(item.probability is not None for item in items)

@@ -17,12 +17,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from conftest import Shop, recsys_process, write_shop_config
+from conftest import ROOT, Shop, recsys_process, write_shop_config
 
 from recsys.cli import console, doctor, main, words
 from recsys.config import load_config
 from recsys.engine import bundle
-from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 from recsys.serving.recommendations import Recommendation
 
 COMMANDS = ["demo", "train", "evaluate", "audit", "score", "similar", "search", "candidates", "inspect", "doctor"]
@@ -73,10 +73,13 @@ def test_help_names_every_command_and_exit_code(recsys: Runner) -> None:
     for name in COMMANDS:
         assert f" {name} " in out
     flat = " ".join(out.split())
-    family = {1: RecsysError, 3: ConfigError, 4: DataError, 5: ArtifactError, 6: UnknownIdError}
+    family = {1: RecsysError, 3: ConfigError, 4: DataError, 5: ArtifactError, 6: UnknownIdError, 7: RequestError}
     assert all(error.exit_code == code for code, error in family.items())
     assert LeakageError.exit_code == DataError.exit_code
-    assert "0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id" in flat
+    assert (
+        "0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id · 7 request"
+        in flat
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -123,7 +126,24 @@ def test_more_than_the_catalogue_holds_is_told(recsys: Runner, shop: Shop) -> No
     code, out, err = recsys("score", USER, "--k", 1000, "--json", "--bundle", shop.folder)
     assert code == 0
     assert len(json.loads(out)["items"]) == 344
-    assert "344 items instead of 1000" in err
+    assert err == "344 of 1000 items could be given: the catalogue holds 344 items\n"
+
+
+def test_score_of_a_part_of_the_catalogue(ask, ask_json) -> None:
+    asked = "score", USER, "--k", 8
+    whole = [item["item_id"] for item in ask_json(*asked)["items"]]
+    told = ask_json(*asked, "--exclude", whole[0], "--exclude", whole[2], "--where", "price < 10", "--diversity", 0.4)
+    shown = [item["item_id"] for item in told["items"]]
+    assert len(shown) == 8
+    assert not {whole[0], whole[2]} & set(shown)
+    prices = dict(pl.read_csv(ROOT / "data" / "shop" / "items.csv").select("item_id", "price").iter_rows())
+    assert all(prices[item] < 10 for item in shown)
+    assert max(prices[item] for item in whole) >= 10
+    code, out, err = ask(*asked, "--where", "pric < 30")
+    assert (code, out) == (7, "")
+    assert "where: the catalogue has no column 'pric'; did you mean 'price'?" in err
+    code, _, err = ask(*asked, "--where", "item_id in ('i001', 'i002')")
+    assert (code, "2 of 8 items could be given: the catalogue holds 344 items, 2 meet the filter" in err) == (0, True)
 
 
 def test_unknown_user_is_an_error_or_a_flagged_fallback(ask, recsys: Runner, shop: Shop) -> None:

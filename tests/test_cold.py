@@ -203,7 +203,9 @@ def test_a_served_copy_is_a_bundle_of_the_larger_catalogue(tmp_path: Path, tiny_
     found, told = copy._bundle.arrays, whole._bundle.arrays
     assert found.keys() == told.keys()
     for name, array in told.items():
-        if not name.startswith(("scorer/", "calibration/", f"retrievers/{LEARNT}/", f"retrievers/{EMPTY}/", "retrievers/lexical/")):
+        if not name.startswith(
+            ("scorer/", "calibration/", f"retrievers/{LEARNT}/", f"retrievers/{EMPTY}/", "retrievers/lexical/")
+        ):
             np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
     assert all(copy.recommend(user, 5).items for user in ("u029", "nobody"))
 

@@ -91,7 +91,7 @@ def test_an_unknown_user_is_given_what_is_popular(recommender: Recommender) -> N
 
 def test_sources_and_reasons(recommender: Recommender) -> None:
     config = recommender.config
-    for item in recommender.recommend(USER, 20).items:
+    for item in recommender.recommend(USER, 20, explain=True).items:
         assert item.sources
         assert set(item.sources) <= set(config.retrievers)
         for name, place in item.sources.items():
@@ -283,7 +283,7 @@ def test_filled_items_say_so(numbered: Recommender) -> None:
     place = frame["source"].to_list().index(FILLED)
     assert set(frame["source"][place:]) == {FILLED}
     assert frame["score"].is_sorted(descending=True)
-    filled = numbered.recommend(1005, 25).items[place]
+    filled = numbered.recommend(1005, 25, explain=True).items[place]
     assert (filled.sources, filled.reasons) == ({}, {})
 
 

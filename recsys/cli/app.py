@@ -23,7 +23,7 @@ DEMO_BUNDLE = Path("artifacts/demo")
 
 EXIT_CODES = (
     "Exit codes: 0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id · "
-    "130 interrupted. Data goes to stdout; progress, logs and errors go to stderr."
+    "7 request · 130 interrupted. Data goes to stdout; progress, logs and errors go to stderr."
 )
 
 app = typer.Typer(
@@ -197,6 +197,13 @@ def score(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Answer for an unknown user with what is popular.")
     ] = False,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="Only such items: 'price <= 20 and stock > 0'.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM_ID", help="Not this item. May be given again.")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="From 0 (by score alone) to 1 (unlike each other).")] = 0.0,
     bundle: BundleOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -205,14 +212,15 @@ def score(
     from recsys.errors import UnknownIdError
 
     recommender = _load(bundle, config)
-    answer = recommender.recommend(user_id, k, strict=not fallback)
+    answer = recommender.recommend(user_id, k, exclude=exclude, where=where, diversity=diversity, explain=True,
+                                   strict=not fallback)  # fmt: skip
     try:
         history = recommender.history(user_id)
     except UnknownIdError:
         history = None
     clock = recommender.manifest["data_window"]["clock"]
-    if len(answer.items) < k:
-        note(f"{len(answer.items)} items instead of {k}: the catalogue holds no more that may be shown to this user")
+    if answer.shortage is not None:
+        note(answer.shortage.reason)
     if answer.fallback:
         note(f"user {user_id} has no history here: this is what is popular")
     if as_json:

@@ -65,7 +65,7 @@ def demo(path: Path, as_json: bool) -> None:
 def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> dict[str, Any]:
     """Recommend for one user and mark what the user really went on to."""
     config, clock = trial.config, trial.tables.clock
-    answer = recommender.recommend(user, K)
+    answer = recommender.recommend(user, K, explain=True)
     history = recommender.history(user)
     followed = trial.followed(user)
     ticks = [item.item_id in followed for item in answer.items]

@@ -24,7 +24,7 @@ from recsys.evaluation.protocol import ALL, DEEP, Board, Targets
 from recsys.ranking.features import FEATURES, Context
 from recsys.ranking.rules import fill
 from recsys.ranking.scorers import Progress
-from recsys.retrieval.candidates import most_barred, without
+from recsys.retrieval.answers import top_free
 from recsys.retrieval.fitted import Fitted
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
@@ -167,8 +167,7 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
 def _own_order(fitted: Fitted, context: Context, model: Model, k: int) -> Ranking:
     """Rank by one retriever's own score, filled like any list: what a baseline is."""
     n_items, barred = context.n_items, context.barred
-    most = most_barred(barred, n_items)
-    hits = without(fitted.ask(context.histories).top(min(n_items, k + most)), barred, n_items, k)
+    hits = top_free(fitted.ask(context.histories), k, barred, n_items)
     ranking = Ranking(hits.offsets, hits.item, hits.score, np.zeros((len(hits.item), 1), np.int32))
     return fill(ranking, model.retrieval.popular, barred, n_items, k)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.ranking.calibration import Calibrator, log_totals
 from recsys.ranking.features import Context, Featurizer
-from recsys.ranking.rules import best, fill
+from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers import FittedScorer
-from recsys.retrieval.answers import Answer
-from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, seen_keys, union, without
+from recsys.retrieval.allowed import Allowed
+from recsys.retrieval.answers import Answer, top_free
+from recsys.retrieval.candidates import all_of, find_keys, pair_keys, seen_keys, union
 from recsys.retrieval.fitted import Fitted
-from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of
+from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +47,35 @@ class Retrieval:
         """The (asker, item) keys that no list may hold, ascending."""
         return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
 
-    def hits(self, answers: Mapping[str, Answer], barred: LongArray, deeper: int = 1) -> list[Hits]:
-        """What each proposer found when asked for `deeper` times its depth, barred pairs taken out."""
+    def hits(self, answers: Mapping[str, Answer], barred: LongArray, deeper: int = 1,
+             allowed: Allowed | None = None) -> list[Hits]:  # fmt: skip
+        """What each proposer found when asked for `deeper` times its depth of items that are allowed and not barred."""
         n_items = len(self.vectors)
-        most = most_barred(barred, n_items)
-        found = []
-        for name in self.proposers:
-            depth = deeper * self.depths[name]
-            found.append(without(answers[name].top(min(n_items, depth + min(most, depth))), barred, n_items, depth))
-        return found
+        return [
+            top_free(answers[name], deeper * self.depths[name], barred, n_items, allowed) for name in self.proposers
+        ]
 
-    def context(self, histories: Histories) -> Context:
-        """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some."""
+    def context(self, histories: Histories, allowed: Allowed | None = None, excluded: IntArray | None = None,
+                rerank: bool = False) -> Context:  # fmt: skip
+        """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some.
+
+        Only `allowed` items are retrieved, and none of the `excluded` rows `(e,)`, which every asker is barred from.
+        With `rerank` all allowed items that are not barred are candidates, whether a retriever proposes them or not.
+        """
+        n_items, n_lists = len(self.vectors), len(histories)
         barred = self.barred(histories)
+        if excluded is not None and len(excluded):
+            owner = np.repeat(np.arange(n_lists), len(excluded))
+            barred = np.union1d(barred, pair_keys(owner, np.tile(excluded, n_lists), n_items))
         histories = histories.newest(self.history)
         answers = self.ask(histories)
-        candidates = union(self.hits(answers, barred), len(histories), len(self.vectors))
-        return Context(histories, candidates, answers, self.vectors, barred)
+        hits = self.hits(answers, barred, allowed=allowed)
+        if rerank and allowed is not None:
+            candidates = union([*hits, all_of(allowed.rows, barred, n_lists, n_items)], n_lists, n_items)
+            candidates = Candidates(candidates.offsets, candidates.item, candidates.found[:, :-1])
+        else:
+            candidates = union(hits, n_lists, n_items)
+        return Context(histories, candidates, answers, self.vectors, barred, allowed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +90,13 @@ class Model:
     scorer: FittedScorer
     calibrator: Calibrator | None = None
 
-    def rank(self, histories: Histories, k: int) -> Ranking:
-        """Return exactly `k` items for each asker, best first, as long as the catalogue can give them."""
-        context = self.retrieval.context(histories)
-        return self.order(context, self.score(context), k)
+    def rank(self, histories: Histories, k: int, allowed: Allowed | None = None, caps: Sequence[Cap] = ()) -> Ranking:
+        """Return exactly `k` items for each asker, best first, as long as the catalogue can give them.
+
+        Only `allowed` items, and no more of one kind than the `caps` say.
+        """
+        context = self.retrieval.context(histories, allowed)
+        return self.order(context, self.score(context), k, caps)
 
     def score(self, context: Context) -> FloatArray:
         """Return the scorer's score of every candidate `(n,)`."""
@@ -109,7 +125,12 @@ class Model:
         log_share = outside - np.logaddexp(log_totals(context.candidates, score)[0], outside)
         return self.calibrator.probability(log_share, np.zeros(len(outside), dtype=np.int64), context.histories)
 
-    def order(self, context: Context, score: FloatArray, k: int) -> Ranking:
+    def order(self, context: Context, score: FloatArray, k: int, caps: Sequence[Cap] = ()) -> Ranking:
         """Cut scored candidates to `k` and fill what is short."""
-        ranking = best(context.candidates, score, k)
-        return fill(ranking, self.retrieval.popular, context.barred, context.n_items, k)
+        ranking = best(context.candidates, score, None if caps else k)
+        return self.fill(context, cut(ranking, k, caps), k, caps)
+
+    def fill(self, context: Context, ranking: Ranking, k: int, caps: Sequence[Cap] = ()) -> Ranking:
+        """Fill what is shorter than `k` with the most popular items that the request allows."""
+        popular = self.retrieval.popular if context.allowed is None else context.allowed.popular
+        return fill(ranking, popular, context.barred, context.n_items, k, caps)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from recsys.config import nearest
 from recsys.errors import ConfigError
+from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import next_moments
@@ -34,7 +35,7 @@ class Context:
     """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
 
     `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
-    (asker, item) pairs that no list may hold.
+    (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
     """
 
     histories: Histories
@@ -42,6 +43,7 @@ class Context:
     answers: Mapping[str, Answer]
     vectors: FloatArray
     barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    allowed: Allowed | None = None
 
     @property
     def owner(self) -> LongArray:

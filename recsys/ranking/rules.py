@@ -1,51 +1,153 @@
-"""Rules: from scored candidates to a list of exactly k."""
+"""Rules: from scored candidates to lists of exactly k."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
-from recsys.types import Candidates, FloatArray, IntArray, LongArray, Ranking, offsets_of, owners_of, places_of
+from recsys.types import (
+    BoolArray,
+    Candidates,
+    FloatArray,
+    IntArray,
+    LongArray,
+    Ranking,
+    offsets_of,
+    owners_of,
+    places_of,
+)
+
+PAIRS = 4_000_000  # (asker, item) pairs that filling holds at a time
 
 
-def best(candidates: Candidates, score: FloatArray, k: int) -> Ranking:
-    """Keep each asker's `k` best candidates, best first; ties keep the candidates' order."""
+@dataclass(frozen=True, eq=False)
+class Cap:
+    """At most `most` items of one kind in a list; `code` `(I,)` is the kind of each item, -1 for none."""
+
+    code: IntArray
+    most: int
+
+
+def best(candidates: Candidates, score: FloatArray, k: int | None) -> Ranking:
+    """Keep each asker's `k` best candidates (all where None), best first; ties keep the candidates' order."""
     order = order_by_score(candidates.owner, score)
-    kept = order[places_of(candidates.offsets) < k]
-    offsets = offsets_of(np.minimum(np.diff(candidates.offsets), k))
-    return Ranking(offsets, candidates.item[kept], score[kept], candidates.found[kept])
+    lengths = np.diff(candidates.offsets)
+    if k is not None:
+        order = order[places_of(candidates.offsets) < k]
+        lengths = np.minimum(lengths, k)
+    return Ranking(offsets_of(lengths), candidates.item[order], score[order], candidates.found[order])
 
 
-def fill(ranking: Ranking, popular: IntArray, barred: LongArray, n_items: int, k: int) -> Ranking:
+def cut(ranking: Ranking, k: int, caps: Sequence[Cap] = ()) -> Ranking:
+    """Cut each list to `k`, going down it and leaving out each item that a cap has no room for."""
+    owner = owners_of(ranking.offsets)
+    ranking = ranking.take(under_caps(owner, ranking.item, caps)) if caps else ranking
+    return ranking.take(places_of(ranking.offsets) < k) if (np.diff(ranking.offsets) > k).any() else ranking
+
+
+def under_caps(owner: LongArray, item: IntArray, caps: Sequence[Cap]) -> BoolArray:
+    """Go down each list and mark the items that are kept `(n,)`: those for which every cap has room left.
+
+    All lists at once, in rounds. An item for which there is room even if all that stand before it stay, is sure to
+    stay; one that has no room for the sure ones alone, goes. The first item of a list that is not sure has only sure
+    ones before it, so every round settles something; with one cap the first settles all.
+    """
+    kept = np.ones(len(item), dtype=bool)
+    kinds = [_Kinds(owner, cap.code[item]) for cap in caps]
+    while True:
+        sure = kept.copy()
+        for cap, kind in zip(caps, kinds, strict=True):
+            sure &= kind.before(kept) < cap.most
+        if (sure == kept).all():
+            return kept
+        for cap, kind in zip(caps, kinds, strict=True):
+            kept &= kind.before(sure) < cap.most
+
+
+class _Kinds:
+    """Which items `(n,)` of a list are of one kind: counts those that stand before each."""
+
+    def __init__(self, owner: LongArray, code: IntArray) -> None:
+        self._n = len(code)
+        rows = np.flatnonzero(code >= 0)
+        keys = pair_keys(owner[rows], code[rows], int(code.max(initial=0)) + 1)
+        order = np.argsort(keys, kind="stable")
+        self._rows, keys = rows[order], keys[order]
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        self._start = np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))
+
+    def before(self, chosen: BoolArray) -> LongArray:
+        """How many chosen items of its kind stand before each item `(n,)` in its list; 0 for an item of no kind."""
+        here = chosen[self._rows]
+        running: LongArray = np.cumsum(here) - here
+        count = np.zeros(self._n, dtype=np.int64)
+        count[self._rows] = running - running[self._start]
+        return count
+
+
+def fill(ranking: Ranking, popular: IntArray, barred: LongArray, n_items: int, k: int,
+         caps: Sequence[Cap] = ()) -> Ranking:  # fmt: skip
     """Fill lists shorter than `k` with the most popular items that are neither in the list nor barred.
 
-    `popular` holds all items, most popular first; `barred` the ascending keys of pairs that must not appear. A
-    filled item scores below the list's last, and was found by nobody. A list stays short only where the catalogue
-    has nothing left to give.
+    `popular` holds all items that may fill, most popular first; `barred` the ascending keys of pairs that must not
+    appear; the lists keep to the `caps`, and go on to. A filled item scores below all of its list, and was found by
+    nobody. A list stays short only where there is nothing left to give.
     """
-    short = np.flatnonzero(np.diff(ranking.offsets) < k)
+    lengths = np.diff(ranking.offsets)
+    short = np.flatnonzero(lengths < k)
     if not len(short):
         return ranking
     owner = owners_of(ranking.offsets)
     taken = np.union1d(barred, pair_keys(owner, ranking.item, n_items))
-    # Whatever is taken, the most popular `k + taken` items of a list hold the `k` that it may need.
     in_short = np.isin(taken // n_items, short)
-    width = min(n_items, k + int(np.bincount(taken[in_short] // n_items, minlength=1).max(initial=0)))
-    fresh_owner, fresh_item = np.repeat(short, width), np.tile(popular[:width], len(short))
-    free = find_keys(taken, pair_keys(fresh_owner, fresh_item, n_items)) < 0
-    fresh_owner, fresh_item = fresh_owner[free], fresh_item[free]
-    place = (
-        np.arange(len(fresh_owner))
-        - offsets_of(np.bincount(fresh_owner, minlength=len(ranking.offsets) - 1))[fresh_owner]
+    # Whatever is taken, the most popular `k + taken` items of a list hold the `k` that it may need, but for caps.
+    width = min(len(popular), k + int(np.bincount(taken[in_short] // n_items, minlength=1).max(initial=0)))
+    fresh: list[tuple[LongArray, IntArray]] = []
+    while len(short):
+        left = []
+        for some in np.array_split(short, -(-len(short) * max(width, 1) // PAIRS)):
+            new_owner, new_item = np.repeat(some, width), np.tile(popular[:width], len(some))
+            free = find_keys(taken, pair_keys(new_owner, new_item, n_items)) < 0
+            new_owner, new_item = new_owner[free], new_item[free]
+            if caps:
+                own = np.isin(owner, some)
+                both = np.concatenate([owner[own], new_owner]), np.concatenate([ranking.item[own], new_item])
+                free = under_caps(*both, caps)[own.sum() :]
+                new_owner, new_item = new_owner[free], new_item[free]
+            count = np.bincount(new_owner, minlength=len(lengths))
+            need = k - lengths
+            done = np.zeros(len(lengths), dtype=bool)
+            done[some] = (count >= need)[some] | (width == len(popular))
+            place = np.arange(len(new_owner)) - offsets_of(count)[new_owner]
+            given = done[new_owner] & (place < need[new_owner])
+            fresh.append((new_owner[given], new_item[given]))
+            left.append(some[~done[some]])
+        short, width = np.concatenate(left), min(len(popular), 4 * width)
+    fresh_owner, fresh_item = (np.concatenate(part) for part in zip(*fresh, strict=True))
+    return _appended(ranking, fresh_owner, fresh_item)
+
+
+def _appended(ranking: Ranking, owner: LongArray, item: IntArray) -> Ranking:
+    """Put items that nobody found at the end of their lists, scored below all that these hold."""
+    lengths = np.diff(ranking.offsets)
+    filled = lengths > 0
+    floor = np.zeros(len(lengths), dtype=np.float32)
+    if filled.any():
+        floor[filled] = np.minimum.reduceat(ranking.score, ranking.offsets[:-1][filled])
+    order = np.argsort(owner, kind="stable")
+    owner, item = owner[order], item[order]
+    count = np.bincount(owner, minlength=len(lengths))
+    place = places_of(offsets_of(count))
+    score = (floor[owner] - 1 - place).astype(np.float32)
+    found = np.full((len(item), ranking.found.shape[1]), -1, np.int32)
+    order = np.argsort(np.concatenate([owners_of(ranking.offsets), owner]), kind="stable")
+    return Ranking(
+        offsets_of(lengths + count),
+        np.concatenate([ranking.item, item.astype(np.int32)])[order],
+        np.concatenate([ranking.score, score])[order],
+        np.concatenate([ranking.found, found])[order],
     )
-    kept = place < (k - np.diff(ranking.offsets))[fresh_owner]
-    fresh_owner, fresh_item, place = fresh_owner[kept], fresh_item[kept], place[kept]
-    floor = np.zeros(len(ranking.offsets) - 1, dtype=np.float32)
-    filled = np.diff(ranking.offsets) > 0
-    floor[filled] = ranking.score[ranking.offsets[1:][filled] - 1]
-    all_owner = np.concatenate([owner, fresh_owner])
-    order = np.argsort(all_owner, kind="stable")
-    score = np.concatenate([ranking.score, floor[fresh_owner] - 1 - place.astype(np.float32)])[order]
-    found = np.concatenate([ranking.found, np.full((len(fresh_item), ranking.found.shape[1]), -1, np.int32)])[order]
-    item = np.concatenate([ranking.item, fresh_item.astype(np.int32)])[order]
-    return Ranking(offsets_of(np.bincount(all_owner, minlength=len(ranking.offsets) - 1)), item, score, found)

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from recsys.retrieval.candidates import find_keys, pair_keys, top_of_pairs
+from recsys.retrieval.allowed import Allowed, search
+from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
 from recsys.retrieval.index import Index
 from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offsets_of, owners_of
 
@@ -20,11 +21,22 @@ from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offse
 class Answer(Protocol):
     """What a fitted retriever says to some histories."""
 
-    def top(self, k: int) -> Hits:
-        """Return at most `k` items for each asker, best first."""
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+        """Return at most `k` (allowed) items for each asker, best first."""
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
         """Return the retriever's own score of each (asker, item) pair `(n,)`, finite, 0 for no evidence."""
+
+
+def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: Allowed | None = None) -> Hits:
+    """Return each asker's `k` best (allowed) items that are not barred: fewer only where the answer has no more."""
+    depth = k + min(most_barred(barred, n_items), k)
+    while True:
+        hits = answer.top(min(n_items, depth), allowed)
+        free = without(hits, barred, n_items, k)
+        if depth >= n_items or not ((np.diff(free.offsets) < k) & (np.diff(hits.offsets) == depth)).any():
+            return free
+        depth *= 2
 
 
 def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray, FloatArray]:
@@ -71,9 +83,11 @@ class SparseAnswer:
 
     scores: sparse.csr_matrix
 
-    def top(self, k: int) -> Hits:
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
         owner = owners_of(self.scores.indptr)
         positive = np.flatnonzero(self.scores.data > 0)
+        if allowed is not None:
+            positive = positive[allowed.holds(self.scores.indices[positive])]
         return top_of_pairs(
             owner[positive], self.scores.indices[positive], self.scores.data[positive], self.scores.shape[0], k
         )
@@ -95,11 +109,16 @@ class SemanticAnswer:
     vectors: FloatArray
     index: Index | None
 
-    def top(self, k: int) -> Hits:
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
         asking = np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
         if self.index is None or not len(asking):
             return Hits(np.zeros(len(self.queries) + 1, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-        rows, scores = self.index.search(self.queries[asking], k)
+        queries = self.queries[asking]
+        rows, scores = (
+            self.index.search(queries, k)
+            if allowed is None
+            else search(self.index, self.vectors, queries, min(k, len(allowed)), allowed)
+        )
         found = rows >= 0
         counts = np.zeros(len(self.queries), dtype=np.int64)
         counts[asking] = found.sum(axis=1)
@@ -114,8 +133,8 @@ class SemanticAnswer:
 class OddsAnswer(SemanticAnswer):
     """Queries against item vectors whose products are log odds: a score is the odds against the mean item."""
 
-    def top(self, k: int) -> Hits:
-        hits = super().top(k)
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+        hits = super().top(k, allowed)
         return Hits(hits.offsets, hits.item, _odds(hits.score))
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
@@ -129,16 +148,28 @@ def _odds(log_odds: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class PopularityAnswer:
-    """The same count of each item `(I,)` for every asker."""
+    """The same count of each item `(I,)` for every asker; `order` holds the items that have any, most first."""
 
     count: FloatArray
+    order: IntArray
     n_lists: int
 
-    def top(self, k: int) -> Hits:
-        k = min(k, int((self.count > 0).sum()))
-        best = np.argsort(-self.count, kind="stable")[:k].astype(np.int32)
-        offsets = np.arange(self.n_lists + 1, dtype=np.int64) * k
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+        best = self.order[:k] if allowed is None else self._best(k, allowed)
+        offsets = np.arange(self.n_lists + 1, dtype=np.int64) * len(best)
         return Hits(offsets, np.tile(best, self.n_lists), np.tile(self.count[best], self.n_lists))
+
+    def _best(self, k: int, allowed: Allowed) -> IntArray:
+        """Look down the order while that is shorter than the list of what is allowed, which else is sorted."""
+        for depth in allowed.depths(k, len(self.count)):
+            if depth >= len(allowed):
+                break
+            best = self.order[:depth]
+            best = best[allowed.holds(best)]
+            if len(best) >= k or depth >= len(self.order):
+                return best[:k]
+        some = allowed.rows[self.count[allowed.rows] > 0]
+        return some[np.argsort(-self.count[some], kind="stable")][:k]
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
         return self.count[item]

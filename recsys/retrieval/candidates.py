@@ -13,7 +13,7 @@ def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
     return owner.astype(np.int64) * n_items + item
 
 
-def find_keys(keys: LongArray, wanted: LongArray) -> LongArray:
+def find_keys(keys: Rows, wanted: Rows) -> LongArray:
     """The place of each wanted key in ascending `keys`, -1 where it is not there: `(n,)`."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)
@@ -59,6 +59,14 @@ def without(hits: Hits, barred: LongArray, n_items: int, k: int) -> Hits:
     return Hits(
         offsets_of(np.bincount(owner[kept], minlength=len(hits.offsets) - 1)), hits.item[kept], hits.score[kept]
     )
+
+
+def all_of(rows: IntArray, barred: LongArray, n_lists: int, n_items: int) -> Hits:
+    """Give every asker all of some ascending rows but those that are barred, without a score."""
+    keys = pair_keys(np.repeat(np.arange(n_lists), len(rows)), np.tile(rows, n_lists), n_items)
+    owner, item = np.divmod(keys[find_keys(barred, keys) < 0], n_items)
+    offsets = offsets_of(np.bincount(owner, minlength=n_lists))
+    return Hits(offsets, item.astype(np.int32), np.zeros(len(item), dtype=np.float32))
 
 
 def union(found: list[Hits], n_lists: int, n_items: int) -> Candidates:

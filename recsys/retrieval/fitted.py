@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from recsys.retrieval.answers import (
 )
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
-from recsys.types import FloatArray, Histories, offsets_of, unit_rows
+from recsys.types import FloatArray, Histories, IntArray, offsets_of, unit_rows
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -106,7 +107,12 @@ class FittedPopularity:
     count: FloatArray
 
     def ask(self, histories: Histories) -> Answer:
-        return PopularityAnswer(self.count, len(histories))
+        return PopularityAnswer(self.count, self.order, len(histories))
+
+    @cached_property
+    def order(self) -> IntArray:
+        """The items that have any events, most first."""
+        return np.argsort(-self.count, kind="stable")[: int((self.count > 0).sum())].astype(np.int32)
 
     def arrays(self) -> Arrays:
         return {"count": self.count}

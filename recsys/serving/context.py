@@ -11,10 +11,10 @@ import numpy as np
 from recsys.config import nearest
 from recsys.errors import RequestError
 from recsys.ranking.features import Context
-from recsys.retrieval.answers import SemanticAnswer
-from recsys.retrieval.candidates import most_barred, union, without
+from recsys.retrieval.answers import SemanticAnswer, top_free
+from recsys.retrieval.candidates import union
 from recsys.retrieval.index import Index
-from recsys.types import Candidates, FloatArray, Hits, LongArray
+from recsys.types import Candidates, FloatArray, Hits
 
 KEYS = ["text"]
 TEXT = "context.text"  # among the sources of an item; no retriever can have that name
@@ -46,11 +46,10 @@ class TextHits:
     hits: Hits
 
     @classmethod
-    def of(cls, query: FloatArray, vectors: FloatArray, index: Index, barred: LongArray) -> TextHits:
-        """Ask with a query vector `(1, d)`; `barred` are the ascending keys of what may not be shown."""
-        answer, n_items = SemanticAnswer(query, vectors, index), len(vectors)
-        found = answer.top(min(n_items, DEPTH + most_barred(barred, n_items)))
-        return cls(answer, without(found, barred, n_items, DEPTH))
+    def of(cls, query: FloatArray, asked: Context, index: Index) -> TextHits:
+        """Ask with a query vector `(1, d)` for what the request may show."""
+        answer = SemanticAnswer(query, asked.vectors, index)
+        return cls(answer, top_free(answer, DEPTH, asked.barred, asked.n_items, asked.allowed))
 
     def join(self, asked: Context) -> Context:
         """Put what was found among the candidates; to the features it is found by nobody."""

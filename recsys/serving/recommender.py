@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,20 @@ from recsys.engine.embeddings import TextSpace
 from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches, in_threads
-from recsys.errors import ArtifactError, ConfigError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, RequestError, UnknownIdError
+from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context
 from recsys.ranking.fusion import standard_sum
+from recsys.ranking.rules import Cap, best, cut
+from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.candidates import find_keys
 from recsys.retrieval.fitted import FittedSemantic
 from recsys.retrieval.index import Index
+from recsys.serving import requests
 from recsys.serving.context import TextHits, text_of
-from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
+from recsys.serving.filters import Filters, Where
+from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
+from recsys.serving.requests import Events
 from recsys.tables.ingest import further_items
 from recsys.types import (
     Candidates,
@@ -35,13 +40,12 @@ from recsys.types import (
     FloatArray,
     Histories,
     Id,
+    IntArray,
     LongArray,
     Ranking,
     owners_of,
     places_of,
 )
-
-LARGEST = (1 << 63) - 1
 
 
 class Recommender:
@@ -55,6 +59,7 @@ class Recommender:
         self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
         self._model = restore(self.config, bundle)
         self._proposers = self._model.retrieval.proposers
+        self._filters = Filters(self.catalog, self._model.retrieval.popular)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
@@ -95,36 +100,83 @@ class Recommender:
             return self
         return Recommender(grown(self._bundle, self.config, further, self._space), self._space)
 
-    def recommend(self, user_id: Id, k: int = 10, *, context: Mapping[str, Any] | None = None,
-                  strict: bool = False) -> Recommendations:  # fmt: skip
-        """Return exactly `k` items for one user, best first, as long as the catalogue can give them.
+    def recommend(self, user_id: Id, k: int = 10, *, history: Events | None = None,
+                  context: Mapping[str, Any] | None = None,
+                  candidates: Iterable[Id] | None = None, exclude: Iterable[Id] | None = None,
+                  where: Where | None = None, caps: Mapping[str, int] | None = None,
+                  pinned: Iterable[Id] | None = None, boosts: Mapping[Id, float] | None = None,
+                  diversity: float = 0.0, explain: bool = False, strict: bool = False) -> Recommendations:  # fmt: skip
+        """Return exactly `k` items for one user, best first; where that cannot be, `shortage` tells why.
 
-        `context` may hold a free `text`: what lies nearest to it joins the candidates, and the order is fused from the
-        model's and the text's (`ranking.fusion`); the encoder is loaded when first asked. An unknown user is given
-        what is popular, flagged `fallback` where no text tells more; with `strict` it is an `UnknownIdError`. Raises
-        `RequestError` for a context of another form, and with a text `ArtifactError` as `search` does.
+        An unknown user is given what is popular, flagged `fallback` where neither history nor text tells more; with
+        `strict` it is an `UnknownIdError`. Probabilities are those of `score`: no filter, boost or pin moves them.
+
+        Args:
+            user_id: The user.
+            k: How many items.
+            history: Events newer than the bundle, oldest first: item ids, or mappings with `item_id` and, as known,
+                `event` and `time`. They count at once.
+            context: A mapping with a free `text`: what lies nearest to it joins the candidates, and the order is fused
+                from the model's and the text's (`ranking.fusion`). The encoder is loaded when first asked.
+            candidates: Rank only these; all of them, whether a retriever would propose them or not.
+            exclude: Items that the list must not hold.
+            where: A condition on the columns of the catalogue: a string such as `price <= 20 and brand == "A"`, or a
+                polars expression. What it leaves open (a missing value) is not shown.
+            caps: For a column, how many items of one of its values the list may hold: `{"brand": 2}`.
+            pinned: Items to put first, in this order, unless the other conditions keep them out.
+            boosts: What to add to the score of an item that is a candidate, in units of the score.
+            diversity: How much the items should be unlike each other, from 0 (by score alone) to 1.
+            explain: Tell what moved each score: `Recommendation.reasons`.
+            strict: Refuse an unknown user.
+
+        Raises:
+            RequestError: For what cannot be understood.
+            UnknownIdError: For items, and with `strict` a user, that the bundle does not hold.
+            ArtifactError: With a text, as `search` does.
         """
+        asked = requests.count(k)
         text = text_of(context)
-        row = self._find_user(user_id, strict)
-        histories = self._histories(np.array([row]))
-        asked = self._model.retrieval.context(histories)
-        near = None if text is None else self._near(asked, text)
+        k = min(asked, len(self.catalog))
+        diversity = requests.share("diversity", diversity)
+        limits = self._filters.caps(caps)
+        matching = self._filters.allowed(where)
+        offered = matching if candidates is None else self._among(candidates, matching)
+        barred = self._rows("exclude", exclude)
+        lead = self._find_items([] if pinned is None else requests.pinned(pinned))
+        lead = lead[np.sort(np.unique(lead, return_index=True)[1])]
+        histories = self._asking(user_id, history, strict)
+        about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
+        near = None if text is None else self._near(about, text)
         if near is not None:
-            asked = near.join(asked)
-        x = self._model.featurizer.compute(asked)
-        score = self._model.scorer.score(x)
-        fused = score if near is None else standard_sum(asked.candidates.offsets, [score, near.score(asked)])
-        ranking = self._model.order(asked, fused, k)
-        probability = self._model.probability_of(ranking, asked, score)
+            about = near.join(about)
+        x = self._model.featurizer.compute(about)
+        own = self._model.scorer.score(x)
+        score = own if near is None else standard_sum(about.candidates.offsets, [own, near.score(about)])
+        every, score = self._with_pinned(about, score, lead)
+        if boosts is not None:
+            score = score + self._boosts(boosts, every.item)
+        ranking = pin(best(every, score, None), lead) if len(lead) else best(every, score, None)
+        if diversity:
+            first = int(np.isin(ranking.item, lead).sum())
+            ranking = diversify(ranking, about.vectors, diversity, k, first, limits)
+        ranking = self._model.fill(about, cut(ranking, k, limits), k, limits)
+        reasons = self._explained(about, x, ranking) if explain else [{}] * len(ranking.item)
         if near is not None:  # words are evidence that the calibration never saw
-            probability[:] = np.nan
+            probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
+        elif offered is None and not len(barred) and not len(lead):
+            probability = self._model.probability_of(ranking, about, own)
+        else:
+            probability = self._unfiltered_probability(histories, every, ranking)
+        short = None
+        if len(ranking.item) < asked:
+            short = self._shortage(asked, len(ranking.item), matching, offered, barred, about)
         cold = not len(histories.item)
-        items = self._explained(asked, x, ranking, probability, near)
-        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex)
+        items = self._listed(ranking, reasons, lead, probability, near)
+        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
 
     def _near(self, asked: Context, text: str) -> TextHits:
         """What lies nearest to a free text, of what may be shown."""
-        return TextHits.of(self._space.encode([text]), self._model.retrieval.vectors, self._index, asked.barred)
+        return TextHits.of(self._space.encode([text]), asked, self._index)
 
     @cached_property
     def _index(self) -> Index:
@@ -133,27 +185,50 @@ class Recommender:
         own = [f.index for f in fitted if isinstance(f, FittedSemantic) and f.index is not None]
         return own[0] if own else Index.build(self._model.retrieval.vectors)
 
-    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
+    def _unfiltered_probability(self, histories: Histories, every: Candidates, ranking: Ranking) -> FloatArray:
+        """The probability of each item of a filtered list `(n,)`, NaN for one that only filled it.
+
+        A share of the few that a filter leaves would tell too much: what counts is the share among all that the user
+        would be offered.
+        """
+        probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
+        scored = find_keys(every.item, ranking.item) >= 0
+        if self._model.calibrator is not None and scored.any():
+            probability[scored] = self._thought_of(histories, ranking.item[scored].astype(np.int64))[1]
+        return probability
+
+    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
+                        where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip
         """Return `k` items for each user (all known users by default) as one frame.
 
-        Columns: user_id, item_id, rank (from 1), score and probability (float32), source (retrievers joined by
-        `+`), model_version.
-        Raises `UnknownIdError` naming a user that the bundle does not hold.
+        `exclude`, `where` and `caps` are those of `recommend`, for all users. Columns: user_id, item_id, rank (from 1),
+        score and probability (float32; null under `exclude` and `where`), source (retrievers joined by `+`),
+        model_version. Raises `UnknownIdError` naming a user or an item that the bundle does not hold, and
+        `RequestError`.
         """
-        rows = (
-            np.arange(len(self.user_ids))
-            if users is None
-            else np.array([self._find_user(u, True) for u in users], dtype=np.int64)
-        )
-        frames = list(in_threads(lambda some: self.rank_rows(some, k), batches(rows)))
+        k = requests.count(k)
+        limits = self._filters.caps(caps)
+        allowed = self._filters.allowed(where)
+        barred = self._rows("exclude", exclude)
+        if len(barred):
+            mask = np.full(len(self.catalog), allowed is None)
+            if allowed is not None:
+                mask[allowed.rows] = True
+            mask[barred] = False
+            allowed = Allowed.of(mask, self._model.retrieval.popular)
+        rows = np.arange(len(self.user_ids)) if users is None else self._find_users(requests.listed("users", users))
+        frames = list(in_threads(lambda some: self.rank_rows(some, k, allowed, limits), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
-    def rank_rows(self, rows: LongArray, k: int) -> pl.DataFrame:
+    def rank_rows(self, rows: LongArray, k: int, allowed: Allowed | None = None,
+                  caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
         """Do as `recommend_batch` does for users by their row numbers, in one batch."""
-        context = self._model.retrieval.context(self._histories(rows))
+        context = self._model.retrieval.context(self._histories(rows), allowed)
         score = self._model.score(context)
-        ranking = self._model.order(context, score, k)
-        probability = self._model.probability_of(ranking, context, score)
+        ranking = self._model.order(context, score, min(k, len(self.catalog)), caps)
+        probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
+        if allowed is None:
+            probability = self._model.probability_of(ranking, context, score)
         owner = rows[owners_of(ranking.offsets)]
         return pl.DataFrame(
             {
@@ -166,14 +241,22 @@ class Recommender:
             }
         ).with_columns(model_version=pl.lit(self.version))
 
-    def score(self, user_id: Id, item_ids: Sequence[Id], *, strict: bool = False) -> pl.DataFrame:
+    def score(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
+              strict: bool = False) -> pl.DataFrame:  # fmt: skip
         """Return what the model thinks of items that the caller already has, in the order given.
 
         Columns: item_id, score, probability. Each item is scored among the user's own candidates, so both mean the
-        same as in `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks.
+        same as in `recommend` without `candidates`. `history` is that of `recommend`. Raises `UnknownIdError` naming
+        items that the catalogue lacks, and `RequestError`.
         """
-        histories = self._histories(np.array([self._find_user(user_id, strict)]))
-        wanted = self._find_items(item_ids)
+        histories = self._asking(user_id, history, strict)
+        wanted = self._find_items(requests.listed("item_ids", item_ids))
+        score, probability = self._thought_of(histories, wanted)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score,
+                             "probability": pl.Series(probability).fill_nan(None)})  # fmt: skip
+
+    def _thought_of(self, histories: Histories, wanted: LongArray) -> tuple[FloatArray, FloatArray]:
+        """Score and probability of any items `(m,)` for one asker."""
         context = self._model.retrieval.context(histories)
         place = find_keys(context.item.astype(np.int64), wanted)
         own, outside = place >= 0, np.unique(wanted[place < 0])
@@ -185,8 +268,7 @@ class Recommender:
             here = np.isin(asked, some)
             score[np.flatnonzero(~own)[here]] = self._score_outside(context, some)[np.searchsorted(some, asked[here])]
         probability[~own] = self._model.probability_outside(context, listed, score[~own])
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score,
-                             "probability": pl.Series(probability).fill_nan(None)})  # fmt: skip
+        return score, probability
 
     def _score_outside(self, context: Context, items: LongArray) -> FloatArray:
         """Score items `(m,)` that nobody proposed to one user, each as if it alone had joined the candidates.
@@ -210,7 +292,7 @@ class Recommender:
 
         Raises `UnknownIdError` for an item that the catalogue lacks.
         """
-        row = int(self._find_items([item_id])[0])
+        k, row = requests.count(k), int(self._find_items([item_id])[0])
         return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
 
     def search(self, text: str, k: int = 10) -> pl.DataFrame:
@@ -219,7 +301,7 @@ class Recommender:
         The encoder is loaded when first asked. Raises `ArtifactError` where the encoder on this machine is not the
         one that made the bundle's vectors.
         """
-        return self._nearest(self._space.encode([text])[0], k)
+        return self._nearest(self._space.encode([text])[0], requests.count(k))
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
@@ -246,28 +328,101 @@ class Recommender:
         return self._given_space or restore_space(self.config, self._bundle)
 
     def _find_user(self, user_id: Id, strict: bool) -> int:
-        """Row of a user, -1 for an unknown one. Ids from a command line may be text where the table has integers."""
-        row = _find(self.user_ids, user_id)
+        """Row of a user, -1 for an unknown one."""
+        row = int(requests.places(self.user_ids, [user_id])[0])
         if row < 0 and strict:
-            near = difflib.get_close_matches(str(user_id), [str(u) for u in self.user_ids.head(100_000)], n=3)
-            hint = f"; near ones: {', '.join(near)}" if near else ""
-            raise UnknownIdError(f"user {user_id!r} is not among the {len(self.user_ids)} users of this bundle{hint}")
+            raise self._unknown(user_id)
         return row
+
+    def _find_users(self, users: Sequence[Id]) -> LongArray:
+        rows = requests.places(self.user_ids, users)
+        if (rows < 0).any():
+            raise self._unknown(users[int(np.argmin(rows))])
+        return rows
+
+    def _unknown(self, user_id: Id) -> UnknownIdError:
+        told = requests.shown(user_id)
+        near = difflib.get_close_matches(told.strip("'"), [str(u) for u in self.user_ids.head(100_000)], n=3)
+        hint = f"; near ones: {', '.join(near)}" if near else ""
+        return UnknownIdError(f"user {told} is not among the {len(self.user_ids)} users of this bundle{hint}")
 
     def _find_items(self, item_ids: Sequence[Id]) -> LongArray:
         ids, order = self._sorted_items
-        rows = np.array([_find(ids, item_id) for item_id in item_ids], dtype=np.int64)
-        unknown = [repr(item) for item, row in zip(item_ids, rows, strict=True) if row < 0]
-        if unknown:
-            raise UnknownIdError(
-                f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {', '.join(unknown[:10])}"
-            )
+        rows = requests.places(ids, item_ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            told = ", ".join(requests.shown(item_ids[place]) for place in unknown[:10])
+            raise UnknownIdError(f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {told}")
         return order[rows]
+
+    def _rows(self, name: str, items: Iterable[Id] | None) -> IntArray:
+        """Rows of some items, ascending and distinct."""
+        if items is None:
+            return np.zeros(0, dtype=np.int32)
+        return np.unique(self._find_items(requests.listed(name, items))).astype(np.int32)
+
+    def _among(self, candidates: Iterable[Id], matching: Allowed | None) -> Allowed:
+        """The request's own candidates, less those that do not match. All are ranked, so none is left to fill."""
+        rows = self._rows("candidates", candidates)
+        return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
+
+    def _with_pinned(self, context: Context, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
+        """The candidates and pinned items that may be shown, with the score of each: see `_score_outside`."""
+        own = context.candidates
+        fresh = np.setdiff1d(lead, own.item)
+        fresh = fresh[find_keys(context.barred, fresh) < 0]
+        if context.allowed is not None:
+            fresh = fresh[context.allowed.holds(fresh)]
+        if not len(fresh):
+            return own, score
+        item = np.concatenate([own.item, fresh.astype(np.int32)])
+        found = np.concatenate([own.found, np.full((len(fresh), own.found.shape[1]), -1, np.int32)])
+        score = np.concatenate([score, *(self._score_outside(context, some) for some in batches(fresh))])
+        order = np.argsort(item)
+        return Candidates(np.array([0, len(item)]), item[order], found[order]), score[order]
+
+    def _boosts(self, boosts: Mapping[Id, float], items: IntArray) -> FloatArray:
+        """What a request adds to the score of each item `(n,)`."""
+        ids, boost = requests.boosted(boosts)
+        rows = self._find_items(ids)
+        place = find_keys(np.sort(rows), items)
+        return np.where(place >= 0, boost[np.argsort(rows)][place] if len(rows) else 0, 0).astype(np.float32)
+
+    def _shortage(self, k: int, given: int, matching: Allowed | None, offered: Allowed | None, barred: IntArray,
+                  context: Context) -> Shortage:  # fmt: skip
+        """Count why one list is shorter than `k`."""
+        n_items = len(self.catalog)
+        meet = n_items if matching is None else len(matching)
+        hold = meet if offered is None else len(offered)
+        kept_out = context.barred if offered is None else context.barred[offered.holds(context.barred)]
+        excluded = int(np.isin(kept_out, barred).sum())
+        seen = len(kept_out) - excluded
+        return Shortage(k, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
         order = self.catalog.ids.arg_sort()
         return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+
+    def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
+        """What one user did, with the events that the request tells; asked just after the last of them."""
+        row = self._find_user(user_id, strict)
+        known = self._histories(np.array([row]))
+        told = None if history is None else requests.session(history, self.config)
+        if told is None or not told.items:
+            return known
+        items = self._find_items(told.items).astype(np.int32)
+        now = int(known.as_of[0])
+        time = now + np.arange(len(items)) if told.time is None else told.time
+        newest = known.time.max(initial=requests.EARLIEST)
+        if time[0] <= newest:
+            raise RequestError(
+                f"history: {int((time <= newest).sum())} of {len(time)} events are no newer than the newest one that "
+                f"the bundle knows of user {requests.shown(user_id)}, at {newest}; give only what came after"
+            )
+        return Histories(known.user, known.offsets + np.array([0, len(items)]), np.concatenate([known.item, items]),
+                         np.concatenate([known.time, time]), np.concatenate([known.weight, told.weight]),
+                         np.array([max(now, int(time[-1]) + 1)]), known.text_vectors)  # fmt: skip
 
     def _histories(self, rows: LongArray) -> Histories:
         """What the users of some rows did; row -1 is a user without history."""
@@ -293,38 +448,34 @@ class Recommender:
         names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
         return pl.Series(names, dtype=pl.String).gather(place)
 
-    def _explained(self, context: Context, x: FloatArray, ranking: Ranking, probability: FloatArray,
-                   near: TextHits | None = None) -> list[Recommendation]:  # fmt: skip
+    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Mapping[str, float]]:
+        """For each item of one list the three features that moved its score most; nothing where it was no candidate."""
         names = self._model.featurizer.names(context)
-        place = find_keys(context.item.astype(np.int64), ranking.item.astype(np.int64))
+        place = find_keys(context.item, ranking.item)
         parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
-        titles = self.catalog.titles
-        nothing = np.zeros(0, dtype=np.int64)
-        answer = []
-        for rank, (row, found) in enumerate(zip(ranking.item, ranking.found, strict=True)):
-            strongest = np.argsort(-np.abs(parts[rank]))[:3] if place[rank] >= 0 else nothing
-            answer.append(
-                Recommendation(
-                    item_id=self.catalog.ids[int(row)],
-                    title=titles[int(row)],
-                    rank=rank + 1,
-                    score=float(ranking.score[rank]),
-                    probability=None if np.isnan(probability[rank]) else float(probability[rank]),
-                    sources={n: int(f) + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
-                    | ({} if near is None else near.source(int(row))),
-                    reasons={names[j]: float(parts[rank, j]) for j in strongest},
-                )
+        strongest = np.argsort(-np.abs(parts), axis=1)[:, :3]
+        return [
+            {names[j]: float(part[j]) for j in columns} if found >= 0 else {}
+            for part, columns, found in zip(parts, strongest, place, strict=True)
+        ]
+
+    def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
+                probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
+        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
+        ids = self.catalog.ids.gather(ranking.item)
+        return [
+            Recommendation(
+                item_id=item_id,
+                title=titles[row],
+                rank=place + 1,
+                score=score,
+                probability=None if np.isnan(probability[place]) else float(probability[place]),
+                sources={n: f + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
+                | ({} if near is None else near.source(int(row))),
+                reasons=reasons[place],
+                pinned=first,
             )
-        return answer
-
-
-def _find(ids: pl.Series, wanted: Id) -> int:
-    """Place of an id in a sorted column, -1 where it is not there."""
-    if ids.dtype == pl.String:
-        wanted = str(wanted).encode("utf-8", "replace").decode()  # polars refuses lone surrogates
-    else:
-        wanted = int(wanted) if re.fullmatch("-?[0-9]{1,19}", str(wanted)) else LARGEST + 1
-        if not -LARGEST <= wanted <= LARGEST:
-            return -1
-    place = int(ids.search_sorted(wanted))
-    return place if place < len(ids) and ids[place] == wanted else -1
+            for place, (item_id, row, score, found, first) in enumerate(
+                zip(ids, ranking.item, ranking.score.tolist(), ranking.found.tolist(), pinned.tolist(), strict=True)
+            )
+        ]

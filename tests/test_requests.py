@@ -1,0 +1,939 @@
+"""Requests: whatever a service asks for, the answer is what a brute-force oracle gives, and holds exactly k."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from worlds import DAY, catalog_of, log_of, random_vectors
+
+from recsys import Recommender
+from recsys.config import parse_config
+from recsys.engine.embeddings import Embeddings
+from recsys.engine.model import Model
+from recsys.engine.persistence import save
+from recsys.engine.training import fit_retrieval, present
+from recsys.errors import RequestError, UnknownIdError
+from recsys.ranking import rules
+from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.scorers import FittedScorer
+from recsys.retrieval import allowed as planner
+from recsys.retrieval.allowed import Allowed
+from recsys.retrieval.answers import PopularityAnswer, SemanticAnswer
+from recsys.retrieval.index import Index
+from recsys.serving.expressions import evaluate
+from recsys.serving.filters import Filters
+from recsys.serving.recommendations import PINNED, Recommendations
+from recsys.types import Candidates, State
+
+RAW = {
+    "name": "world",
+    "data": {"catalog": {}, "interactions": {"events": {"view": 1, "buy": 4}}},
+    "split": {"kind": "leave_last_out"},
+    "retrievers": {"semantic": {"depth": 30}, "covisitation": {"depth": 30}, "popularity": {"depth": 10},
+                   "repeat": {"depth": 5}},
+    "features": ["scores", "ranks", "found_by", "log_popularity", "best_match", "category_share", "brand_last",
+                 "price_gap", "history_length"],
+    "scorer": {"kind": "logistic"},
+}  # fmt: skip
+
+
+def made(folder: Path, n_items: int, n_users: int, dims: int = 16, **changes: object) -> Recommender:
+    """A bundle of random vectors, events and columns, whose scorer has random weights."""
+    config = parse_config(RAW | changes)
+    rng = np.random.default_rng(n_items)
+    # Popular items are few, and each user keeps to a part of the catalogue, so that co-visitation finds something.
+    user = np.repeat(np.arange(n_users), rng.integers(1, 40, n_users))
+    item = (np.minimum(rng.pareto(0.7, len(user)) * n_items / 200, n_items - 1).astype(int) * 7 + user % 5) % n_items
+    rows = list(zip(user.tolist(), item.tolist(), rng.integers(0, 300 * DAY, len(user)).tolist(),
+                    rng.choice([1.0, 4.0], len(user)).tolist(), strict=True))  # fmt: skip
+    log = log_of(rows, n_users)
+    part = rng.integers(0, 5, n_items)
+    catalog = catalog_of(
+        n_items,
+        category=[f"Home > {p}" if p else None for p in part],
+        brand=[None if b == 9 else f"b{b}" for b in rng.integers(0, 40, n_items).tolist()],
+        price=np.where(rng.random(n_items) < 0.05, np.nan, rng.gamma(2, 10, n_items)).tolist(),
+        u=rng.permutation(n_items) / n_items,
+        stock=[None if s == 3 else s for s in rng.integers(0, 6, n_items).tolist()],
+        fresh=[None if f == 2 else bool(f) for f in rng.integers(0, 3, n_items).tolist()],
+    )
+    vectors = random_vectors(n_items, dims)
+    state = State(catalog, log, vectors)
+    retrieval, featurizer = fit_retrieval(config, state), Featurizer.fit(config.features, state)
+    histories = log.histories(np.arange(n_users), present(log, None))
+    some = featurizer.compute(retrieval.context(histories.select(np.arange(min(n_users, 50)))))
+    weight = rng.normal(size=(1, some.shape[1], 1)).astype(np.float32)
+    scale = np.where(some.std(axis=0) > 1e-6, some.std(axis=0), 1)
+    scorer = FittedScorer(some.mean(axis=0), scale, [weight], [np.zeros((1, 1), np.float32)])
+    users = pl.Series("user_id", [f"u{number:05d}" for number in range(n_users)])
+    about = {"data_window": {"first": 0, "last": int(log.time.max()), "clock": "time"}}
+    model = Model(retrieval, featurizer, scorer)
+    return Recommender.load(save(folder, config, model, Embeddings(vectors, catalog), users, histories, about))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """20,000 items: a filter of selectivity 0.0001 leaves two."""
+    return made(tmp_path_factory.mktemp("large"), 20_000, 400)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """60 items, so that everything runs out."""
+    return made(tmp_path_factory.mktemp("small"), 60, 30)
+
+
+def ids_of(answer: Recommendations) -> list[object]:
+    return [item.item_id for item in answer.items]
+
+
+# The oracle
+
+
+@dataclass
+class Right:
+    """The right answer, and how near the nearest two things stood that decided it: nearer than rounding is a tie."""
+
+    items: list[int]
+    scores: list[float]
+    margin: float
+
+
+class Oracle:
+    """What an answer must be, by plain loops over the whole catalogue. Only features and scorer are the model's own."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self.model = recommender._model
+        self.frame = recommender.catalog.frame
+        self.n = len(recommender.catalog)
+        self.vectors = np.array(self.model.retrieval.vectors)
+        self.popular = self.model.retrieval.popular.tolist()
+        self.column = {name: self.frame[name].to_list() for name in ("brand", "category", "stock")}
+        self.known: dict[object, dict[str, np.ndarray]] = {}
+
+    def proposed(self, histories, key, ok):
+        """What each proposing retriever finds among the items of a mask, and the margin at which it did."""
+        answers = self.model.retrieval.ask(histories)
+        if key not in self.known:
+            owner, item = np.zeros(self.n, np.int64), np.arange(self.n, dtype=np.int32)
+            self.known[key] = {name: answer.score(owner, item) for name, answer in answers.items()}
+        lists, margin = [], np.inf
+        for name, depth in self.model.retrieval.depths.items():
+            score, rows = self.known[key][name], np.flatnonzero(ok)
+            if not isinstance(answers[name], SemanticAnswer):
+                rows = rows[score[rows] > 0]
+            elif not np.abs(answers[name].queries).sum():
+                rows = rows[:0]
+            order = rows[np.argsort(-score[rows], kind="stable")]
+            if isinstance(answers[name], SemanticAnswer):
+                margin = min(margin, *(-np.diff(score[order[: depth + 1]])), np.inf)
+            lists.append(order[:depth].tolist())
+        return answers, lists, margin
+
+    def scores(self, histories, answers, lists, members):
+        found = np.array([[one.index(i) if i in one else -1 for one in lists] for i in members], np.int32)
+        candidates = Candidates(np.array([0, len(members)]), np.array(members, np.int32),
+                                found.reshape(len(members), len(lists)))  # fmt: skip
+        context = Context(histories, candidates, answers, self.vectors)
+        return dict(zip(members, self.model.score(context).tolist(), strict=True)) if members else {}
+
+    def answer(self, histories, k, allowed, barred, rerank=False, caps=None, pinned=(), boosts=None, diversity=0.0,
+               key=None):  # fmt: skip
+        ok = allowed.copy()
+        ok[list(barred)] = False
+        newest = histories.newest(self.model.retrieval.history)
+        answers, lists, margin = self.proposed(newest, key, ok)
+        members = np.flatnonzero(ok).tolist() if rerank else sorted({i for one in lists for i in one})
+        score = self.scores(newest, answers, lists, members)
+        pinned = [i for i in dict.fromkeys(pinned) if ok[i]]
+        for item in pinned:
+            if item not in members:
+                score[item] = self.scores(newest, answers, lists, sorted([*members, item]))[item]
+        score = {i: float(np.float32(s) + np.float32((boosts or {}).get(i, 0))) for i, s in score.items()}
+        order = sorted(score, key=lambda i: (-score[i], i))
+        gaps = -np.diff([score[i] for i in order])
+        margin = min([margin, *gaps[gaps > 0]])
+        order = pinned + [i for i in order if i not in pinned]
+        pool = order[:1000]
+        low, high = (min(score[i] for i in pool), max(score[i] for i in pool)) if pool else (0, 0)
+        counts, chosen = Counter(), []
+
+        def room(item):
+            kinds = [(name, self.column[name][item]) for name in caps or {}]
+            return all(value is None or counts[name, value] < caps[name] for name, value in kinds)
+
+        def take(item):
+            chosen.append(item)
+            counts.update((name, self.column[name][item]) for name in caps or {})
+
+        for item in pinned:
+            if room(item) and len(chosen) < k:
+                take(item)
+        left = [i for i in order if i not in pinned]
+        while left and len(chosen) < k:
+            left = [i for i in left if room(i)]
+            if not left:
+                break
+            if diversity:
+                worth = []
+                for i in left:
+                    relevance = (score[i] - low) / (high - low) if high > low else 0.0
+                    alike = max((float(self.vectors[i] @ self.vectors[j]) for j in chosen), default=0.0)
+                    worth.append((1 - diversity) * relevance - diversity * alike)
+                best = int(np.argmax(worth))
+                if len(worth) > 1 and (gap := worth[best] - np.partition(worth, -2)[-2]) > 0:
+                    margin = min(margin, gap)
+            else:
+                best = 0
+            take(left.pop(best))
+        floor = min((score[i] for i in chosen), default=0.0)
+        told, filled = [score[i] for i in chosen], 0
+        for item in () if rerank else self.popular:
+            if len(chosen) >= k:
+                break
+            if ok[item] and item not in chosen and room(item):
+                take(item)
+                told.append(floor - 1 - filled)
+                filled += 1
+        return Right(chosen, told, margin)
+
+
+def check(answer: Recommendations, right: Right, ids: pl.Series) -> bool:
+    """The answer is the right one; False where rounding may have decided it, which is looked at no further."""
+    rows = [int(str(i)[1:]) for i in ids_of(answer)]
+    assert len(rows) == len(set(rows)) == len(right.items)
+    if rows != right.items:
+        assert right.margin < 1e-5, (rows, right)
+        return False
+    np.testing.assert_allclose([item.score for item in answer.items], right.scores, rtol=1e-3, atol=1e-3)
+    return True
+
+
+def masks_of(recommender: Recommender, where: pl.Expr) -> np.ndarray:
+    return recommender.catalog.frame.select(where.fill_null(False)).to_series().to_numpy()
+
+
+def seen_by(recommender: Recommender, row: int) -> set[int]:
+    return set(recommender._stored.select(np.array([row])).item.tolist())
+
+
+def test_filters_of_any_selectivity_give_what_brute_force_gives(large: Recommender) -> None:
+    rng = np.random.default_rng(0)
+    oracle, ids, u = Oracle(large), large.catalog.ids, large.catalog.frame["u"].to_numpy()
+    users = rng.integers(0, len(large.user_ids), 12)
+    asked = {int(user): (large._stored.select(np.array([user])), seen_by(large, int(user))) for user in users}
+    exact, counted = 0, Counter()
+    for number in range(2000):
+        share = 10 ** rng.uniform(-4, 0) if number % 50 else [1.0, 0.0001][number // 50 % 2]
+        low = rng.uniform(0, 1 - share)
+        user, k = int(rng.choice(users)), int(rng.choice([1, 5, 10, 40]))
+        histories, seen = asked[user]
+        answer = large.recommend(large.user_ids[user], k, where=f"u >= {low!r} and u < {low + share!r}")
+        mask = (u >= low) & (u < low + share)
+        right = oracle.answer(histories, k, mask, seen, key=user)
+        possible = int(mask.sum()) - int(mask[list(seen)].sum())
+        assert len(answer.items) == min(k, possible)
+        assert (answer.shortage is None) == (len(answer.items) == k)
+        exact += check(answer, right, ids)
+        counted[int(np.log10(max(mask.mean(), 1e-5)) - 0.5)] += 1
+    assert exact > 1990
+    assert min(counted[power] for power in (0, -1, -2, -3, -4)) > 100
+
+
+def test_a_part_of_everything_at_once_gives_what_brute_force_gives(large: Recommender) -> None:
+    rng = np.random.default_rng(1)
+    oracle, ids, frame = Oracle(large), large.catalog.ids, large.catalog.frame
+    exact = 0
+    for number in range(250):
+        user = int(rng.integers(len(large.user_ids) + 3))  # three of them unknown
+        known = user < len(large.user_ids)
+        history = rng.integers(0, 20_000, rng.integers(0, 4)).tolist() if rng.random() < 0.5 else []
+        share = 10 ** rng.uniform(-3.5, 0)
+        where = pl.col("u") < share
+        rerank = rng.random() < 0.3
+        pool = rng.integers(0, 20_000, rng.integers(1, 300))
+        out = rng.integers(0, 20_000, rng.integers(0, 5_000)).tolist() if rng.random() < 0.3 else []
+        lead = rng.integers(0, 20_000, rng.integers(0, 4)).tolist() if rng.random() < 0.5 else []
+        lifted = {int(i): float(rng.normal() * 3) for i in rng.integers(0, 20_000, 200)}
+        caps = {name: int(rng.integers(1, 4)) for name in ("brand", "category") if rng.random() < 0.4}
+        diversity = float(rng.choice([0, 0, 0.3, 0.9, 1.0]))
+        k = int(rng.choice([1, 5, 12]))
+        answer = large.recommend(
+            f"u{user:05d}", k, history=[ids[i] for i in history], where=where, exclude=[ids[i] for i in out],
+            candidates=[ids[int(i)] for i in pool] if rerank else None, pinned=[ids[i] for i in lead], caps=caps,
+            boosts={ids[i]: boost for i, boost in lifted.items()}, diversity=diversity,
+        )  # fmt: skip
+        mask = masks_of(large, where)
+        if rerank:
+            mask &= np.isin(np.arange(len(frame)), pool)
+        histories = large._asking(f"u{user:05d}", [ids[i] for i in history], False)
+        assert histories.item.tolist()[len(histories.item) - len(history) :] == history
+        seen = (seen_by(large, user) if known else set()) | set(history)
+        right = oracle.answer(histories, k, mask, seen | set(out), rerank, caps, lead, lifted, diversity, key=number)
+        exact += check(answer, right, ids)
+        assert {item.item_id for item in answer.items if item.pinned} <= {ids[i] for i in lead}
+    assert exact > 240
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_exactly_k_of_what_is_possible_under_any_mixture(small: Recommender, data: st.DataObject) -> None:
+    """Each list is as long as it can be, holds nothing twice and nothing that it must not, and counts what is missing.
+
+    What is possible under caps is what going down the whole catalogue would keep: caps on one column only.
+    """
+    ids, frame = small.catalog.ids.to_list(), small.catalog.frame
+    some = st.lists(st.sampled_from(ids), max_size=40)
+    user = data.draw(st.sampled_from([*small.user_ids[:8], "nobody"]))
+    k = data.draw(st.integers(0, 70))
+    where = data.draw(st.sampled_from([None, "price < 20", "not brand == 'b1'", "stock in (1, 2)", "fresh", "u < 0"]))
+    candidates, exclude = data.draw(st.none() | some), data.draw(st.none() | some)
+    history, pinned = data.draw(some.map(lambda one: one[:5])), data.draw(some)
+    cap = data.draw(st.none() | st.tuples(st.sampled_from(["brand", "category", "fresh"]), st.integers(1, 3)))
+    caps = None if cap is None else {cap[0]: cap[1]}
+    diversity = data.draw(st.sampled_from([0, 0.5, 1]))
+    answer = small.recommend(user, k, history=history, candidates=candidates, exclude=exclude, where=where, caps=caps,
+                             pinned=pinned, diversity=diversity)  # fmt: skip
+    seen = set(history) | (set(small.history(user)["item_id"]) if user != "nobody" else set())
+    match = set(ids) if where is None else set(frame.filter(evaluate(where, frame))["item_id"])
+    offered = match if candidates is None else match & set(candidates)
+    free = offered - set(exclude or []) - seen
+    possible = len(free)
+    if cap is not None:
+        value = dict(frame.select("item_id", cap[0]).iter_rows())
+        counts = Counter(value[i] for i in free)
+        possible = sum(n if v is None else min(n, cap[1]) for v, n in counts.items())
+        told = Counter(value[i] for i in ids_of(answer))
+        assert all(n <= cap[1] for v, n in told.items() if v is not None)
+    assert len(answer.items) == len(set(ids_of(answer))) == min(k, possible)
+    assert set(ids_of(answer)) <= free
+    if cap is None:
+        lead = [i for i in dict.fromkeys(pinned) if i in free]
+        assert ids_of(answer)[: len(lead)] == lead[:k]
+    short = answer.shortage
+    assert (short is None) == (len(answer.items) == k)
+    if short is not None:
+        assert (short.asked, short.given) == (k, len(answer.items))
+        assert (short.catalogue, short.matching, short.offered) == (60, len(match), len(offered))
+        assert short.excluded == len(offered & set(exclude or []))
+        assert short.seen == len(offered & seen - set(exclude or []))
+        assert short.capped == len(free) - possible
+        assert short.offered - short.excluded - short.seen - short.capped == short.given
+    json.dumps(answer.to_dict(), allow_nan=False)
+    assert answer.to_polars().height == len(answer.items)
+
+
+# Plans: masking, searching deeper, searching the part exactly
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
+@pytest.mark.parametrize(("gathered", "plan"), [(0.0, "part"), (1e9, "deeper"), (planner.GATHERED, "cheapest")])
+def test_the_plan_does_not_change_the_answer(
+    monkeypatch: pytest.MonkeyPatch, factory: str, gathered: float, plan: str
+) -> None:
+    monkeypatch.setattr(planner, "GATHERED", gathered)
+    rng = np.random.default_rng(0)
+    vectors = random_vectors(6000, 24)
+    index = Index.build(vectors, factory, "efSearch=64" if factory != "Flat" else "")
+    for share in (1.0, 0.9, 0.5, 0.1, 0.01, 0.0005, 0.0):
+        mask = rng.random(6000) < share
+        part = Allowed.of(mask, rng.permutation(6000).astype(np.int32))
+        queries = random_vectors(5, 24, seed=3)
+        for k in (1, 30, 700, 6000):
+            rows, scores = planner.search(index, vectors, queries, k, part)
+            width = min(k, int(mask.sum()))
+            assert rows.shape == scores.shape == (5, k)
+            assert (rows[:, width:] == -1).all()
+            assert np.isneginf(scores[:, width:]).all()
+            found = rows[:, :width]
+            assert mask[found].all()
+            assert all(len(set(one)) == width for one in found.tolist())
+            np.testing.assert_allclose(scores[:, :width], np.einsum("qkd,qd->qk", vectors[found], queries), atol=1e-6)
+            if factory == "Flat" or plan == "part":
+                best = np.sort(np.where(mask, queries @ vectors.T, -np.inf), axis=1)[:, ::-1][:, :width]
+                np.testing.assert_allclose(scores[:, :width], best, atol=1e-6)
+
+
+def test_a_filter_that_passes_little_asks_the_index_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that passes much asks for little more than what is needed, again only where that was not enough."""
+    vectors = random_vectors(4000, 8)
+    index, asked = Index.build(vectors), []
+    search = index.search
+    monkeypatch.setattr(index, "search", lambda q, k: asked.append((len(q), k)) or search(q, k))
+    every = np.arange(4000, dtype=np.int32)
+    planner.search(index, vectors, vectors[:3], 20, Allowed.of(every < 100, every))
+    assert asked == []
+    planner.search(index, vectors, vectors[:3], 20, Allowed.of(every % 10 > 0, every))
+    assert asked == [(3, int(22 / 0.9) + 16)]
+    # The nearest of item 0 are all forbidden, those of item 1 are not.
+    asked.clear()
+    near = np.argsort(-vectors @ vectors[0])[:300]
+    mask = np.ones(4000, bool)
+    mask[near] = False
+    rows, _ = planner.search(index, vectors, vectors[:2], 20, Allowed.of(mask, every))
+    assert rows[0].tolist() == np.argsort(-np.where(mask, vectors @ vectors[0], -2))[:20].tolist()
+    assert [count for count, _ in asked] == [2, *[1] * (len(asked) - 1)]
+    assert len(asked) > 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 70), st.data())
+def test_popular_items_of_a_part(counts: list[int], k: int, data: st.DataObject) -> None:
+    n = len(counts)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
+    count = np.array(counts, np.float32)
+    right = [i for i in sorted(range(n), key=lambda i: (-counts[i], i)) if mask[i] and counts[i]][:k]
+    order = np.array([i for i in sorted(range(n), key=lambda i: (-counts[i], i)) if counts[i]], np.int32)
+    rows = np.flatnonzero(mask).astype(np.int32)
+    for part in (Allowed.of(mask, np.arange(n, dtype=np.int32)), Allowed(rows, rows)):
+        assert PopularityAnswer(count, order, 1).top(k, part).item.tolist() == right
+
+
+def test_popular_items_of_a_part_are_looked_for_ever_deeper() -> None:
+    """The share that a filter passes says how deep to look; where the popular ones are out, that is not deep enough."""
+    order, mask = np.arange(5000, dtype=np.int32)[::-1], np.arange(5000) < 4000
+    answer = PopularityAnswer(np.arange(5000, dtype=np.float32), order[:-1], 2)
+    for k in (1, 100, 1500, 4500):
+        right = [i for i in order.tolist() if mask[i] and i > 0][:k]
+        hits = answer.top(k, Allowed.of(mask, order))
+        assert hits.item.tolist() == right * 2
+        assert hits.offsets.tolist() == [0, len(right), 2 * len(right)]
+        assert hits.score.tolist() == right * 2
+
+
+def test_page_after_page_gives_what_brute_force_gives(large: Recommender) -> None:
+    """Whatever was shown is excluded from the next page: soon that is more than any retriever proposes."""
+    oracle, ids, exact = Oracle(large), large.catalog.ids, 0
+    for user in range(6):
+        histories, shown = large._stored.select(np.array([user])), []
+        for _ in range(5):
+            answer = large.recommend(large.user_ids[user], 60, exclude=[ids[i] for i in shown])
+            barred = seen_by(large, user) | set(shown)
+            right = oracle.answer(histories, 60, np.ones(20_000, bool), barred, key=user)
+            exact += check(answer, right, ids)
+            shown += right.items
+        assert len(set(shown)) == 300
+    assert exact > 27
+
+
+def test_an_approximate_index_under_filters_shows_only_what_is_allowed(tmp_path: Path) -> None:
+    semantic = {"depth": 30, "index": "HNSW16", "search": "efSearch=128", "floor": 0.9}
+    loaded = made(tmp_path, 3000, 40, retrievers={"semantic": semantic, "popularity": {"depth": 5}})
+    u = dict(loaded.catalog.frame.select("item_id", "u").iter_rows())
+    for share in (1.0, 0.7, 0.2, 0.01, 0.001):
+        for user in loaded.user_ids[:10]:
+            answer = loaded.recommend(user, 10, where=f"u < {share}")
+            assert all(u[i] < share for i in ids_of(answer))
+            seen = set(loaded.history(user)["item_id"])
+            assert len(answer.items) == min(10, sum(value < share and i not in seen for i, value in u.items()))
+
+
+# Rules
+
+
+def test_caps_keep_what_going_down_the_list_keeps() -> None:
+    rng = np.random.default_rng(0)
+    for number in range(400):
+        n, n_items = int(rng.integers(0, 60)), int(rng.choice([5, 30]))
+        pairs = list(zip(np.sort(rng.integers(0, 3, n)).tolist(), rng.integers(0, n_items, n).tolist(), strict=True))
+        limits = [(rng.integers(-1, rng.integers(1, 6), n_items), int(rng.integers(1, 4))) for _ in range(number % 4)]
+        kept, counts = [], Counter()
+        for owner, item in pairs:
+            kinds = [(owner, place, int(code[item])) for place, (code, _) in enumerate(limits) if code[item] >= 0]
+            kept.append(all(counts[kind] < limits[kind[1]][1] for kind in kinds))
+            counts.update(kinds if kept[-1] else [])
+        owner, item = np.array(pairs, np.int64).reshape(-1, 2).T
+        caps = [rules.Cap(code.astype(np.int32), most) for code, most in limits]
+        assert rules.under_caps(owner, item.astype(np.int32), caps).tolist() == kept
+
+
+@pytest.mark.parametrize("pairs", [1, 70, rules.PAIRS])
+def test_a_batch_with_filters_and_caps_equals_one_by_one(
+    small: Recommender, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    monkeypatch.setattr(rules, "PAIRS", pairs)  # lists are filled so many pairs at a time
+    out = small.catalog.ids[:7].to_list()
+    for asked in (
+        {"where": "price < 25"}, {"exclude": out}, {"caps": {"brand": 1}}, {"caps": {"category": 2, "stock": 3}},
+        {"where": pl.col("u") < 0.6, "exclude": out, "caps": {"category": 3, "brand": 2}}, {"where": "u < 0"},
+    ):  # fmt: skip
+        for k in (3, 12, 60):
+            batch = small.recommend_batch(k=k, **asked)  # type: ignore[arg-type]
+            for user in small.user_ids:
+                one, many = small.recommend(user, k, **asked), batch.filter(pl.col("user_id") == user)  # type: ignore[arg-type]
+                assert ids_of(one) == many["item_id"].to_list()
+                np.testing.assert_allclose([i.score for i in one.items], many["score"], rtol=1e-4, atol=1e-4)
+                assert many["source"].to_list() == one.to_polars()["source"].to_list()
+
+
+def test_a_pinned_item_has_the_score_that_score_tells(large: Recommender) -> None:
+    user = large.user_ids[3]
+    usual = large.recommend(user, 5)
+    lead = [usual.items[4].item_id, large.catalog.ids[19_999], large.catalog.ids[19_998]]
+    answer = large.recommend(user, 5, pinned=lead)
+    assert ids_of(answer) == [*lead, *ids_of(usual)[:2]]
+    told = dict(large.score(user, lead).select("item_id", "score").iter_rows())
+    np.testing.assert_allclose([i.score for i in answer.items[:3]], [told[i] for i in lead], rtol=1e-4, atol=1e-4)
+    assert [item.pinned for item in answer.items] == [True] * 3 + [False] * 2
+    assert [item.rank for item in answer.items] == [1, 2, 3, 4, 5]
+    assert answer.to_polars()["source"][1:3].to_list() == [PINNED] * 2
+    assert answer.items[0].sources == usual.items[4].sources
+    assert ids_of(large.recommend(user, 2, pinned=lead)) == lead[:2]
+
+
+def test_what_the_request_keeps_out_is_not_pinned(small: Recommender) -> None:
+    user = small.user_ids[0]
+    free = [i for i in small.catalog.ids if i not in small.history(user)["item_id"].to_list()]
+    assert ids_of(small.recommend(user, 1, pinned=[small.history(user)["item_id"][0], free[0]])) == free[:1]
+    assert ids_of(small.recommend(user, 1, pinned=free, exclude=free[:3])) == free[3:4]
+    assert ids_of(small.recommend(user, 1, pinned=free, candidates=free[5:8])) == free[5:6]
+    brand = dict(small.catalog.frame.select("item_id", "brand").iter_rows())
+    same = [i for i in free if brand[i] == brand[free[0]]]
+    told = ids_of(small.recommend(user, 60, pinned=same, caps={"brand": 1}))
+    assert [i for i in told if brand[i] == brand[free[0]]] == same[:1]
+
+
+def test_a_boost_is_added_to_the_score(large: Recommender) -> None:
+    user = large.user_ids[5]
+    usual = large.recommend(user, 10)
+    last = usual.items[9]
+    lift = usual.items[0].score - last.score + 1
+    answer = large.recommend(user, 10, boosts={last.item_id: lift, usual.items[3].item_id: -1e9})
+    assert answer.items[0].item_id == last.item_id
+    assert answer.items[0].score == pytest.approx(last.score + lift, abs=1e-4)
+    assert usual.items[3].item_id not in ids_of(answer)
+    stranger = large.catalog.ids[19_999]
+    assert stranger not in ids_of(usual)
+    assert ids_of(large.recommend(user, 10, boosts={stranger: 100})) == ids_of(usual)
+
+
+def test_diversity_makes_items_unlike_each_other(large: Recommender) -> None:
+    vectors = np.array(large._model.retrieval.vectors)
+
+    def likeness(answer: Recommendations) -> float:
+        own = vectors[[int(str(i)[1:]) for i in ids_of(answer)]]
+        return float(((own @ own.T).sum() - len(own)) / (len(own) * (len(own) - 1)))
+
+    means = []
+    for diversity in (0.0, 0.5, 1.0):
+        answers = [large.recommend(user, 10, diversity=diversity) for user in large.user_ids[:40]]
+        assert all(len(answer.items) == 10 for answer in answers)
+        means.append(np.mean([likeness(answer) for answer in answers]))
+    assert means[0] > means[1] > means[2]
+    for user in large.user_ids[:10]:
+        assert large.recommend(user, 10, diversity=0.0) == large.recommend(user, 10)
+
+
+def test_reasons_are_told_only_where_asked_for(small: Recommender) -> None:
+    plain, told = (small.recommend(small.user_ids[1], 10, explain=explain) for explain in (False, True))
+    assert all(item.reasons == {} for item in plain.items)
+    assert all(1 <= len(item.reasons) <= 3 for item in told.items if item.sources)
+    assert ids_of(plain) == ids_of(told)
+
+
+# Sessions
+
+
+def test_events_of_the_session_count_at_once(large: Recommender) -> None:
+    user = large.user_ids[2]
+    before = large.recommend(user, 10)
+    fresh = large.catalog.ids[7]  # popular, so that others had things with it
+    after = large.recommend(user, 10, history=[fresh])
+    assert ids_of(after) != ids_of(before)
+    assert fresh not in ids_of(after)
+    stranger = large.recommend("nobody", 10, history=[fresh])
+    assert (stranger.cold, stranger.fallback) == (False, False)
+    assert {name for item in stranger.items for name in item.sources} >= {"semantic", "covisitation"}
+    assert large.recommend("nobody", 10).cold
+    assert large.recommend(user, 10, history=[]) == before
+    scores = large.score(user, ids_of(after), history=[fresh])["score"]
+    np.testing.assert_allclose(scores, [item.score for item in after.items], rtol=1e-4, atol=1e-4)
+
+
+def test_a_session_is_the_history_with_its_events(large: Recommender) -> None:
+    user, row = large.user_ids[2], 2
+    known = large._stored.select(np.array([row]))
+    last, now = int(known.time[-1]), int(known.as_of[0])
+    ids = large.catalog.ids
+    told = [{"item_id": ids[5], "event": "buy", "time": last + 50}, {"item_id": ids[9], "time": last + 20}]
+    asking = large._asking(user, told, True)
+    assert asking.item.tolist() == [*known.item, 9, 5]
+    assert asking.time.tolist() == [*known.time, last + 20, last + 50]
+    assert asking.weight.tolist() == [*known.weight, 1.0, 4.0]
+    assert asking.as_of.tolist() == [max(now, last + 51)]
+    plain = large._asking(user, [ids[9], {"item_id": ids[5], "event": None}], True)
+    assert plain.item.tolist() == asking.item.tolist()
+    assert plain.time[-2:].tolist() == [now, now + 1]
+    assert plain.as_of.tolist() == [now + 2]
+    moment = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    for time in (moment, moment.isoformat(), "2030-01-01T10:00:00", int(moment.timestamp() * 1e6)):
+        assert large._asking(user, [{"item_id": ids[9], "time": time}], True).time[-1] == moment.timestamp() * 1e6
+    frame = pl.DataFrame({"item_id": ids[[9, 5]], "time": [datetime(2030, 1, 1, tzinfo=UTC)] * 2})
+    assert large._asking(user, frame, True).item[-2:].tolist() == [9, 5]
+
+
+@pytest.mark.parametrize(
+    ("history", "told"),
+    [
+        ("i5", "history must be a list of events or item ids, got 'i5'"),
+        ({"item_id": "i5"}, "history must be a list of events or item ids, got {'item_id': 'i5'}"),
+        (7, "history must be a list of events or item ids, got 7"),
+        ([{"item": "i5"}], "history event 1: unknown key 'item'; did you mean 'item_id'?; known: item_id, event, time"),
+        ([{"item_id": "i5", 10**5000: 1}], "history event 1: unknown key a int that cannot be shown; known: item_id, "),
+        (["i4", {"time": 5}], "history event 2 has no item_id: {'time': 5}"),
+        ([{"item_id": "i5", "event": "bye"}], "event 1: unknown kind 'bye'; did you mean 'buy'?; known: view, buy"),
+        ([{"item_id": "i5", "event": 3}], "history event 1: unknown kind 3; known: view, buy"),
+        ([{"item_id": "i5", "time": 4e17}, "i4"], "history event 1: time must be a datetime, an ISO text, or micro"),
+        ([{"item_id": "i5", "time": "noon"}], "microseconds since 1970, got 'noon'"),
+        ([{"item_id": "i5", "time": True}], "microseconds since 1970, got True"),
+        ([{"item_id": "i5", "time": 1 << 70}], f"microseconds since 1970, got {1 << 70}"),
+        ([{"item_id": "i5", "time": 1 << 60}, "i4"], "history: 1 of 2 events have a time; give it for all or for none"),
+        ([{"item_id": "i5", "time": 9}, {"item_id": "i5", "time": 1 << 60}], "1 of 2 events are no newer than"),
+    ],
+)  # fmt: skip
+def test_a_session_that_cannot_be_read(large: Recommender, history: object, told: str) -> None:
+    for ask in (large.recommend, large.score):
+        with pytest.raises(RequestError, match=re.escape(told)):
+            ask(large.user_ids[2], *([["i1"]] if ask == large.score else []), history=history)  # type: ignore[operator]
+
+
+def test_an_event_that_the_bundle_knows_is_refused_with_its_time(large: Recommender) -> None:
+    user = large.user_ids[2]
+    newest = int(large.history(user)["time"][0])
+    told = f"1 of 1 events are no newer than the newest one that the bundle knows of user {user!r}, at {newest}; give"
+    with pytest.raises(RequestError, match=re.escape(told)):
+        large.recommend(user, history=[{"item_id": "i5", "time": newest}])
+    assert large.recommend(user, history=[{"item_id": "i5", "time": newest + 1}]).items
+    assert large.recommend("nobody", history=[{"item_id": "i5", "time": 9}]).items
+    with pytest.raises(UnknownIdError, match="1 of 2 items are not in the catalogue of 20000: 'x'"):
+        large.recommend(user, history=["i5", "x"])
+
+
+# Expressions
+
+COLUMNS = pl.DataFrame(
+    {
+        "n": [1, -2, None, 3, 300],
+        "x": [1.5, None, float("nan"), -0.5, 1e300],
+        "s": ["Home > Tea", 'a"b', None, "", "it's"],
+        "b": [True, False, None, True, False],
+        "odd name": [1, 2, 3, 4, 5],
+        "and": [1, 2, 3, 4, None],
+        "tags": [["a", "b"], [], None, ["c"], ["a"]],
+        "day": pl.Series(["2025-01-01", None, "2025-02-01", "2024-12-31", "2025-01-02"]).str.to_date(),
+        "at": [datetime(2025, 1, 1, 12), None, datetime(2025, 1, 2), datetime(2025, 1, 3), datetime(2025, 1, 4)],
+        "zoned": [datetime(2025, 1, 1, 12, tzinfo=UTC), None, *[datetime(2025, 1, d, tzinfo=UTC) for d in (2, 3, 4)]],
+        "tiny": pl.Series([1, 2, 255, None, 0], dtype=pl.UInt8),
+        "big": pl.Series([1, 2**64 - 1, None, 4, 5], dtype=pl.UInt64),
+        "f": pl.Series([19.99, 0.1, None, 3, 4], dtype=pl.Float32),
+        "kind": pl.Series(["A", "B", None, "A", "C"], dtype=pl.Categorical),
+        "dec": pl.Series(["1.50", "2", None, "3", "4"]).cast(pl.Decimal(10, 2)),
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [
+        ("n <= 1", [0, 1]), ("n > -2", [0, 3, 4]), ("n == 3.0", [3]), ("n < 2.5", [0, 1]), ("n != 1", [1, 3, 4]),
+        ("n < 99999999999999999999999", [0, 1, 3, 4]), ("n in (1, 3.0, 2.5, 1e30)", [0, 3]), ("n in ()", []),
+        ("not n in (1,)", [1, 3, 4]), ("n not in [1, 3]", [1, 4]), ("n is null", [2]), ("n is not null", [0, 1, 3, 4]),
+        ("x < 2", [0, 3]), ("x > 1", [0, 4]), ("not x > 1", [3]), ("x is null", [1, 2]), ("not x is null", [0, 3, 4]),
+        ("x == -.5", [3]), ("x in (1.5, 1)", [0]), ("x >= 1e300", [4]),
+        ("s startswith 'Home'", [0]), ("s contains \"Tea\"", [0]), ("s endswith ''", [0, 1, 3, 4]),
+        (r's == "a\"b"', [1]), (r"s == 'it\'s'", [4]), ("s != ''", [0, 1, 4]), ("s contains '.'", []),
+        ("s not contains 'e'", [1, 3, 4]), ("s > 'b'", [4]), ("s in ('', \"it's\")", [3, 4]),
+        ("b", [0, 3]), ("not b", [1, 4]), ("b == false", [1, 4]), ("b != true", [1, 4]), ("b in (true)", [0, 3]),
+        ("`odd name` > 3", [3, 4]), ("`and` == 2 and n < 0", [1]),
+        ("tags contains 'a'", [0, 4]), ("tags not contains 'a'", [1, 3]), ("tags is null", [2]),
+        ("day >= '2025-01-01'", [0, 2, 4]), ("day in ('2025-01-02', '2024-12-31')", [3, 4]),
+        ("at < '2025-01-02'", [0]), ("at == '2025-01-01T13:00:00+01:00'", [0]), ("at in ('2025-01-03',)", [3]),
+        ("zoned <= '2025-01-02'", [0, 2]), ("zoned == '2025-01-01T13:00:00+01:00'", [0]),
+        ("tiny > 254", [2]), ("tiny < 300", [0, 1, 2, 4]), ("tiny > -1", [0, 1, 2, 4]), ("tiny in (255, -1, 256)", [2]),
+        ("big > 4", [1, 4]), ("f == 19.99", [0]), ("f <= 0.1", [1]), ("f in (19.99)", [0]),
+        ("kind == 'A'", [0, 3]), ("kind in ('B', 'C')", [1, 4]), ("kind startswith 'A'", [0, 3]), ("dec <= 2", [0, 1]),
+        ("n == 1 or n == 3 and b", [0, 3]), ("(n == 1 or n == 3) and not b", []), ("not (n == 1 or b)", [1, 4]),
+        ("NOT n == 1 AND b IS NOT NULL", [1, 3, 4]), ("  n\n==\t1 ", [0]),
+    ],
+)  # fmt: skip
+def test_what_expressions_mean(expression: str, rows: list[int]) -> None:
+    met = evaluate(expression, COLUMNS)
+    assert met.dtype == pl.Boolean
+    assert [row for row, one in enumerate(met) if one] == rows
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("", "where: expected a column (character 1 of '')"),
+        ("   ", "where: expected a column"),
+        ("pricee < 3", "the catalogue has no column 'pricee'; it has: n, x, s"),
+        ("tag == 1", "the catalogue has no column 'tag'; did you mean 'tags'?; it has: "),
+        ("n = 3", "cannot read '= 3'; equality is written == (character 3 of 'n = 3')"),
+        ("n == 3 and", "expected a column (character 11"),
+        ("n == 3 n", "expected `and`, `or` or the end (character 8"),
+        ("n ==", "expected a value; texts stand in quotes (character 5"),
+        ("s == Tea", "expected a value; texts stand in quotes (character 6"),
+        ("s == null", "expected a value; ask for missing values with `is null` (character 6"),
+        ("s == 'Tea", "cannot read \"'Tea\" (character 6"),
+        ("n", "expected a comparison after 'n': ==, !=, <, <=, >, >=, in, is, startswith, endswith, contains"),
+        ("n not 3", "expected `in`, `startswith`, `endswith` or `contains` after `not` (character 7"),
+        ("n in 3", "expected a list such as (1, 2) after `in` (character 6"),
+        ("n in (3", "expected ')' (character 8"),
+        ("(n == 3", "expected ')' (character 8"),
+        ("n is 3", "expected 'null' (character 6"),
+        ("n == '3'", "'n' holds Int64, which cannot be compared with a text (character 6"),
+        ("s == 3", "'s' holds String, which cannot be compared with a number"),
+        ("n == true", "'n' holds Int64, which cannot be compared with true or false"),
+        ("b < true", "'b' is true or false, which < cannot compare"),
+        ("n startswith '3'", "startswith asks for a text in a column of texts, and 'n' holds Int64"),
+        ("s contains 3", "contains asks for a text in a column of texts, and 's' holds String"),
+        ("day > 'noon'", "'day' holds Date, and 'noon' is no date such as 2025-01-31 (character 7"),
+        ("n == 1.2.3", "cannot read '1.2.3'"),
+        ("import os", "the catalogue has no column 'import'"),
+        ("__import__('os').system('true')", "cannot read \".system('t\""),
+        ("__import__('os')", "the catalogue has no column '__import__'"),
+        ("n==1or n==3", "cannot read '1or n==3'"),
+        ("n == 3; n", "cannot read '; n'"),
+        ("(" * 60 + "n == 1" + ")" * 60, "more than 50 brackets and `not`s within each other (character 51"),
+        ("not " * 100_000 + "b", "more than 50 brackets and `not`s within each other"),
+        ("n == \udcff", "where: character 6 is half of a surrogate pair, which no text holds"),
+        ("s == '\udcff'", "where: character 7 is half of a surrogate pair, which no text holds"),
+    ],
+)  # fmt: skip
+def test_an_expression_that_cannot_be_read_is_told_where(expression: str, told: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(told)):
+        evaluate(expression, COLUMNS)
+
+
+def _expressions() -> st.SearchStrategy:
+    """Random conditions, as a string and as what Python makes of a row: true, false, or None for unknown."""
+
+    def compare(sign, value):
+        return {"==": lambda c: c == value, "!=": lambda c: c != value, "<": lambda c: c < value,
+                "<=": lambda c: c <= value, ">": lambda c: c > value, ">=": lambda c: c >= value}[sign]  # fmt: skip
+
+    def missing(value):
+        return value is None or value != value
+
+    def test(column, sign, value, shown):
+        return (
+            f"{column} {sign} {shown}",
+            lambda row: None if missing(row[column]) else compare(sign, value)(row[column]),
+        )
+
+    signs = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
+    numbers = st.integers(-3, 4) | st.sampled_from([1.5, -0.5, 0.25])
+    number = st.builds(lambda c, sign, v: test(c, sign, v, repr(v)), st.sampled_from(["n", "x"]), signs, numbers)
+    text = st.builds(lambda sign, v: test("s", sign, v, json.dumps(v)), signs, st.sampled_from(["", "a", "b", "it's"]))
+    member = st.builds(
+        lambda c, vs: (f"{c} in ({', '.join(map(repr, vs))})", lambda r: None if missing(r[c]) else r[c] in vs),
+        st.sampled_from(["n", "x"]), st.lists(numbers, max_size=3),
+    )  # fmt: skip
+    null = st.builds(lambda c: (f"{c} is null", lambda r: missing(r[c])), st.sampled_from(["n", "x", "s", "b"]))
+    flag = st.just(("b", lambda r: r["b"]))
+
+    def both(one, other, word):
+        def met(row):
+            told = one[1](row), other[1](row)
+            decided = word == "or"
+            return decided if decided in told else None if None in told else not decided
+
+        return f"({one[0]}) {word} ({other[0]})", met
+
+    def inverse(one):
+        return f"not ({one[0]})", lambda row: None if one[1](row) is None else not one[1](row)
+
+    return st.recursive(
+        number | text | member | null | flag,
+        lambda inner: st.builds(both, inner, inner, st.sampled_from(["and", "or"])) | st.builds(inverse, inner),
+        max_leaves=6,
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    _expressions(),
+    st.lists(
+        st.fixed_dictionaries({
+            "n": st.none() | st.integers(-3, 4), "x": st.none() | st.sampled_from([1.5, -0.5, 1.0, float("nan")]),
+            "s": st.none() | st.sampled_from(["", "a", "b", "it's"]), "b": st.none() | st.booleans(),
+        }), min_size=1, max_size=6,
+    ),
+)  # fmt: skip
+def test_expressions_are_three_valued_logic(expression, rows) -> None:
+    text, met = expression
+    frame = pl.DataFrame(rows, schema={"n": pl.Int64, "x": pl.Float64, "s": pl.String, "b": pl.Boolean})
+    assert evaluate(text, frame).to_list() == [met(row) for row in rows]
+
+
+# Filters
+
+
+def test_a_filter_is_compiled_once_and_memory_is_bounded(small: Recommender) -> None:
+    popular = small._model.retrieval.popular
+    filters = Filters(small.catalog, popular)
+    for one, same in [("u < 0.5", "u < 0.5"), (pl.col("u") < 0.5, pl.col("u") < 0.5)]:
+        first = filters.allowed(one)
+        assert filters.allowed(same) is first
+    assert filters.allowed("u < 0.5") is not filters.allowed(pl.col("u") < 0.5)
+    each = filters.allowed("u < 0.5").nbytes + len("u < 0.5")
+    bounded = Filters(small.catalog, popular, most_bytes=4 * each)
+    first = bounded.allowed("u < 0.5")
+    for number in range(500, 504):
+        bounded.allowed(f"u < 0.{number}")
+        assert bounded.allowed("u < 0.5") is first, "what was asked for lately is kept"
+    assert sum(kept.nbytes + len(key) for key, kept in bounded._kept.items()) == bounded._bytes <= 4 * each
+    assert "u < 0.500" not in bounded._kept
+    assert Filters(small.catalog, popular, most_bytes=1).allowed("u < 0.5") is not None
+
+
+def test_polars_expressions_filter_too(small: Recommender) -> None:
+    frame, user = small.catalog.frame, small.user_ids[0]
+    for where, text in [
+        (
+            (pl.col("price") <= 20) & pl.col("brand").is_in(["b1", "b2", "b3"]),
+            'price <= 20 and brand in ("b1","b2","b3")',
+        ),
+        (pl.col("stock").map_batches(lambda s: s > 2, return_dtype=pl.Boolean), "stock > 2"),
+        (pl.lit(True), None),
+        (pl.col("fresh"), "fresh"),
+        (pl.lit(None, dtype=pl.Boolean), "u < 0"),
+    ]:
+        assert small.recommend(user, 10, where=where) == small.recommend(user, 10, where=text)
+    assert small.recommend(user, 10, where="u >= 0") == small.recommend(user, 10)
+    for where, told in [
+        (pl.col("pricee") < 1, "polars cannot apply this expression to the catalogue: "),
+        (pl.col("price"), "must give true or false for each of 60 items, and gives 1 columns of 60 rows: Float64"),
+        (pl.col("price", "u") < 1, "gives 2 columns of 60 rows: Boolean, Boolean"),
+        ((pl.col("u") < 1).head(3), "gives 1 columns of 3 rows: Boolean"),
+        (pl.col("u").map_elements(lambda v: 1 / 0, return_dtype=pl.Boolean), "polars cannot apply this expression"),
+        (7, "where: expected a string or a polars expression, got int"),
+        (frame["fresh"], "where: expected a string or a polars expression, got Series"),
+    ]:
+        with pytest.raises(RequestError, match=re.escape(told)):
+            small.recommend(user, 10, where=where)  # type: ignore[arg-type]
+
+
+# Shortage, and what is no request
+
+
+def test_a_short_list_says_why(small: Recommender) -> None:
+    user, ids = small.user_ids[0], small.catalog.ids
+    own = set(small.history(user)["item_id"])
+    free = [i for i in ids if i not in own]
+    whole = small.recommend(user, 100).shortage
+    assert whole is not None
+    assert whole.reason == (
+        f"{60 - len(own)} of 100 items could be given: the catalogue holds 60 items, {len(own)} were seen before"
+    )
+    some = small.recommend(user, 10, where="u < 0.5", candidates=free[:9], exclude=free[:2], caps={"price": 1}).shortage
+    assert some is not None
+    match = set(small.catalog.frame.filter(pl.col("u") < 0.5)["item_id"])
+    offered = [i for i in free[:9] if i in match]
+    out = len(set(free[:2]) & match)
+    assert some.reason == (
+        f"{len(offered) - out} of 10 items could be given: the catalogue holds 60 items, 30 meet the filter, "
+        f"{len(offered)} of them are candidates" + (f", {out} are excluded" if out else "")
+    )
+    capped = small.recommend(user, 50, caps={"fresh": 2}).to_dict()["shortage"]
+    assert capped["capped"] > 0
+    assert capped["reason"].endswith(f"{capped['capped']} have no room under the caps")
+    assert small.recommend(user, 5).shortage is None
+    assert small.recommend(user, 5).to_dict()["shortage"] is None
+    assert small.recommend(user, 0).items == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"k": -1}, "k must be a whole number from 0, got -1"),
+        ({"k": True}, "k must be a whole number from 0, got True"),
+        ({"k": 5.0}, "k must be a whole number from 0, got 5.0"),
+        ({"k": "5"}, "k must be a whole number from 0, got '5'"),
+        ({"k": None}, "k must be a whole number from 0, got None"),
+        ({"k": -(10**5000)}, "k must be a whole number from 0, got a int that cannot be shown"),
+        ({"diversity": 1.5}, "diversity must be a number from 0 to 1, got 1.5"),
+        ({"diversity": -0.1}, "diversity must be a number from 0 to 1, got -0.1"),
+        ({"diversity": float("nan")}, "diversity must be a number from 0 to 1, got nan"),
+        ({"diversity": True}, "diversity must be a number from 0 to 1, got True"),
+        ({"diversity": "1"}, "diversity must be a number from 0 to 1, got '1'"),
+        ({"exclude": "i1"}, "exclude must be a list of ids, got 'i1'"),
+        ({"exclude": {"i1": 1}}, "exclude must be a list of ids, got {'i1': 1}"),
+        ({"exclude": np.array(7)}, "exclude must be a list of ids, got array(7)"),
+        ({"candidates": 7}, "candidates must be a list of ids, got 7"),
+        ({"pinned": b"i1"}, "pinned must be a list of ids, got b'i1'"),
+        ({"pinned": ["i1"] * 1001}, "pinned holds 1001 items, and at most 1000 can be pinned"),
+        ({"boosts": ["i1"]}, "boosts must map item ids to numbers, got ['i1']"),
+        ({"boosts": {"i1": "2"}}, "boosts: the boost of 'i1' must be a number up to 1e+09, got '2'"),
+        ({"boosts": {"i1": float("nan")}}, "boosts: the boost of 'i1' must be a number up to 1e+09, got nan"),
+        ({"boosts": {"i1": -1e10}}, "boosts: the boost of 'i1' must be a number up to 1e+09, got -10000000000.0"),
+        ({"boosts": {"i1": True}}, "boosts: the boost of 'i1' must be a number up to 1e+09, got True"),
+        ({"caps": [("brand", 2)]}, "caps: expected a mapping such as {'brand': 2}, got list"),
+        ({"caps": {"brnd": 2}}, "caps: the catalogue has no column 'brnd'; did you mean 'brand'?; it has: item_id, "),
+        ({"caps": {7: 2}}, "caps: the catalogue has no column 7; it has: item_id, "),
+        ({"caps": {"brand": 0}}, "caps: the most items of one brand must be a whole number from 1, got 0"),
+        ({"caps": {"brand": 1.5}}, "caps: the most items of one brand must be a whole number from 1, got 1.5"),
+        ({"caps": {"brand": True}}, "caps: the most items of one brand must be a whole number from 1, got True"),
+    ],
+)  # fmt: skip
+def test_a_request_that_means_nothing(small: Recommender, asked: dict, told: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(told)) as raised:
+        small.recommend(small.user_ids[0], **asked)
+    assert raised.value.exit_code == 7
+    if asked.keys() <= {"k", "exclude", "caps"}:
+        with pytest.raises(RequestError, match=re.escape(told)):
+            small.recommend_batch(**asked)
+
+
+def test_a_cap_needs_one_value_an_item(small: Recommender, tmp_path: Path) -> None:
+    listed = catalog_of(3, tags=[["a"], [], ["b"]])
+    with pytest.raises(RequestError, match=re.escape("caps: 'tags' holds List(String), and a cap needs one value")):
+        Filters(listed, np.arange(3, dtype=np.int32)).caps({"tags": 1})
+
+
+@pytest.mark.parametrize("name", ["exclude", "candidates", "pinned"])
+@pytest.mark.parametrize(
+    "items", [["x"], ["i1", 10**5000], [None], [True], [float("nan")], [b"i1"], [["i1"]], ["\udcff"], ["i1\0"], [1]]
+)
+def test_unknown_items_are_named(small: Recommender, name: str, items: list) -> None:
+    for ask in (small.recommend, small.recommend_batch):
+        if ask == small.recommend or name == "exclude":
+            user = "u00001" if ask == small.recommend else ["u00001"]
+            with pytest.raises(UnknownIdError, match=rf"1 of {len(items)} items are not in the catalogue of 60: "):
+                ask(user, 3, **{name: items})  # type: ignore[operator]
+    with pytest.raises(UnknownIdError, match="items are not in the catalogue of 60: "):
+        small.score("u00001", items)
+
+
+def test_numbers_and_lists_of_any_size(small: Recommender) -> None:
+    user, ids = small.user_ids[0], small.catalog.ids
+    everything = [*ids] * 1700  # 102,000 items
+    assert small.recommend(user, 10**5000).shortage is not None
+    assert small.recommend(user, np.int64(3)).items == small.recommend(user, 3).items  # type: ignore[arg-type]
+    assert small.recommend(user, 5, exclude=everything).items == []
+    assert ids_of(small.recommend(user, 5, candidates=everything)) == ids_of(small.recommend(user, 5, candidates=ids))
+    assert len(small.recommend("nobody", 60, history=everything).items) == 0
+    assert small.recommend(user, 5, boosts=dict.fromkeys(everything, 1.0)).items
+    assert (
+        small.recommend(user, 3, exclude=ids[:5].to_numpy()).items
+        == small.recommend(user, 3, exclude=set(ids[:5])).items
+    )
+    assert small.recommend(user, 3, candidates=[]).shortage is not None
+    for where in ("u < 2 or " * 3000 + "u < 0.5", f"brand in ({', '.join(map(repr, range(0)))})"):
+        assert small.recommend(user, 3, where=where) is not None
+    for one in (small.similar_items, lambda item, k: small.recommend_batch([user], k)):
+        with pytest.raises(RequestError, match="k must be a whole number from 0, got -3"):
+            one(ids[0], -3)
+    with pytest.raises(RequestError, match="users must be a list of ids, got 'u00001'"):
+        small.recommend_batch("u00001")
