@@ -13,7 +13,7 @@ def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
     return owner.astype(np.int64) * n_items + item
 
 
-def find_keys(keys: LongArray, wanted: LongArray) -> LongArray:
+def find_keys(keys: Rows, wanted: Rows) -> LongArray:
     """The place of each wanted key in ascending `keys`, -1 where it is not there: `(n,)`."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)

@@ -24,6 +24,7 @@ from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
+from recsys.serving.explain import Explanation, WhyNot, explanations, why_not
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
 from recsys.types import (
     Candidates,
@@ -155,6 +156,25 @@ class Recommender:
         answers = self._model.retrieval.ask(histories)
         score = self._model.score(Context(histories, candidates, answers, context.vectors))
         return score.reshape(m, n + 1)[order == n]
+
+    def explain(self, user_id: Id, item_ids: Sequence[Id], *, strict: bool = False) -> list[Explanation]:
+        """Tell what put each item where it stands for a user, in the order given: features, and the history behind.
+
+        An item that nobody proposed is explained as if it alone had joined the candidates, as in `score`. Raises
+        `UnknownIdError` naming items that the catalogue lacks, and with `strict` for an unknown user.
+        """
+        histories = self._histories(np.array([self._find_user(user_id, strict)]))
+        context = self._model.retrieval.context(histories)
+        return explanations(self._model, self.catalog, histories, context, self._find_items(item_ids))
+
+    def why_not(self, user_id: Id, item_id: Id, k: int = 10, *, strict: bool = False) -> WhyNot:
+        """Tell at which stage an item was lost on the way to a user's list of `k`, and what it would have taken.
+
+        Raises `UnknownIdError` for an item that the catalogue lacks, and with `strict` for an unknown user.
+        """
+        context = self._model.retrieval.context(self._histories(np.array([self._find_user(user_id, strict)])))
+        ranking = self._model.order(context, self._model.score(context), k)
+        return why_not(self._model, self.catalog, context, ranking, int(self._find_items([item_id])[0]), k)
 
     def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
         """Return the `k` items whose text vectors lie nearest: item_id, title, score (cosine).
