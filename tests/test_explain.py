@@ -15,21 +15,24 @@ from worlds import DAY, asks, catalog_of, checkerboard, log_of, random_vectors, 
 from recsys import Recommender
 from recsys.engine.model import Model
 from recsys.errors import UnknownIdError
-from recsys.ranking.features import Featurizer
+from recsys.ranking.features import Context, Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.retrievers import Covisitation, Popularity, Repeat, Semantic
 from recsys.serving.explain import (
+    DISPLACED,
     IN_THE_LIST,
+    KEPT_OUT,
     NEWEST,
     NOT_RETRIEVED,
     RANKED_BELOW,
     SEEN,
     Explanation,
     Reach,
+    WhyNot,
     explanations,
     why_not,
 )
-from recsys.types import Histories
+from recsys.types import Candidates, Histories, Ranking
 
 USER = "u029"
 USERS = ["u000", "u029", "u123", "u599", "nobody"]
@@ -55,6 +58,10 @@ def adding(width: int) -> FittedScorer:
 def explain(model: Model, histories: Histories, items: list[int]) -> list[Explanation]:
     context = model.retrieval.context(histories)
     return explanations(model, catalog_of(context.n_items), histories, context, np.array(items))
+
+
+def lost(model: Model, context: Context, ranking: Ranking, item: int, k: int) -> WhyNot:
+    return why_not(model, catalog_of(context.n_items), context, ranking, item, k, {SEEN: context.barred})
 
 
 # Contributions
@@ -350,7 +357,7 @@ def test_the_depth_told_is_enough_among_equal_texts() -> None:
     context = retrieval.context(histories)
     ranking = model.order(context, model.score(context), 5)
     for item in range(1, 400, 13):
-        told = why_not(model, catalog_of(400), context, ranking, item, 5)
+        told = lost(model, context, ranking, item, 5)
         if told.stage == NOT_RETRIEVED:
             place = told.retrievers["semantic"].place
             assert place is not None
@@ -373,7 +380,7 @@ def test_what_the_user_had_is_lost_to_the_rule() -> None:
         model, histories = seen_world(drop_seen)
         context = model.retrieval.context(histories)
         ranking = model.order(context, model.score(context), 12)
-        told = why_not(model, catalog_of(12), context, ranking, 2, 12)
+        told = lost(model, context, ranking, 2, 12)
         stages[drop_seen] = told.stage
         if drop_seen:
             assert 2 not in ranking.item
@@ -385,6 +392,35 @@ def test_what_the_user_had_is_lost_to_the_rule() -> None:
     assert stages == {True: SEEN, False: IN_THE_LIST}
 
 
+@pytest.mark.parametrize("stage", KEPT_OUT)
+def test_what_a_rule_keeps_out_is_lost_there(stage: str) -> None:
+    model, histories = seen_world(False)
+    context = model.retrieval.context(histories)
+    candidates = context.candidates
+    kept = candidates.item != 2  # as a rule does that bars item 2
+    fewer = Candidates(np.array([0, kept.sum()]), candidates.item[kept], candidates.found[kept])
+    barred = replace(context, candidates=fewer)
+    ranking = model.order(barred, model.score(barred), 1)
+    rules = {name: np.array([0, 2] if name == stage else [4]) for name in KEPT_OUT}
+    told = why_not(model, catalog_of(12), barred, ranking, 2, 1, rules)
+    assert (told.stage, told.candidates) == (stage, len(candidates.item))
+    assert told.score == pytest.approx(model.score(context)[candidates.item.tolist().index(2)], abs=1e-6)
+    assert told.text.startswith(f"{KEPT_OUT[stage]} Had it been a candidate, it would stand at place {told.rank} of ")
+
+
+def test_what_a_list_by_more_than_scores_leaves_out_is_displaced(recommender: Recommender) -> None:
+    model = recommender._model
+    context = model.retrieval.context(recommender._histories(np.array([29])))
+    whole = model.order(context, model.score(context), 6)
+    kept = np.arange(6) != 2  # as a cap does that has no room for the third
+    capped = Ranking(np.array([0, 5]), whole.item[kept], whole.score[kept], whole.found[kept])
+    told = why_not(model, recommender.catalog, context, capped, int(whole.item[2]), 5, {})
+    assert (told.stage, told.rank, told.kth, told.retrievers) == (DISPLACED, 3, None, {})
+    assert told.text.startswith(f"It is a candidate at place 3 of {len(context.item)} with score {told.score:.3f}, but")
+    last = why_not(model, recommender.catalog, context, capped, int(whole.item[5]), 5, {})
+    assert (last.stage, last.rank) == (IN_THE_LIST, 5)
+
+
 def test_places_count_what_may_be_shown() -> None:
     """Items 0 and 2 lead the popular ones and are barred: they take no place."""
     state = state_of(log_of([(user, item, 0) for item in range(12) for user in range(20 - item)]), 12)
@@ -393,7 +429,7 @@ def test_places_count_what_may_be_shown() -> None:
     context = retrieval.context(asks([[0, 2]]))
     assert context.item.tolist() == [1, 3, 4]
     ranking = model.order(context, model.score(context), 2)
-    told = why_not(model, catalog_of(12), context, ranking, 7, 2)
+    told = lost(model, context, ranking, 7, 2)
     assert told.retrievers == {"popularity": Reach(depth=3, place=6, score=13, edge=16)}
 
 
@@ -403,9 +439,11 @@ def test_what_fills_a_list_is_told() -> None:
     ranking = model.order(context, model.score(context), 10)
     filled = int(ranking.item[-1])
     assert ranking.found[-1].tolist() == [-1, -1]
-    told = why_not(model, catalog_of(12), context, ranking, filled, 10)
+    told = lost(model, context, ranking, filled, 10)
     assert (told.stage, told.rank, told.sources) == (IN_THE_LIST, 10, {})
-    assert told.text == "It is in the list, at place 10: popular, it fills the list; no retriever proposed it."
+    assert told.text == (
+        "It is in the list, at place 10: no retriever proposed it; it fills the list, or the request named it."
+    )
 
 
 def test_equals_are_told_apart_by_nothing() -> None:
@@ -414,7 +452,7 @@ def test_equals_are_told_apart_by_nothing() -> None:
     model = Model(retrieval, Featurizer.fit(["history_length"], state), adding(1))
     context = retrieval.context(asks([[1]]))
     ranking = model.order(context, model.score(context), 3)
-    told = why_not(model, catalog_of(12), context, ranking, 7, 3)
+    told = lost(model, context, ranking, 7, 3)
     assert (told.stage, told.rank) == (RANKED_BELOW, 8)
     assert told.text.endswith("At place 3 stands item 2 with score 0.693, with the same features.")
 
@@ -426,7 +464,7 @@ def test_an_item_that_only_retrieval_kept_out() -> None:
     histories = asks([[1, 3]])
     context = retrieval.context(histories)
     ranking = model.order(context, model.score(context), 2)
-    told = why_not(model, catalog_of(12), context, ranking, 5, 2)
+    told = lost(model, context, ranking, 5, 2)
     assert (told.stage, told.rank, told.kth) == (NOT_RETRIEVED, 1, None)
     assert told.retrievers.keys() == {"popularity"}, "what only scores proposes nothing"
     assert told.text.endswith("Had it been a candidate, it would stand at place 1 of 5 with score "
@@ -438,8 +476,8 @@ def test_an_item_that_only_retrieval_kept_out() -> None:
 
 
 def test_why_not_as_json(recommender: Recommender) -> None:
-    lost = recommender.recommend(USER, 344).items
-    for item in (lost[0], lost[20], lost[-1]):
+    listed = recommender.recommend(USER, 344).items
+    for item in (listed[0], listed[20], listed[-1]):
         told = recommender.why_not(USER, item.item_id)
         read = json.loads(json.dumps(told.to_dict(), allow_nan=False))
         assert (read["stage"], read["rank"], read["text"]) == (told.stage, told.rank, told.text)

@@ -20,9 +20,16 @@ from recsys.types import Candidates, Catalog, Histories, Hits, Id, IntArray, Lon
 NEWEST = 20  # history items that are left out one at a time
 
 IN_THE_LIST = "in the list"
-SEEN = "seen"
+FILTERED, EXCLUDED, SEEN = "filtered", "excluded", "seen"
 NOT_RETRIEVED = "not retrieved"
 RANKED_BELOW = "ranked below k"
+DISPLACED = "displaced"
+
+KEPT_OUT = {
+    FILTERED: "The filter of the request keeps it out.",
+    EXCLUDED: "The request excludes it.",
+    SEEN: "The user had it before, and the config says `rules: {seen: drop}`.",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,9 @@ class Rival:
 class WhyNot:
     """At which `stage` an item was lost, and what it would have taken.
 
+    The stages, in the order of the path: `filtered`, `excluded` or `seen` (a rule keeps it out), `not retrieved` (no
+    retriever proposed it), `ranked below k`, `displaced` (its score is among the best k, but the list was not cut by
+    score alone), `in the list`.
     `rank` (from 1) is its place in the list; outside it, its place by score among the `candidates` (how many they are,
     with it), so the k that would have shown it. `sources` tells at which place each retriever proposed it, `retrievers`
     how far each was from that where none did. `kth` is the item that holds place k where `rank` is beyond it, and
@@ -113,15 +123,18 @@ class WhyNot:
         found = ", ".join(f"{name}: {place}" for name, place in self.sources.items())
         place = f"place {self.rank} of {self.candidates} with score {self.score:.3f}"
         if self.stage == IN_THE_LIST:
-            how = f"proposed by {found}" if found else "popular, it fills the list; no retriever proposed it"
+            named = "no retriever proposed it; it fills the list, or the request named it"
+            how = f"proposed by {found}" if found else named
             return f"It is in the list, at place {self.rank}: {how}."
         if self.stage == RANKED_BELOW:
-            return f"It is a candidate (proposed by {found}), but at {place}. {self._beyond()}"
-        if self.stage == NOT_RETRIEVED:
+            how = f" (proposed by {found})" if found else ""
+            return f"It is a candidate{how}, but at {place}. {self._beyond()}"
+        if self.stage == DISPLACED:
+            return f"It is a candidate at {place}, but the list is not by score alone, and its place went to another."
+        why = KEPT_OUT.get(self.stage)
+        if why is None:
             told = "; ".join(_reach(name, reach) for name, reach in self.retrievers.items())
             why = f"No retriever proposed it ({told})."
-        else:
-            why = "The user had it before, and the config says `rules: {seen: drop}`."
         return f"{why} Had it been a candidate, it would stand at {place}. {self._beyond()}"
 
     def _beyond(self) -> str:
@@ -190,24 +203,29 @@ def _explained(model: Model, catalog: Catalog, histories: Histories, context: Co
     return answer
 
 
-def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, item: int, k: int) -> WhyNot:
-    """Tell at which stage one asker's list `ranking`, made from `context` with `k` places, lost an item."""
+def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, item: int, k: int,
+            kept_out: Mapping[str, LongArray]) -> WhyNot:  # fmt: skip
+    """Tell at which stage one asker's list `ranking`, made from `context` with `k` places, lost an item.
+
+    `kept_out` holds, by the name of the stage (a key of `KEPT_OUT`), the item rows that a rule barred from the list.
+    """
     listed = np.flatnonzero(ranking.item == item)
-    barred = bool(find_keys(context.barred, np.array([item]))[0] >= 0)
-    candidate = bool(find_keys(context.item, np.array([item]))[0] >= 0)
-    if len(listed):
-        stage = IN_THE_LIST
-    elif barred:
-        stage = SEEN
-    else:
-        stage = RANKED_BELOW if candidate else NOT_RETRIEVED
-    reaches = {} if candidate or barred else {n: _reached(model, context, n, item) for n in model.retrieval.proposers}
+    candidate = item in context.item
+    rules = [stage for stage, rows in kept_out.items() if item in rows]
+    proposers = [] if candidate or rules else model.retrieval.proposers
+    reaches = {name: _reached(model, context, name, item) for name in proposers}
     context = joined(context, item)
     x = model.featurizer.compute(context)
     score = model.scorer.score(x)
     order = order_by_score(context.owner, score)
     place = int(np.searchsorted(context.item, item))
     rank = int(listed[0] if len(listed) else np.flatnonzero(order == place)[0]) + 1
+    if len(listed):
+        stage = IN_THE_LIST
+    elif candidate:
+        stage = RANKED_BELOW if rank > k else DISPLACED
+    else:
+        stage = rules[0] if rules else NOT_RETRIEVED
     kth, gap = None, {}
     if rank > k >= 1:
         rival = int(order[k - 1])

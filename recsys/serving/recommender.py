@@ -24,7 +24,7 @@ from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
-from recsys.serving.explain import Explanation, WhyNot, explanations, why_not
+from recsys.serving.explain import SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
 from recsys.types import (
     Candidates,
@@ -174,7 +174,8 @@ class Recommender:
         """
         context = self._model.retrieval.context(self._histories(np.array([self._find_user(user_id, strict)])))
         ranking = self._model.order(context, self._model.score(context), k)
-        return why_not(self._model, self.catalog, context, ranking, int(self._find_items([item_id])[0]), k)
+        item = int(self._find_items([item_id])[0])
+        return why_not(self._model, self.catalog, context, ranking, item, k, {SEEN: context.barred})
 
     def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
         """Return the `k` items whose text vectors lie nearest: item_id, title, score (cosine).
