@@ -152,7 +152,10 @@ def test_explanations_come_in_the_order_asked(recommender: Recommender) -> None:
     assert told[0] == told[3]
     for one in told:
         (alone,) = recommender.explain(USER, [one.item_id])
-        assert alone == one
+        assert replace(alone, because=[], history_effect=0) == replace(one, because=[], history_effect=0)
+        effects = [{i.item_id: i.effect for i in told.because} for told in (alone, one)]
+        assert effects[0] == pytest.approx(effects[1], abs=1e-4)
+        assert alone.history_effect == pytest.approx(one.history_effect, abs=1e-4)
     assert recommender.explain(USER, []) == []
 
 
@@ -264,6 +267,17 @@ def test_the_newest_history_items_are_told() -> None:
     # Every candidate has the same history length, so nothing moves one against the rest.
     assert [i.effect for i in told.because] == pytest.approx([0] * NEWEST, abs=1e-5)
     assert told.because[0].item_id == "i45", "equal effects: the newest first"
+
+
+def test_the_very_item_is_told_however_old() -> None:
+    state = state_of(checkerboard().state.interactions, 60)
+    retrieval = retrieval_of(state, repeat=Repeat(depth=60), popularity=Popularity())
+    model = Model(retrieval, Featurizer.fit(["own_count"], state), adding(1))
+    for item, one in zip([3, 1, 39], explain(model, asks([[*range(40)]]), [3, 1, 39]), strict=True):
+        newest = {f"i{other}" for other in range(40 - NEWEST, 40)}
+        assert {i.item_id for i in one.because} == newest | {f"i{item}"}
+        assert one.because[0].item_id == f"i{item}"
+        assert one.because[0].effect == pytest.approx(np.log(2), abs=1e-5)
 
 
 def test_without_history_nothing_is_because_of_it(recommender: Recommender) -> None:

@@ -47,10 +47,11 @@ class Explanation:
 
     `base` is the score of a candidate that is the training mean in every feature; `contributions` what each feature
     adds, largest first, so that `base` and all of them sum to `score`, but for float32 rounding (1e-5 of their sizes
-    together). `because` are the newest 20 items of the history, greatest effect first: how far the item's log odds
-    against the rest of its candidates fall when all events of that history item are left out, in units of the score
-    (0.69 halves the odds, below 0 it would stand better). `history_effect` is the same for the history as a whole;
-    the effects of its items do not sum to it, since they may do the same work.
+    together). `because` are the newest 20 items of the history, and the very item where the history holds it, greatest
+    effect first: how far the item's log odds against the rest of its candidates fall when all events of that history
+    item are left out, in units of the score (0.69 halves the odds, below 0 it would stand better). `history_effect` is
+    the same for the history as a whole; the effects of its items do not sum to it, since they may do the same work.
+    `sources` tells at which place (from 1) each retriever proposed the item.
     """
 
     item_id: Id
@@ -181,10 +182,10 @@ def _explained(model: Model, catalog: Catalog, histories: Histories, context: Co
     parts = model.scorer.contributions(x[place])
     base = float(model.scorer.score(model.scorer.mean[None])[0])
     names = model.featurizer.names(context)
-    had, effects = _effects(model, histories, context, place)
+    had, effects = _effects(model, histories, context, items)
     answer = []
     for row, at, part, effect in zip(items.tolist(), place, parts, effects.T, strict=True):
-        strongest = np.argsort(-effect[:-1], kind="stable")
+        strongest = [n for n in np.argsort(-effect[:-1], kind="stable") if n < NEWEST or had[n] == row]
         answer.append(
             Explanation(
                 item_id=catalog.ids[row],
@@ -271,18 +272,21 @@ def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
 
 
 def _effects(model: Model, histories: Histories, context: Context,
-             place: LongArray) -> tuple[IntArray, NDArray[np.float64]]:  # fmt: skip
-    """Leave out one history item at a time: its newest ones `(h,)`, and their effects on some candidates `(h + 1, m)`.
+             items: LongArray) -> tuple[IntArray, NDArray[np.float64]]:  # fmt: skip
+    """Leave out one history item at a time `(h,)`, newest first, and see its effects on some candidates `(h + 1, m)`.
 
-    The last row is the effect of the whole history. Scores are told apart only within a list, so an effect is the
-    change of the log odds of the candidate against all others, by the softmax that listwise scorers learn. They do
-    not flatten as the share nears 1, which the log of the share would.
+    Left out are the newest history items, and older ones that are among the candidates asked for; the last row is the
+    effect of the whole history. Scores are told apart only within a list, so an effect is the change of the log odds of
+    the candidate against all others, by the softmax that listwise scorers learn. They do not flatten as the share nears
+    1, which the log of the share would.
     """
     newest = histories.newest(model.retrieval.history).item[::-1]
     distinct, first = np.unique(newest, return_index=True)
-    had = distinct[np.argsort(first)][:NEWEST]
+    had = distinct[np.argsort(first)]
+    had = had[(np.arange(len(had)) < NEWEST) | np.isin(had, items)]
     again = _asked_again(model, context, _without_each(histories, had).newest(model.retrieval.history))
     score = model.score(again).astype(np.float64).reshape(len(had) + 2, -1)
+    place = find_keys(context.item, items)
     rest = [np.delete(score, at, axis=1) for at in place]
     against = [np.logaddexp.reduce(others, axis=1) if others.size else np.zeros(len(score)) for others in rest]
     odds = score[:, place] - np.stack(against, axis=1)
