@@ -394,6 +394,8 @@ def test_one_list_and_wild_values(kind):
     wild = np.array([[1e30, -1e30, 0, 3]], np.float32)
     assert np.isfinite(scorer.score(wild)).all()
     assert scorer.score(x[:0]).shape == (0,)
+    assert scorer.contributions(x[:0]).shape == (0, 4)
+    assert np.isfinite(scorer.contributions(wild)).all()
 
 
 def test_listwise_is_the_conditional_logit():

@@ -89,7 +89,7 @@ def _path_gradient(z: NDArray[np.float64], weights: list[Any], biases: list[Any]
 
     def hidden(share: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
         """What goes into the units of a hidden layer at shares `(n, s)` of the way: `(n * s, h)`."""
-        layer = (share[:, :, None] * slope[:, None, :] + biases[0]).reshape(share.size, -1)
+        layer = (share[:, :, None] * slope[:, None, :] + biases[0]).reshape(share.size, slope.shape[1])
         for weight, bias in zip(weights[1 : depth + 1], biases[1 : depth + 1], strict=True):
             layer = np.maximum(layer, 0, out=layer) @ weight + bias
         return layer
@@ -109,7 +109,7 @@ def _path_gradient(z: NDArray[np.float64], weights: list[Any], biases: list[Any]
     gradient = np.diff(cuts).reshape(-1, 1)
     for depth in range(len(weights) - 2, -1, -1):
         gradient = gradient @ weights[depth + 1].T * (hidden(share, depth) > 0)
-    return gradient.reshape(*share.shape, -1).sum(axis=1) @ weights[0].T
+    return gradient.reshape(*share.shape, slope.shape[1]).sum(axis=1) @ weights[0].T
 
 
 class Scorer(Protocol):
