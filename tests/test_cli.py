@@ -25,7 +25,19 @@ from recsys.engine import bundle
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 from recsys.serving.recommendations import Recommendation
 
-COMMANDS = ["demo", "train", "evaluate", "audit", "score", "similar", "search", "candidates", "inspect", "doctor"]
+COMMANDS = [
+    "demo",
+    "train",
+    "evaluate",
+    "audit",
+    "score",
+    "explain",
+    "similar",
+    "search",
+    "candidates",
+    "inspect",
+    "doctor",
+]
 USER, ITEM = "u029", "i001"
 
 
@@ -120,6 +132,58 @@ def test_score_json(ask_json) -> None:
     assert [item["rank"] for item in told["items"]] == [1, 2, 3, 4, 5, 6, 7]
     assert {"item_id", "title", "score", "sources", "reasons"} <= told["items"][0].keys()
     assert told["history"][0] == {"item_id": "i338", "title": "余烬公道杯", "time": "2025-07-19T23:57:57+00:00"}
+
+
+def test_explain_an_item_of_the_list(ask, ask_json) -> None:
+    first = ask_json("score", USER)["items"][0]
+    told = ask_json("explain", USER, first["item_id"])
+    assert told["user_id"] == USER
+    assert (told["why_not"]["stage"], told["why_not"]["rank"]) == ("in the list", 1)
+    found = told["explanation"]
+    assert (found["item_id"], found["score"], found["sources"]) == (first["item_id"], first["score"], first["sources"])
+    assert list(found["contributions"])[:3] == list(first["reasons"])
+    code, out, err = ask("explain", USER, first["item_id"])
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{first['title']} ({first['item_id']}) for user {USER}, list of 10: in the list"
+    assert lines[1].startswith("It is in the list, at place 1: proposed by ")
+    name, amount = next(iter(found["contributions"].items()))
+    assert re.search(rf"^{re.escape(name)} +{re.escape(f'{amount:+.3f}')} +█{{24}}", out, re.MULTILINE)
+    cause = found["because"][0]
+    effect = re.escape(f"{cause['effect']:+.3f}")
+    assert re.search(rf"\({cause['item_id']}\) +{effect} +█{{24}}$", out, re.MULTILINE)
+    # The table's own rows sum to the score, but for rounding to three digits.
+    shown = out[out.index("the mean candidate") : out.index("How far")]
+    amounts = [float(number) for number in re.findall(r" ([+-]\d+\.\d{3})\b", shown)]
+    assert len(amounts) == 13
+    assert sum(amounts[:-1]) == pytest.approx(amounts[-1], abs=0.007)
+    assert amounts[-1] == pytest.approx(first["score"], abs=0.0006)
+
+
+def test_explain_why_not(ask, ask_json) -> None:
+    below = ask_json("score", USER, "--k", 30)["items"][-1]["item_id"]
+    told = ask_json("explain", USER, below, "--k", 5)["why_not"]
+    assert (told["stage"], told["rank"]) == ("ranked below k", 30)
+    code, out, err = ask("explain", USER, below, "--k", 5)
+    assert (code, err) == (0, "")
+    assert " ".join(told["text"].split()) in " ".join(out.split())
+    assert f"What each feature gives {told['kth']['title']}, at place 5, more than it" in out
+    ahead = f"{told['kth']['score'] - told['score']:+.3f}"
+    assert re.search(rf"^ahead by +{re.escape(ahead)} ", out, re.MULTILINE)
+    assert "How far each retriever" not in out
+    last = ask_json("score", USER, "--k", 344)["items"][-1]["item_id"]
+    reached = ask_json("explain", USER, last)["why_not"]["retrievers"]["semantic"]
+    code, out, _ = ask("explain", USER, last)
+    assert out.splitlines()[0].endswith(": not retrieved")
+    assert re.search(rf"^semantic +{reached['place']} +{reached['depth']} ", out, re.MULTILINE)
+    assert re.search(r"^repeat +never +30 +0 ", out, re.MULTILINE)
+
+
+def test_explain_wants_known_ids(ask) -> None:
+    for ids, said in [(("u999", ITEM), "user 'u999'"), ((USER, "i999"), "'i999'")]:
+        code, out, err = ask("explain", *ids)
+        assert (code, out) == (6, "")
+        assert said in err
 
 
 def test_more_than_the_catalogue_holds_is_told(recsys: Runner, shop: Shop) -> None:
@@ -392,8 +456,8 @@ def test_score_starts_without_heavy_imports(shop: Shop) -> None:
         "try: main()\nexcept SystemExit as stopped: print(stopped.code, file=sys.stderr)\n"
         "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules], file=sys.stderr)"
     )
-    for args in (["score", USER, "--json"], ["similar", ITEM, "--json"], ["inspect", "--json"]):
-        command = [sys.executable, "-c", code, *args, "--bundle", str(shop.folder)]
+    for args in (["score", USER], ["explain", USER, ITEM], ["similar", ITEM], ["inspect"]):
+        command = [sys.executable, "-c", code, *args, "--json", "--bundle", str(shop.folder)]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert ran.stderr == "0\n[]\n"
         json.loads(ran.stdout)

@@ -31,7 +31,8 @@ app = typer.Typer(
     "In order: [bold]doctor[/bold] (is this machine set up?), [bold]demo[/bold] (see it work), "
     "[bold]evaluate[/bold] CONFIG (how good?), [bold]audit[/bold] CONFIG (honestly so?), "
     "[bold]train[/bold] CONFIG (make a bundle), [bold]update[/bold] CONFIG (bring it up to date), then ask the bundle: "
-    "[bold]score[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], [bold]inspect[/bold].",
+    "[bold]score[/bold], [bold]explain[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], "
+    "[bold]inspect[/bold].",
     epilog=EXIT_CODES,
     rich_markup_mode="rich",
     no_args_is_help=True,
@@ -233,6 +234,27 @@ def score(
         show(views.history(user_id, history, clock, HISTORY), "")
     reasons = [words.why(item, own, recommender.config) for item in answer.items]
     show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
+
+
+@app.command(epilog="Example: recsys explain 1762 941357 --k 5")
+def explain(
+    user_id: Annotated[str, typer.Argument(help="The user.")],
+    item_id: Annotated[str, typer.Argument(help="The item.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Tell why an item is in a user's list of k, or at which stage it was lost and what it would have taken."""
+    from recsys.cli import views
+
+    recommender = _load(bundle, config)
+    lost = recommender.why_not(user_id, item_id, k, strict=True)
+    (found,) = recommender.explain(user_id, [item_id])
+    if as_json:
+        show_json({"user_id": user_id, "why_not": lost.to_dict(), "explanation": found.to_dict()})
+    else:
+        show(*views.explanation(user_id, lost, found))
 
 
 @app.command(epilog="Example: recsys similar 941357 --k 5")

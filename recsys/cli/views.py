@@ -16,11 +16,14 @@ from recsys.config import parse_config
 from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
+    from recsys.serving.explain import Explanation, WhyNot
     from recsys.serving.forget import Forgotten
     from recsys.serving.recommendations import Recommendation
 
 ENGINE = "engine"
 MAIN_K = 10
+STRONGEST = 10
+BAR = 24
 SLICES = [
     ("Users by the events known of them", "users", "users", "ndcg"),
     ("Targets by the events known of their items", "items", "targets", "recall"),
@@ -74,6 +77,52 @@ def hits(title: str, frame: pl.DataFrame) -> Group:
     for rank, (item, name, score) in enumerate(frame.iter_rows(), start=1):
         shown.add_row(str(rank), escape(str(item)), escape(name), f"{score:.3f}")
     return _titled(title, shown)
+
+
+def explanation(user: str, lost: WhyNot, found: Explanation) -> list[RenderableType]:
+    """Show what puts an item into a user's list of k, or where it was lost and what stands before it."""
+    title = f"{found.title} ({found.item_id}) for user {user}, list of {lost.k}: {lost.stage}"
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(lost.text)]
+    if lost.retrievers:
+        parts += ["", _titled("How far each retriever was from proposing it", _reaches(lost))]
+    if lost.kth is not None:
+        told = f"What each feature gives {lost.kth.title}, at place {lost.k}, more than it"
+        return [*parts, "", _titled(told, _amounts("feature", lost.gap, ("ahead by", lost.kth.score - lost.score)))]
+    ends = ("score", found.score), ("the mean candidate", found.base)
+    parts += ["", _titled("What each feature adds to its score", _amounts("feature", found.contributions, *ends))]
+    if found.because:
+        effects = {f"{item.title} ({item.item_id})": item.effect for item in found.because}
+        shown = _amounts("without", effects, ("the whole history", found.history_effect), others=False)
+        parts += ["", _titled("How far its log odds in the list fall without a part of the history", shown)]
+    return parts
+
+
+def _reaches(lost: WhyNot) -> Table:
+    shown = table("retriever", "place", "depth", "score", "score at depth",
+                  numbers=("place", "depth", "score", "score at depth"))  # fmt: skip
+    for name, reach in lost.retrievers.items():
+        place = "never" if reach.place is None else str(reach.place)
+        edge = "" if reach.edge is None else f"{reach.edge:.3g}"
+        shown.add_row(name, place, str(reach.depth), f"{reach.score:.3g}", edge)
+    return shown
+
+
+def _amounts(heading: str, amounts: Mapping[str, float], total: tuple[str, float],
+             base: tuple[str, float] | None = None, others: bool = True) -> Table:  # fmt: skip
+    """Show amounts as bars, the first ones by name, between what they start from and what they come to."""
+    shown = table(heading, "amount", "", numbers=["amount"])
+    named = list(amounts.items())[:STRONGEST]
+    most = max((abs(amount) for _, amount in named), default=0) or 1
+    if base is not None:
+        shown.add_row(f"[dim]{base[0]}[/dim]", f"{base[1]:+.3f}", "")
+    for name, amount in named:
+        colour = "green" if amount > 0 else "red"
+        shown.add_row(escape(name), f"{amount:+.3f}", f"[{colour}]{'█' * round(BAR * abs(amount) / most)}[/{colour}]")
+    if others and len(amounts) > STRONGEST:
+        rest = sum(list(amounts.values())[STRONGEST:])
+        shown.add_row(f"[dim]{len(amounts) - STRONGEST} others[/dim]", f"{rest:+.3f}", "")
+    shown.add_row(f"[dim]{total[0]}[/dim]", f"{total[1]:+.3f}", "")
+    return shown
 
 
 def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:

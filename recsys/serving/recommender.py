@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -30,6 +31,7 @@ from recsys.retrieval.fitted import FittedSemantic
 from recsys.retrieval.index import Index
 from recsys.serving import requests
 from recsys.serving.context import TextHits, text_of
+from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.filters import Filters, Where
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
@@ -46,6 +48,42 @@ from recsys.types import (
     owners_of,
     places_of,
 )
+
+
+class Request(TypedDict, total=False):
+    """What a request may tell beside who asks for how many: the arguments of `Recommender.recommend`."""
+
+    history: Events | None
+    context: Mapping[str, Any] | None
+    candidates: Iterable[Id] | None
+    exclude: Iterable[Id] | None
+    where: Where | None
+    caps: Mapping[str, int] | None
+    pinned: Iterable[Id] | None
+    boosts: Mapping[Id, float] | None
+    diversity: float
+    strict: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """A list, and all that led to it: `own` is the scorer's score of the candidates of `about` `(n,)`.
+
+    `every` are these and the pinned items `lead`; `matching` what `where` leaves, `offered` what `candidates` leaves of
+    that, `barred` the rows of `exclude`.
+    """
+
+    histories: Histories
+    about: Context
+    x: FloatArray
+    own: FloatArray
+    every: Candidates
+    ranking: Ranking
+    near: TextHits | None
+    matching: Allowed | None
+    offered: Allowed | None
+    barred: IntArray
+    lead: LongArray
 
 
 class Recommender:
@@ -135,16 +173,29 @@ class Recommender:
             ArtifactError: With a text, as `search` does.
         """
         asked = requests.count(k)
-        text = text_of(context)
-        k = min(asked, len(self.catalog))
-        diversity = requests.share("diversity", diversity)
-        limits = self._filters.caps(caps)
-        matching = self._filters.allowed(where)
+        told = self._answer(user_id, asked, history=history, context=context, candidates=candidates, exclude=exclude,
+                            where=where, caps=caps, pinned=pinned, boosts=boosts, diversity=diversity,
+                            strict=strict)  # fmt: skip
+        ranking, near = told.ranking, told.near
+        reasons = self._explained(told.about, told.x, ranking) if explain else [{}] * len(ranking.item)
+        short = self._shortage(asked, told) if len(ranking.item) < asked else None
+        cold = not len(told.histories.item)
+        items = self._listed(ranking, reasons, told.lead, self._probability(told), near)
+        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
+
+    def _answer(self, user_id: Id, k: int, **request: Unpack[Request]) -> _Answer:
+        """Answer a request; its arguments are those of `recommend`."""
+        k = min(k, len(self.catalog))
+        text = text_of(request.get("context"))
+        diversity = requests.share("diversity", request.get("diversity", 0.0))
+        limits = self._filters.caps(request.get("caps"))
+        matching = self._filters.allowed(request.get("where"))
+        candidates, pinned, boosts = request.get("candidates"), request.get("pinned"), request.get("boosts")
         offered = matching if candidates is None else self._among(candidates, matching)
-        barred = self._rows("exclude", exclude)
+        barred = self._rows("exclude", request.get("exclude"))
         lead = self._find_items([] if pinned is None else requests.pinned(pinned))
         lead = lead[np.sort(np.unique(lead, return_index=True)[1])]
-        histories = self._asking(user_id, history, strict)
+        histories = self._asking(user_id, request.get("history"), request.get("strict", False))
         about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
         near = None if text is None else self._near(about, text)
         if near is not None:
@@ -160,19 +211,23 @@ class Recommender:
             first = int(np.isin(ranking.item, lead).sum())
             ranking = diversify(ranking, about.vectors, diversity, k, first, limits)
         ranking = self._model.fill(about, cut(ranking, k, limits), k, limits)
-        reasons = self._explained(about, x, ranking) if explain else [{}] * len(ranking.item)
-        if near is not None:  # words are evidence that the calibration never saw
-            probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
-        elif offered is None and not len(barred) and not len(lead):
-            probability = self._model.probability_of(ranking, about, own)
-        else:
-            probability = self._unfiltered_probability(histories, every, ranking)
-        short = None
-        if len(ranking.item) < asked:
-            short = self._shortage(asked, len(ranking.item), matching, offered, barred, about)
-        cold = not len(histories.item)
-        items = self._listed(ranking, reasons, lead, probability, near)
-        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
+        return _Answer(histories, about, x, own, every, ranking, near, matching, offered, barred, lead)
+
+    def _probability(self, told: _Answer) -> FloatArray:
+        """The probability of each item of a list `(n,)`, NaN for one that only filled it.
+
+        Under a filter, a share of the few that it leaves would tell too much: what counts is the share among all that
+        the user would be offered.
+        """
+        probability = np.full(len(told.ranking.item), np.nan, dtype=np.float32)
+        if told.near is not None:  # words are evidence that the calibration never saw
+            return probability
+        if told.offered is None and not len(told.barred) and not len(told.lead):
+            return self._model.probability_of(told.ranking, told.about, told.own)
+        scored = find_keys(told.every.item, told.ranking.item) >= 0
+        if self._model.calibrator is not None and scored.any():
+            probability[scored] = self._thought_of(told.histories, told.ranking.item[scored].astype(np.int64))[1]
+        return probability
 
     def _near(self, asked: Context, text: str) -> TextHits:
         """What lies nearest to a free text, of what may be shown."""
@@ -184,18 +239,6 @@ class Recommender:
         fitted = self._model.retrieval.fitted.values()
         own = [f.index for f in fitted if isinstance(f, FittedSemantic) and f.index is not None]
         return own[0] if own else Index.build(self._model.retrieval.vectors)
-
-    def _unfiltered_probability(self, histories: Histories, every: Candidates, ranking: Ranking) -> FloatArray:
-        """The probability of each item of a filtered list `(n,)`, NaN for one that only filled it.
-
-        A share of the few that a filter leaves would tell too much: what counts is the share among all that the user
-        would be offered.
-        """
-        probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
-        scored = find_keys(every.item, ranking.item) >= 0
-        if self._model.calibrator is not None and scored.any():
-            probability[scored] = self._thought_of(histories, ranking.item[scored].astype(np.int64))[1]
-        return probability
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
                         where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip
@@ -286,6 +329,30 @@ class Recommender:
         answers = self._model.retrieval.ask(histories)
         score = self._model.score(Context(histories, candidates, answers, context.vectors))
         return score.reshape(m, n + 1)[order == n]
+
+    def explain(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
+                strict: bool = False) -> list[Explanation]:  # fmt: skip
+        """Tell what put each item where it stands for a user, in the order given: features, and the history behind.
+
+        An item that nobody proposed is explained as if it alone had joined the candidates, as in `score`. `history` is
+        that of `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks, and with `strict` for an
+        unknown user; `RequestError` as `recommend` does.
+        """
+        histories = self._asking(user_id, history, strict)
+        items = self._find_items(requests.listed("item_ids", item_ids))
+        return explanations(self._model, self.catalog, histories, self._model.retrieval.context(histories), items)
+
+    def why_not(self, user_id: Id, item_id: Id, k: int = 10, **request: Unpack[Request]) -> WhyNot:
+        """Tell at which stage an item was lost on the way to a user's list of `k`, and what it would have taken.
+
+        `request` are further arguments of `recommend`, whose errors it raises.
+        """
+        k = requests.count(k)
+        row = self._find_items([item_id])
+        told = self._answer(user_id, k, **request)
+        passes = told.offered is None or told.offered.holds(row)
+        kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: told.barred, SEEN: told.about.barred}
+        return why_not(self._model, self.catalog, told.about, told.ranking, int(row[0]), k, kept_out)
 
     def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
         """Return the `k` items whose text vectors lie nearest: item_id, title, score (cosine).
@@ -388,16 +455,16 @@ class Recommender:
         place = find_keys(np.sort(rows), items)
         return np.where(place >= 0, boost[np.argsort(rows)][place] if len(rows) else 0, 0).astype(np.float32)
 
-    def _shortage(self, k: int, given: int, matching: Allowed | None, offered: Allowed | None, barred: IntArray,
-                  context: Context) -> Shortage:  # fmt: skip
-        """Count why one list is shorter than `k`."""
-        n_items = len(self.catalog)
-        meet = n_items if matching is None else len(matching)
-        hold = meet if offered is None else len(offered)
-        kept_out = context.barred if offered is None else context.barred[offered.holds(context.barred)]
-        excluded = int(np.isin(kept_out, barred).sum())
+    def _shortage(self, asked: int, told: _Answer) -> Shortage:
+        """Count why a list is shorter than asked."""
+        n_items, given, kept_out = len(self.catalog), len(told.ranking.item), told.about.barred
+        meet = n_items if told.matching is None else len(told.matching)
+        hold = meet if told.offered is None else len(told.offered)
+        if told.offered is not None:
+            kept_out = kept_out[told.offered.holds(kept_out)]
+        excluded = int(np.isin(kept_out, told.barred).sum())
         seen = len(kept_out) - excluded
-        return Shortage(k, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
+        return Shortage(asked, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
