@@ -377,7 +377,7 @@ def test_what_recsys_exports() -> None:
         (lambda m: m["config"]["retrievers"].update(ease={}), "lacks a part (KeyError"),
         (lambda m: m["files"].pop("vectors.npy"), "lacks a part (KeyError('vectors')); train again"),
         (lambda m: m["files"].pop("users.parquet"), "lacks a part (KeyError('users')); train again"),
-        (lambda m: m["files"].pop("scorer/mean.npy"), "lacks a part (KeyError('mean')); train again"),
+        (lambda m: m["files"].pop("scorer/mean.npy"), "lacks a part (KeyError('scorer/mean')); train again"),
     ],
 )
 def test_a_bundle_that_lacks_a_part(shop: Shop, tmp_path: Path, change: object, told: str) -> None:

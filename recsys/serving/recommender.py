@@ -21,7 +21,7 @@ from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.persistence import restore
 from recsys.engine.training import batches, in_threads
-from recsys.errors import ArtifactError, ConfigError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, DataError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
@@ -38,6 +38,7 @@ from recsys.types import (
 )
 
 LARGEST = (1 << 63) - 1
+TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
 
 class Recommender:
@@ -53,19 +54,37 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
-        """Load the current version of a bundle root, or one version by its folder.
+        """Load the current version of a bundle root, or one version by its folder, and try it out on a few users.
 
-        Raises `ArtifactError` where a file is missing, altered or of another schema version.
+        The first request finds everything warm. Raises `ArtifactError` where a file is missing, altered or of another
+        schema version, or the parts do not fit together.
         """
         loaded = bundle.load(path)
         try:
-            return cls(loaded)
+            recommender = cls(loaded)
+            recommender._try_out()
         except ConfigError as error:
             raise ArtifactError(
                 f"this recsys cannot read the config in bundle {loaded.path}; train again: {error}"
             ) from error
-        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, DataError) as error:
             raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
+        return recommender
+
+    def _try_out(self) -> None:
+        """Ask for a few users, and for one of whom nothing is known: what is answered must be an answer."""
+        few = np.unique(np.linspace(0, len(self.user_ids) - 1, min(TRIED, len(self.user_ids))).astype(np.int64))
+        k = min(TRIED_K, len(self.catalog))
+        cold = self._model.rank(self._histories(np.array([-1])), k)
+        answers = [self.recommend(self.user_ids[int(row)], k) for row in few]
+        scores = np.concatenate([cold.score, *([item.score for item in answer.items] for answer in answers)])
+        if len(cold.item) != k or not np.isfinite(scores).all():
+            raise ArtifactError(
+                f"bundle {self._bundle.path} was tried out on {len(few) + 1} users and gave {len(cold.item)} of {k} "
+                f"items to one without history, and {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that "
+                "are not finite; train again"
+            )
+        self._sorted_items  # noqa: B018 - cached from here on
 
     @property
     def version(self) -> str:
