@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from recsys import errors
     from recsys.engine.jobs import evaluate, train
     from recsys.engine.tuning import tune
+    from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "errors", "evaluate", "train", "tune"]
+__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "train", "tune"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
+    "RecommenderHandle": "recsys.serving.handle",
     "evaluate": "recsys.engine.jobs",
     "train": "recsys.engine.jobs",
     "tune": "recsys.engine.tuning",

@@ -352,7 +352,7 @@ def test_importing_recsys_imports_nothing_else() -> None:
 
 
 def test_what_recsys_exports() -> None:
-    assert recsys.__all__ == ["Recommender", "errors", "evaluate", "train", "tune"]
+    assert recsys.__all__ == ["Recommender", "RecommenderHandle", "errors", "evaluate", "train", "tune"]
     assert set(recsys.__all__) <= set(dir(recsys))
     assert recsys.errors.RecsysError is RecsysError
     assert callable(recsys.train)
