@@ -37,3 +37,9 @@ class UnknownIdError(RecsysError):
     """A user or item id that the bundle does not hold."""
 
     exit_code = 6
+
+
+class RequestError(RecsysError):
+    """What is asked of a bundle cannot be understood: a filter, a number out of range, an event without its item."""
+
+    exit_code = 7

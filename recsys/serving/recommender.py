@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -24,6 +23,7 @@ from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, DataError, UnknownIdError
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
+from recsys.serving import requests
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations
 from recsys.types import (
     Candidates,
@@ -37,7 +37,6 @@ from recsys.types import (
     places_of,
 )
 
-LARGEST = (1 << 63) - 1
 TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
 
@@ -101,14 +100,15 @@ class Recommender:
 
         An unknown user is given what is popular, flagged `fallback`; with `strict` it is an `UnknownIdError`.
         """
-        row = self._find_user(user_id, strict)
+        asker, k = requests.identity(user_id), min(requests.count(k), len(self.catalog))
+        row = self._find_user(user_id, requests.flag("strict", strict))
         histories = self._histories(np.array([row]))
         context = self._model.retrieval.context(histories)
         x = self._model.featurizer.compute(context)
         ranking = self._model.order(context, self._model.scorer.score(x), k)
         cold = not len(histories.item)
         items = self._explained(context, x, ranking)
-        return Recommendations(user_id, items, cold, cold, self.version, uuid.uuid4().hex)
+        return Recommendations(asker, items, cold, cold, self.version, uuid.uuid4().hex)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10) -> pl.DataFrame:
         """Return `k` items for each user (all known users by default) as one frame.
@@ -116,11 +116,8 @@ class Recommender:
         Columns: user_id, item_id, rank (from 1), score (float32), source (retrievers joined by `+`), model_version.
         Raises `UnknownIdError` naming a user that the bundle does not hold.
         """
-        rows = (
-            np.arange(len(self.user_ids))
-            if users is None
-            else np.array([self._find_user(u, True) for u in users], dtype=np.int64)
-        )
+        k = min(requests.count(k), len(self.catalog))
+        rows = np.arange(len(self.user_ids)) if users is None else self._find_users(requests.listed("users", users))
         frames = list(in_threads(lambda some: self.rank_rows(some, k), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
@@ -144,8 +141,10 @@ class Recommender:
         Each item is scored among the user's own candidates, so a score means the same as in `recommend`. Raises
         `UnknownIdError` naming items that the catalogue lacks.
         """
+        requests.identity(user_id)
+        strict = requests.flag("strict", strict)
         histories = self._histories(np.array([self._find_user(user_id, strict)]))
-        wanted = self._find_items(item_ids)
+        wanted = self._find_items(requests.listed("item_ids", item_ids))
         context = self._model.retrieval.context(histories)
         place = find_keys(context.item.astype(np.int64), wanted)
         own, outside = place >= 0, np.unique(wanted[place < 0])
@@ -180,7 +179,7 @@ class Recommender:
 
         Raises `UnknownIdError` for an item that the catalogue lacks.
         """
-        row = int(self._find_items([item_id])[0])
+        k, row = requests.count(k), int(self._find_items([item_id])[0])
         return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
 
     def search(self, text: str, k: int = 10) -> pl.DataFrame:
@@ -189,7 +188,7 @@ class Recommender:
         The encoder is loaded when first asked. Raises `ArtifactError` where the encoder on this machine is not the
         one that made the bundle's vectors.
         """
-        return self._nearest(self._space.encode([text])[0], k)
+        return self._nearest(self._space.encode([requests.words(text)])[0], requests.count(k))
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
@@ -227,22 +226,31 @@ class Recommender:
         return TextSpace(encoder, Whitening.from_arrays(whitening) if whitening else None)
 
     def _find_user(self, user_id: Id, strict: bool) -> int:
-        """Row of a user, -1 for an unknown one. Ids from a command line may be text where the table has integers."""
-        row = _find(self.user_ids, user_id)
+        """Row of a user, -1 for an unknown one."""
+        row = int(requests.places(self.user_ids, [user_id])[0])
         if row < 0 and strict:
-            near = difflib.get_close_matches(str(user_id), [str(u) for u in self.user_ids.head(100_000)], n=3)
-            hint = f"; near ones: {', '.join(near)}" if near else ""
-            raise UnknownIdError(f"user {user_id!r} is not among the {len(self.user_ids)} users of this bundle{hint}")
+            raise self._unknown(user_id)
         return row
+
+    def _find_users(self, users: Sequence[Id]) -> LongArray:
+        rows = requests.places(self.user_ids, users)
+        if (rows < 0).any():
+            raise self._unknown(users[int(np.argmin(rows))])
+        return rows
+
+    def _unknown(self, user_id: Id) -> UnknownIdError:
+        told = requests.shown(user_id)
+        near = difflib.get_close_matches(told.strip("'"), [str(u) for u in self.user_ids.head(100_000)], n=3)
+        hint = f"; near ones: {', '.join(near)}" if near else ""
+        return UnknownIdError(f"user {told} is not among the {len(self.user_ids)} users of this bundle{hint}")
 
     def _find_items(self, item_ids: Sequence[Id]) -> LongArray:
         ids, order = self._sorted_items
-        rows = np.array([_find(ids, item_id) for item_id in item_ids], dtype=np.int64)
-        unknown = [repr(item) for item, row in zip(item_ids, rows, strict=True) if row < 0]
-        if unknown:
-            raise UnknownIdError(
-                f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {', '.join(unknown[:10])}"
-            )
+        rows = requests.places(ids, item_ids)
+        unknown = np.flatnonzero(rows < 0)
+        if len(unknown):
+            told = ", ".join(requests.shown(item_ids[place]) for place in unknown[:10])
+            raise UnknownIdError(f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {told}")
         return order[rows]
 
     @cached_property
@@ -296,15 +304,3 @@ class Recommender:
                 )
             )
         return answer
-
-
-def _find(ids: pl.Series, wanted: Id) -> int:
-    """Place of an id in a sorted column, -1 where it is not there."""
-    if ids.dtype == pl.String:
-        wanted = str(wanted).encode("utf-8", "replace").decode()  # polars refuses lone surrogates
-    else:
-        wanted = int(wanted) if re.fullmatch("-?[0-9]{1,19}", str(wanted)) else LARGEST + 1
-        if not -LARGEST <= wanted <= LARGEST:
-            return -1
-    place = int(ids.search_sorted(wanted))
-    return place if place < len(ids) and ids[place] == wanted else -1
