@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from recsys.engine.tuning import tune
     from recsys.engine.update import update
     from recsys.serving.forget import forget
+    from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "errors", "evaluate", "forget", "train", "tune", "update"]
+__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "forget", "train", "tune", "update"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
+    "RecommenderHandle": "recsys.serving.handle",
     "evaluate": "recsys.engine.jobs",
     "forget": "recsys.serving.forget",
     "train": "recsys.engine.jobs",

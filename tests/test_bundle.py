@@ -10,10 +10,13 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,23 @@ import polars as pl
 import pytest
 from conftest import ROOT, Shop
 
-from recsys.engine.bundle import MANIFEST, POINTER, VERSIONS, load, point, publish, versions
+from recsys.engine.bundle import (
+    LOCK,
+    MANIFEST,
+    POINTER,
+    TURN,
+    VERSIONS,
+    current,
+    describe,
+    load,
+    locked,
+    point,
+    prune,
+    publish,
+    rollback,
+    stamp,
+    versions,
+)
 from recsys.errors import ArtifactError
 
 Change = Callable[[dict[str, Any]], object]
@@ -51,9 +70,9 @@ def refused(path: Path) -> str:
 
 
 def left(root: Path) -> list[str]:
-    """Everything below a root but complete versions and the pointer."""
+    """Everything below a root but complete versions, the pointer and what writers lock."""
     known = set(versions(root))
-    found = [path.name for path in root.iterdir() if path.name not in (VERSIONS, POINTER)]
+    found = [path.name for path in root.iterdir() if path.name not in (VERSIONS, POINTER, LOCK, TURN)]
     return found + [path.name for path in (root / VERSIONS).iterdir() if path.name not in known]
 
 
@@ -149,6 +168,181 @@ def test_nothing_to_point_at(tmp_path: Path) -> None:
 def test_an_empty_folder_says_how_to_make_a_bundle(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"{tmp_path} holds no bundle (CURRENT is missing); make one with `recsys train CONFIG`"
     assert "CURRENT is missing" in refused(tmp_path / "nowhere")
+
+
+def test_rollback_checks_a_version_and_makes_it_current(root: Path, version: Path) -> None:
+    names = [version.name, *(publish(root, *parts(number)).name for number in (2, 3))]
+    assert rollback(root) == names[1]
+    assert whole(root) == 2
+    assert rollback(root, names[2]) == names[2]
+    assert whole(root) == 3
+    (root / VERSIONS / names[0] / "one.npy").unlink()
+    with pytest.raises(ArtifactError, match=r"one\.npy is missing"):
+        rollback(root, names[0])
+    with pytest.raises(ArtifactError, match="holds no version 'x'; it holds: "):
+        rollback(root, "x")
+    assert current(root) == names[2]
+    point(root, names[0])
+    told = f"holds no version older than the current one, {names[0]}; nothing to go back to"
+    with pytest.raises(ArtifactError, match=told):
+        rollback(root)
+
+
+def test_what_is_told_of_versions(root: Path, version: Path) -> None:
+    later = publish(root, *parts(2))
+    (version / MANIFEST).write_text("{")
+    old, new = describe(root)
+    assert (old["version"], old["created_at"], old["current"]) == (version.name, None, False)
+    assert f"bundle manifest {version / MANIFEST} is damaged" in old["problem"]
+    made = load(root).manifest["created_at"]
+    size = sum(path.stat().st_size for path in later.rglob("*") if path.is_file())
+    assert new == {"version": later.name, "created_at": made, "bytes": size, "current": True, "problem": None}
+    (root / POINTER).unlink()
+    assert [told["current"] for told in describe(root)] == [False, False]
+    with pytest.raises(ArtifactError, match="CURRENT is missing"):
+        describe(root / "nowhere")
+
+
+def test_a_stamp_changes_with_the_pointer_and_the_files_it_means(root: Path, version: Path) -> None:
+    first = stamp(root)
+    assert stamp(root) == first
+    later = publish(root, *parts(2))
+    second = stamp(root)
+    os.utime(version / "one.npy", ns=(0, 0))
+    assert stamp(root) == second != first
+    os.utime(later / "one.npy", ns=(0, 0))
+    third = stamp(root)
+    assert third != second
+    (root / POINTER).write_text("x")
+    assert stamp(root) not in (first, second, third)
+
+
+# Pruning
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 9])
+def test_prune_keeps_the_newest_and_the_current(root: Path, version: Path, keep: int) -> None:
+    names = [version.name, *(publish(root, *parts(number)).name for number in range(2, 6))]
+    point(root, names[1])
+    loaded = load(root)
+    kept = sorted({names[1], *names[-keep:]})
+    assert prune(root, keep) == [name for name in names if name not in kept]
+    assert versions(root) == kept
+    assert left(root) == []
+    assert whole(root) == 2
+    point(root, names[-1])
+    assert prune(root, 1) == kept[:-1]
+    # Who has a deleted version loaded keeps it.
+    assert (loaded.arrays["one"] == 2).all()
+    assert whole(root) == 5
+
+
+def test_prune_refuses_what_it_cannot_know(root: Path, version: Path) -> None:
+    publish(root, *parts(2))
+    with pytest.raises(ArtifactError, match="at least 1, and was asked to keep 0"):
+        prune(root, 0)
+    (root / POINTER).write_text("x\n")
+    with pytest.raises(ArtifactError, match="names 'x', which is no version here"):
+        prune(root, 1)
+    (root / POINTER).unlink()
+    with pytest.raises(ArtifactError, match="CURRENT is missing"):
+        prune(root, 1)
+    assert len(versions(root)) == 2
+
+
+def test_prune_sweeps_what_the_dead_left(root: Path, version: Path, tmp_path: Path) -> None:
+    (root / VERSIONS / ".20200101T000000000000-dead" / "group").mkdir(parents=True)
+    (root / VERSIONS / ".20200101T000000000000-dead" / "group" / "x.npy").write_bytes(b"x")
+    (root / f".{POINTER}-0123abcd").write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("kept")
+    (root / VERSIONS / ".link").symlink_to(tmp_path / "elsewhere")
+    assert prune(root, 1) == []
+    assert left(root) == []
+    assert (tmp_path / "elsewhere" / "file").read_text() == "kept"
+    assert whole(root) == 1
+
+
+def test_a_pointer_that_moves_while_versions_are_deleted(root: Path) -> None:
+    """Rolling back to a version while it is deleted either wins or is told so; the pointer is never left dangling."""
+    for number in range(2, 30):
+        old = versions(root)[0]
+        new = publish(root, *parts(number)).name
+        told: list[str] = []
+        thread = threading.Thread(target=_point, args=(root, old, told))
+        thread.start()
+        time.sleep(number % 7 / 1e4)
+        deleted = prune(root, 1)
+        thread.join()
+        if told:
+            assert told == [f"{root} holds no version {old!r}; it holds: {new}"]
+            assert (deleted, current(root)) == ([old], new)
+        else:
+            assert (deleted, current(root)) == ([], old)
+            point(root, new)
+            prune(root, 1)
+        assert whole(root) == number
+
+
+def _point(root: Path, version: str, told: list[str]) -> None:
+    try:
+        point(root, version)
+    except ArtifactError as error:
+        told.append(str(error))
+
+
+# One writer at a time
+
+
+def test_two_writers_at_once(root: Path) -> None:
+    script = """
+from recsys.engine.bundle import locked
+with locked(root):
+    publish(root, *parts(2))  # who holds the lock may publish
+    print(os.getpid(), flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-c", _PRELUDE + script, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests") as it:
+        assert it.stdin
+        assert it.stdout
+        pid = it.stdout.readline().strip()
+        told = (
+            rf"root is being written by process {pid} on {re.escape(socket.gethostname())} since \d{{4}}-.*: wait until"
+        )
+        for attempt in (lambda: publish(root, *parts(3)), lambda: prune(root, 1), lambda: locked(root).__enter__()):
+            with pytest.raises(ArtifactError, match=told):
+                attempt()
+        # Readers, and the pointer, wait for nobody.
+        assert whole(root) == 2
+        rollback(root)
+        assert whole(root) == 1
+        it.stdin.write("\n")
+    assert it.returncode == -signal.SIGKILL
+    publish(root, *parts(3))  # the dead hold nothing
+    assert whole(root) == 3
+    assert len(prune(root, 1)) == 2
+
+
+def test_a_lock_is_held_by_one_thread_until_its_outermost_block_ends(root: Path) -> None:
+    with ThreadPoolExecutor(1) as other:
+        with locked(root):
+            with locked(root):
+                pass
+            (root.parent / "alias").symlink_to(root)
+            with locked(root.parent / "alias"):
+                pass
+            with pytest.raises(ArtifactError, match=f"is being written by process {os.getpid()} on "):
+                other.submit(publish, root, *parts(2)).result()
+        other.submit(publish, root, *parts(3)).result()
+    assert whole(root) == 3
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(ArtifactError, match=r"could not write the bundle in .*Is a directory"):
+        publish(tmp_path, *parts(1))
 
 
 # Damage
@@ -268,6 +462,8 @@ def _about(key: str, value: Any) -> Change:
     [
         (lambda m: m.update(schema_version=2), "has schema version 2, and this recsys reads 1; train again"),
         (lambda m: m.update(schema_version="1"), "has schema version 1, and"),
+        (lambda m: m.update(model_version="../../x"), "has the model_version '../../x', which no folder may have"),
+        (lambda m: m.update(model_version=""), "has the model_version '', which no folder may have"),
         (_files([]), "files or model_version has the wrong type; train again"),
         (_files("one.npy"), "files or model_version has the wrong type"),
         (lambda m: m.update(model_version=7), "files or model_version has the wrong type"),
@@ -300,6 +496,21 @@ def test_symbolic_links_are_refused(root: Path, version: Path, tmp_path: Path) -
     shutil.move(version / "group", tmp_path / "group")
     (version / "group").symlink_to(tmp_path / "group")
     assert "is a symbolic link" in refused(root)
+    shutil.move(version / MANIFEST, tmp_path / MANIFEST)
+    (version / MANIFEST).symlink_to(tmp_path / MANIFEST)
+    assert f"bundle manifest {version / MANIFEST} is a symbolic link: it is not trusted" in refused(root)
+
+
+def test_links_lead_to_no_other_version_and_tell_nothing(root: Path, version: Path, tmp_path: Path) -> None:
+    shutil.move(version, tmp_path / "elsewhere")
+    version.symlink_to(tmp_path / "elsewhere")
+    assert "it should name one of: none" in refused(root)
+    (tmp_path / "secret").write_text("password")
+    (root / POINTER).unlink()
+    (root / POINTER).symlink_to(tmp_path / "secret")
+    told = refused(root)
+    assert "CURRENT is missing" in told
+    assert "password" not in told
 
 
 class _Trap:
@@ -327,6 +538,40 @@ def test_nothing_is_unpickled(version: Path, tmp_path: Path, form: str) -> None:
     assert not mark.exists()
 
 
+def _header(told: str, content: bytes = b"\0" * 800, version: bytes = b"\x01\x00") -> bytes:
+    text = told.encode("latin1").ljust(118 if version == b"\x01\x00" else 116) + b"\n"
+    size = len(text).to_bytes(2 if version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + version + size + text + content
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"),
+         "its header says float64 (1000000000000000,), and 800 bytes follow"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (99,), }"), "float64 (99,), and 800 bytes follow"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (101,), }"), "(101,), and 800 bytes follow"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-10, -10), }"), "(-10, -10), and 800 bytes"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-100,), }"), "(-100,), and 800 bytes follow"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 10**18), }"), "malformed node"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (0, 99999999999999999999), }", b""), "cannot be"),
+        (_header("{'descr': '>f8', 'fortran_order': False, 'shape': (100,), }"), "it holds '>f8', and a bundle's"),
+        (_header("{'descr': '<U2', 'fortran_order': False, 'shape': (100,), }"), "it holds '<U2', and a bundle's"),
+        (_header("{'descr': '<M8[s]', 'fortran_order': False, 'shape': (100,), }"), "it holds '<M8[s]'"),
+        (_header("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (100,), }"), "it holds '|V8'"),
+        (_header("{'descr': '|O', 'fortran_order': False, 'shape': (100,), }"), "it holds '|O'"),
+        (_header("{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (1,), }"), "malformed node"),
+        (_header("{'descr': '<f8', 'fortran_order': False, 'shape': (100,), }", version=b"\x02\x00"),
+         "it is written in format (2, 0)"),
+    ],
+)  # fmt: skip
+def test_absurd_headers(version: Path, content: bytes, told: str) -> None:
+    add(version, "absurd.npy", content)
+    text = refused(version)
+    assert "absurd.npy cannot be read: " in text
+    assert told in text
+
+
 @pytest.mark.parametrize("name", ["odd.npy", "odd.parquet"])
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x04\x00((((", b"PAR1PAR1", b"\0" * 999]
@@ -350,16 +595,14 @@ _PRELUDE = """
 import json, os, resource, signal, sys
 from pathlib import Path
 from test_bundle import left, parts, whole
-from recsys.engine.bundle import publish
+from recsys.engine.bundle import VERSIONS, prune, publish, rollback, versions
 from recsys.errors import ArtifactError
 root = Path(sys.argv[1])
 """
 
 
-def test_killed_before_any_step_to_the_disk(tmp_path: Path) -> None:
-    """Each process dies of SIGKILL just before its n-th fsync, rename or mkdir, until one needs no more steps."""
-    script = """
-steps = 0
+_DYING = """
+at = steps = 0
 def dying(name):
     real = getattr(os, name)
     def call(*args, **options):
@@ -375,9 +618,14 @@ def child(work):  # this process itself starts no threads, so that it may fork
         work()
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(process, 0)[1])
-for name in ("fsync", "replace", "mkdir"):
+for name in ("fsync", "replace", "mkdir", "unlink", "rmdir"):
     dying(name)
-at = 0
+"""
+
+
+def test_killed_before_any_step_to_the_disk(tmp_path: Path) -> None:
+    """Each process dies of SIGKILL just before its n-th fsync, rename or mkdir, until one needs no more steps."""
+    script = """
 child(lambda: publish(root, *parts(1)))
 for at in range(1, 100):
     killed = child(lambda: publish(root, *parts(at + 1)))
@@ -385,14 +633,47 @@ for at in range(1, 100):
     if not killed:
         break
 """
-    told = [json.loads(line) for line in _python(script, tmp_path).stdout.splitlines()]
-    current = 1
+    told = [json.loads(line) for line in _python(_DYING + script, tmp_path).stdout.splitlines()]
+    now = 1
     for number, (killed, loaded) in enumerate(told, start=2):
-        assert loaded in (current, number)  # the old one, or the new one if it died after the pointer was swapped
+        assert loaded in (now, number)  # the old one, or the new one if it died after the pointer was swapped
         assert killed or loaded == number
-        current = loaded
+        now = loaded
     assert len(told) > 10
     assert [killed for killed, _ in told] == [True] * (len(told) - 1) + [False]
+
+
+def test_killed_before_any_step_of_a_prune(tmp_path: Path) -> None:
+    """Whatever a dead prune has done, the current version and every other one is whole, and the next prune finishes."""
+    script = """
+def fill():
+    for number in range(3):
+        publish(root, *parts(10 * step + number))
+    rollback(root)
+def check():
+    found = [whole(root), [whole(root / VERSIONS / name) for name in versions(root)]]
+    prune(root, 1)
+    print(json.dumps([killed, *found, left(root), len(versions(root))]), flush=True)
+for step in range(1, 100):
+    at = 0
+    child(fill)
+    at = step
+    killed = child(lambda: prune(root, 1))
+    at = 0
+    child(check)
+    if not killed:
+        break
+"""
+    told = [json.loads(line) for line in _python(_DYING + script, tmp_path).stdout.splitlines()]
+    for step, (killed, loaded, each, leftovers, kept) in enumerate(told, start=1):
+        first = 10 * step
+        assert loaded == first + 1
+        assert each[-2:] == [first + 1, first + 2]  # the newest and the current stay
+        assert set(each) <= {first, *each[-2:], first - 9, first - 8}
+        assert killed or len(each) == 2
+        assert (leftovers, kept) == ([], 2)
+    assert [killed for killed, *_ in told] == [True] * (len(told) - 1) + [False]
+    assert len(told) > 15
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:

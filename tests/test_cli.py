@@ -25,19 +25,8 @@ from recsys.engine import bundle
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 from recsys.serving.recommendations import Recommendation
 
-COMMANDS = [
-    "demo",
-    "train",
-    "evaluate",
-    "audit",
-    "score",
-    "explain",
-    "similar",
-    "search",
-    "candidates",
-    "inspect",
-    "doctor",
-]
+COMMANDS = ["demo", "train", "update", "evaluate", "audit", "score", "explain", "similar", "search", "candidates",
+            "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
 USER, ITEM = "u029", "i001"
 
 
@@ -291,6 +280,37 @@ def test_inspect_names_other_versions(recsys: Runner, shop: Shop, tmp_path: Path
     assert re.search(r"other versions +20200101T000000-old", out)
     _, out, _ = recsys("inspect", "--bundle", shop.version)  # one version by its own folder
     assert re.search(r"other versions +none", out)
+
+
+def test_versions_rollback_and_prune(recsys: Runner, shop: Shop, tmp_path: Path) -> None:
+    root, name = tmp_path / "root", shop.version.name
+    shutil.copytree(shop.folder, root)
+    old = ["20200101T000000000000-1a", "20210101T000000000000-2b"]
+    for version in old:
+        shutil.copytree(shop.version, root / "versions" / version)
+    (root / "versions" / old[0] / "manifest.json").write_text("{")
+    told = recsys.json("versions", "--bundle", root)
+    assert [(one["version"], one["current"]) for one in told] == [(old[0], False), (old[1], False), (name, True)]
+    made = json.loads((shop.version / "manifest.json").read_text())["created_at"]
+    assert told[2]["created_at"] == told[1]["created_at"] == made
+    code, out, _ = recsys("versions", "--bundle", root)
+    assert code == 0
+    assert re.search(rf"^{old[0]} +damaged ", out, re.MULTILINE)
+    assert re.search(rf"^{name} +{re.escape(made)} +[\d.]+ kB +current$", out, re.MULTILINE)
+    assert recsys("rollback", "--bundle", root) == (0, f"{root / 'versions' / old[1]}\n", "")
+    code, _, err = recsys("rollback", "--bundle", root)
+    assert code == 5
+    assert "manifest.json is damaged" in err
+    assert recsys.json("rollback", name, "--bundle", root) == {"bundle": str(root / "versions" / name), "version": name}
+    assert recsys.json("rollback", "--bundle", root)["version"] == old[1]
+    assert recsys("prune", "--keep", 1, "--bundle", root) == (0, f"{old[0]}\n", "")
+    assert recsys("prune", "--keep", 1, "--bundle", root) == (0, "", "")
+    assert recsys.json("rollback", name, "--bundle", root)["version"] == name
+    assert recsys.json("prune", "--keep", 1, "--bundle", root) == {"deleted": [old[1]]}
+    assert recsys("prune", "--bundle", root)[0] == recsys("prune", "--keep", 0, "--bundle", root)[0] == 2
+    code, _, err = recsys("versions", "--bundle", shop.version)  # a version has none of its own
+    assert code == 5
+    assert "holds no bundle" in err
 
 
 def test_the_bundle_of_a_config(recsys: Runner, shop: Shop) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,11 @@ from conftest import ROOT, Shop, write_shop_config, write_tiny_config
 from recsys import Recommender, evaluate, train
 from recsys.config import Config, TimeSplit, load_config
 from recsys.engine import jobs
-from recsys.engine.bundle import versions
+from recsys.engine.bundle import locked, versions
 from recsys.engine.demo import Trial
 from recsys.engine.embeddings import embed
 from recsys.engine.training import fit
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ArtifactError, ConfigError, DataError
 
 EVENTS = pl.read_csv(ROOT / "data" / "shop" / "events.csv")
 METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate") for k in (5, 10, 20)]
@@ -70,6 +72,15 @@ def test_train_publishes_what_load_reads(config: Config) -> None:
     assert versions(config.folder) == [version.name, again.name]
     for name, array in Recommender.load(again)._bundle.arrays.items():
         np.testing.assert_array_equal(array, loaded._bundle.arrays[name], err_msg=name)
+
+
+def test_a_second_trainer_is_told_of_the_first_before_it_reads_anything(config: Config) -> None:
+    with locked(config.folder), ThreadPoolExecutor(1) as other:
+        with pytest.raises(ArtifactError, match=rf"is being written by process {os.getpid()} on .* since 20"):
+            other.submit(train, config).result()
+        assert not (config.folder / "ingest.json").exists()
+        train(config)  # who holds the lock may
+    assert train(config).name == versions(config.folder)[-1]
 
 
 def test_a_failed_run_leaves_the_earlier_bundle(config: Config, shop: Shop) -> None:

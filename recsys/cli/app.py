@@ -32,7 +32,7 @@ app = typer.Typer(
     "[bold]evaluate[/bold] CONFIG (how good?), [bold]audit[/bold] CONFIG (honestly so?), "
     "[bold]train[/bold] CONFIG (make a bundle), [bold]update[/bold] CONFIG (bring it up to date), then ask the bundle: "
     "[bold]score[/bold], [bold]explain[/bold], [bold]similar[/bold], [bold]search[/bold], [bold]candidates[/bold], "
-    "[bold]inspect[/bold].",
+    "[bold]inspect[/bold]; and look after its [bold]versions[/bold]: [bold]rollback[/bold], [bold]prune[/bold].",
     epilog=EXIT_CODES,
     rich_markup_mode="rich",
     no_args_is_help=True,
@@ -373,6 +373,47 @@ def inspect(
         show_json({**found.manifest, "path": str(found.path), "versions": others})
     else:
         show(*views.manifest(found.manifest, str(root), others))
+
+
+@app.command(epilog="Example: recsys versions --config configs/shop.yaml")
+def versions(bundle: BundleOption = None, config: ConfigOption = None, as_json: Json = False) -> None:
+    """List the versions of a bundle, oldest first: when each was made, how large it is, which one is current."""
+    from recsys.cli import views
+    from recsys.engine.bundle import describe
+
+    told = describe(_where(bundle, config))
+    show_json(told) if as_json else show(views.versions(told))
+
+
+@app.command(epilog="Example: recsys rollback --config configs/shop.yaml")
+def rollback(
+    version: Annotated[str | None, typer.Argument(help="The version. Default: the one before the current.")] = None,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+) -> None:
+    """Check an older version, or any that you name, and make it current; print its folder."""
+    from recsys.engine.bundle import VERSIONS
+    from recsys.engine.bundle import rollback as go_back
+
+    root = _where(bundle, config)
+    name = go_back(root, version)
+    folder = root / VERSIONS / name
+    show_json({"bundle": str(folder), "version": name}) if as_json else print(folder)
+
+
+@app.command(epilog="Example: recsys prune --keep 3 --config configs/shop.yaml")
+def prune(
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")],
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+    as_json: Json = False,
+) -> None:
+    """Delete old versions, never the current one, and what dead processes left; print the names of the deleted."""
+    from recsys.engine.bundle import prune as delete
+
+    deleted = delete(_where(bundle, config), keep)
+    show_json({"deleted": deleted}) if as_json else print(*deleted, sep="\n", end="\n" if deleted else "")
 
 
 @app.command(epilog="Example: recsys doctor")

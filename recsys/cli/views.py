@@ -307,6 +307,16 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
     return [about, "", *told_of, _titled("Files, largest first", sizes)]
 
 
+def versions(told: Sequence[Mapping[str, Any]]) -> Table:
+    """Show the versions of a bundle root."""
+    shown = table("version", "made", "size", "", numbers=["size"])
+    for version in told:
+        mark = "[green]current[/green]" if version["current"] else ""
+        made = "[red]damaged[/red]" if version["problem"] else escape(str(version["created_at"]))
+        shown.add_row(version["version"], made, words.size(version["bytes"]), mark)
+    return shown
+
+
 def _settings(name: str, settings: Mapping[str, Any]) -> str:
     told = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
     return f"{name} ({told})" if told else name

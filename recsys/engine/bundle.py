@@ -3,18 +3,23 @@
 A bundle root holds one folder per version under `versions/` and a pointer file `CURRENT` that names one of them.
 A version is written beside the others under a temporary name, its manifest last of all; then it is renamed, then
 the pointer is swapped. A process that dies at any instant leaves the earlier version whole and current. The manifest
-holds the checksum of every file, and one of itself.
+holds the checksum of every file, and one of itself. Writers take turns (`locked`); readers wait for nobody.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
+import socket
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +36,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 POINTER = "CURRENT"
 VERSIONS = "versions"
+LOCK = ".lock"  # held by the one process that makes a new version, as long as it takes
+TURN = ".turn"  # held for the moment in which the pointer moves or a version goes
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -57,9 +64,14 @@ class Bundle:
 def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], about: Mapping[str, Any]) -> Path:
     """Write a new version, then make it current; return its folder.
 
-    `about` is added to the manifest. Raises `ArtifactError` where the disk is full or cannot be written; then
-    nothing is left behind and the earlier version stays current.
+    `about` is added to the manifest. Raises `ArtifactError` where the disk is full or cannot be written, or another
+    process holds the lock; then nothing is left behind and the earlier version stays current.
     """
+    with locked(root):
+        return _publish(root, arrays, tables, about)
+
+
+def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], about: Mapping[str, Any]) -> Path:
     now = datetime.now(UTC)
     version = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     temporary = root / VERSIONS / f".{version}"
@@ -98,10 +110,10 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
 
 
 def point(root: Path, version: str) -> None:
-    """Make a version current: rollback is pointing at an older one. Raises `ArtifactError` if it is not there."""
-    if version not in versions(root):
-        raise ArtifactError(f"{root} holds no version {version!r}; it holds: {', '.join(versions(root)) or 'none'}")
-    with _told(root):
+    """Make a version current. Raises `ArtifactError` if it is not there."""
+    with _told(root), _turn(root):
+        if version not in versions(root):
+            raise ArtifactError(f"{root} holds no version {version!r}; it holds: {', '.join(versions(root)) or 'none'}")
         aside = root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
         try:
             _write(aside, version + "\n")
@@ -113,7 +125,145 @@ def point(root: Path, version: str) -> None:
 
 def versions(root: Path) -> list[str]:
     """Names of the complete versions, oldest first."""
-    return sorted(path.parent.name for path in (root / VERSIONS).glob(f"[!.]*/{MANIFEST}"))
+    found = (path.parent for path in (root / VERSIONS).glob(f"[!.]*/{MANIFEST}"))
+    return sorted(folder.name for folder in found if not folder.is_symlink())
+
+
+def describe(root: Path) -> list[dict[str, Any]]:
+    """Tell of each version, oldest first: version, created_at, bytes, current, and what is wrong with its manifest.
+
+    Reads no other file; `load` checks them all. Raises `ArtifactError` where there is no version.
+    """
+    named, told = _named(root), []
+    for version in versions(root) or [current(root)]:
+        folder = root / VERSIONS / version
+        manifest, problem = {}, None
+        try:
+            manifest = _read_manifest(folder)
+        except ArtifactError as error:
+            problem = str(error)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        told.append({"version": version, "created_at": manifest.get("created_at"), "bytes": size,
+                     "current": version == named, "problem": problem})  # fmt: skip
+    return told
+
+
+def current(root: Path) -> str:
+    """Name of the version that the pointer names. Raises `ArtifactError` where there is none."""
+    version = _named(root)
+    if version is None:
+        raise ArtifactError(f"{root} holds no bundle ({POINTER} is missing); make one with `recsys train CONFIG`")
+    if version not in versions(root):
+        raise ArtifactError(
+            f"{root / POINTER} names {version!r}, which is no version here; it should name one of: "
+            f"{', '.join(versions(root)) or 'none, so train again'}"
+        )
+    return version
+
+
+def stamp(root: Path) -> object:
+    """Return what is another value once the pointer, or a file of the version that it names, has changed. Cheap."""
+    version = _named(root)
+    files = sorted((root / VERSIONS / version).rglob("*")) if version in versions(root) else []
+    told = [(str(path), path.lstat()) for path in files]
+    return version, [(name, about.st_ino, about.st_size, about.st_mtime_ns) for name, about in told]
+
+
+def rollback(root: Path, version: str | None = None) -> str:
+    """Check a version, by default the one before the current, and make it current; return its name.
+
+    Nothing is copied or deleted: rolling forward is the same with a newer version. Raises `ArtifactError` where there
+    is no such version, or it is damaged; then the pointer stays.
+    """
+    if version is None:
+        now = current(root)
+        older = [name for name in versions(root) if name < now]
+        if not older:
+            raise ArtifactError(f"{root} holds no version older than the current one, {now}; nothing to go back to")
+        version = older[-1]
+    if version in versions(root):
+        load(root / VERSIONS / version)
+    point(root, version)
+    return version
+
+
+def prune(root: Path, keep: int) -> list[str]:
+    """Delete all but the `keep` newest versions and the current one; return the names of the deleted, oldest first.
+
+    Deletes what dead processes left behind, too. A process that has a deleted version loaded keeps it: mapped pages
+    outlive their file. Raises `ArtifactError` where no version is current, another process is making one, or the disk
+    cannot be written.
+    """
+    if keep < 1:
+        raise ArtifactError(f"prune keeps the newest versions, at least 1, and was asked to keep {keep}")
+    current(root)
+    with locked(root):
+        return discard(root, versions(root)[:-keep])
+
+
+def discard(root: Path, names: Iterable[str]) -> list[str]:
+    """Delete versions by their names, but never the current one; return the names of the deleted. Raises as `prune`."""
+    with locked(root), _told(root):
+        deleted = []
+        for name in names:
+            with _turn(root):
+                if name != _named(root):
+                    # Renamed first, so that a version is whole or not there.
+                    os.replace(root / VERSIONS / name, root / VERSIONS / f".{name}")
+                    deleted.append(name)
+        _sync(root / VERSIONS)
+        for path in [*root.glob(f".{POINTER}-*"), *(root / VERSIONS).glob(".*")]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    return deleted
+
+
+_held = threading.local()
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Be the only one who makes versions under `root`: held over the whole of a training.
+
+    A thread that holds the lock may take it again. The kernel drops it with the process, so one that died holds
+    nothing. Raises `ArtifactError` where another process or thread holds it, naming that.
+    """
+    key = root.resolve()
+    mine: set[Path] = _held.__dict__.setdefault("roots", set())
+    if key in mine:
+        yield
+        return
+    with _told(root):
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 256).decode(errors="replace") or "another process"
+            raise ArtifactError(
+                f"{root} is being written by {holder}: wait until it is done, or stop it, and run again; a process "
+                "that died holds no lock"
+            ) from None
+        with _told(root):
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
+        mine.add(key)
+        try:
+            yield
+        finally:
+            mine.discard(key)
+            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would not do it if a process was forked meanwhile
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _turn(root: Path) -> Iterator[None]:
+    """Wait for the turn to move the pointer or take a version away."""
+    with (root / TURN).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def load(path: str | Path) -> Bundle:
@@ -140,37 +290,42 @@ def load(path: str | Path) -> Bundle:
 
 
 def _mapped(file: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError:  # an empty array cannot be mapped
-        array = np.load(file, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise ValueError("it holds no array")
-    return array
+    """Map an array of plain numbers, once what its header says fits the size of the file."""
+    with file.open("rb") as opened:
+        version = np.lib.format.read_magic(opened)
+        if version != (1, 0):
+            raise ValueError(f"it is written in format {version}, and a bundle's arrays in (1, 0)")
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(opened)
+        start = opened.tell()
+    if dtype.kind not in "biuf" or not dtype.isnative:
+        raise ValueError(f"it holds {dtype.str!r}, and a bundle's arrays plain numbers of this machine")
+    told, there = math.prod(shape) * dtype.itemsize, file.stat().st_size - start
+    if min(shape, default=0) < 0 or told != there:
+        raise ValueError(f"its header says {dtype.name} {shape}, and {there} bytes follow")
+    if not told:  # an empty array cannot be mapped
+        array: NDArray[Any] = np.zeros(shape, dtype)
+        array.setflags(write=False)
+        return array
+    return np.memmap(file, dtype, "r", start, shape, "F" if by_column else "C")
 
 
 def _resolve(path: Path) -> Path:
-    if (path / MANIFEST).is_file():
-        return path
-    version = _named(path)
-    if version is None:
-        raise ArtifactError(f"{path} holds no bundle ({POINTER} is missing); make one with `recsys train CONFIG`")
-    if version not in versions(path):
-        raise ArtifactError(
-            f"{path / POINTER} names {version!r}, which is no version here; it should name one of: "
-            f"{', '.join(versions(path)) or 'none, so train again'}"
-        )
-    return path / VERSIONS / version
+    return path if (path / MANIFEST).is_file() else path / VERSIONS / current(path)
 
 
 def _named(root: Path) -> str | None:
     """The version that the pointer names, whether it is there or not; None without a pointer."""
     pointer = root / POINTER
-    return pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else None
+    if pointer.is_symlink() or not pointer.is_file():
+        return None
+    with pointer.open(encoding="utf-8", errors="replace") as file:
+        return file.read(256).strip()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
+    if path.is_symlink():
+        raise ArtifactError(f"bundle manifest {path} is a symbolic link: it is not trusted")
     if not path.is_file():
         raise ArtifactError(
             f"bundle {folder} has no {MANIFEST}: it was never finished; train again or point to another"
@@ -197,6 +352,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"bundle manifest {path} is damaged: files or model_version has the wrong type; train again or point to "
             "another version"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", manifest["model_version"]):
+        raise ArtifactError(
+            f"bundle manifest {path} has the model_version {manifest['model_version']!r}, which no folder may have: it "
+            "is not trusted"
         )
     return manifest
 

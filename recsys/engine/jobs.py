@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Config, nearest
+from recsys.engine.bundle import locked
 from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
@@ -71,14 +72,18 @@ def end_of(tables: Tables, config: Config) -> int | None:
 
 
 def train(config: Config, progress: Progress = quiet) -> Path:
-    """Fit on everything and publish a bundle under `config.folder`; return the folder of the new version."""
-    tables = ingest(config)
-    embeddings = embed(config, tables.catalog)
-    as_of = end_of(tables, config)
-    started = time.monotonic()
-    model, probability = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
-    about = {"seconds": {"fit": round(time.monotonic() - started, 1)}, "probability": probability}
-    return publish(config, tables, embeddings, model, about)
+    """Fit on everything and publish a bundle under `config.folder`; return the folder of the new version.
+
+    Raises `ArtifactError` where another process is at it there already.
+    """
+    with locked(config.folder):
+        tables = ingest(config)
+        embeddings = embed(config, tables.catalog)
+        as_of = end_of(tables, config)
+        started = time.monotonic()
+        model, probability = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
+        about = {"seconds": {"fit": round(time.monotonic() - started, 1)}, "probability": probability}
+        return publish(config, tables, embeddings, model, about)
 
 
 def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model, about: Mapping[str, Any]) -> Path:

@@ -14,7 +14,7 @@ from recsys.config import Config
 from recsys.embedding.encoders import load_encoder
 from recsys.embedding.store import VectorStore
 from recsys.embedding.whitening import Whitening
-from recsys.engine import bundle
+from recsys.engine import bundle, soundness
 from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import Embeddings, TextSpace
 from recsys.engine.model import Model, Retrieval
@@ -27,7 +27,8 @@ from recsys.types import FloatArray, Histories
 
 
 def restore(config: Config, loaded: Bundle) -> Model:
-    """Rebuild the model that `save` published: arrays stay memory-mapped."""
+    """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `soundness.check` does."""
+    soundness.check(config, loaded)
     vectors: FloatArray = loaded.arrays["vectors"]
     retrievers = build_retrievers(config)
     fitted = {n: r.restore(loaded.group(f"retrievers/{n}"), vectors) for n, r in retrievers.items()}

@@ -50,10 +50,16 @@ def update(config: Config) -> Path:
     manifest tells under `update` from which version, and what is new.
 
     Raises:
-        ArtifactError: there is no bundle, or the encoder here is not the one that made its vectors.
+        ArtifactError: there is no bundle, another process is at it, or the encoder here is not the one that made its
+            vectors.
         ConfigError: settings differ from those that the bundle was trained with.
         DataError: as `train`.
     """
+    with bundle.locked(config.folder):
+        return _update(config)
+
+
+def _update(config: Config) -> Path:
     loaded = bundle.load(config.folder)
     _check(config, loaded)
     space = restore_space(config, loaded, VectorStore(Path(config.output) / "vectors"))

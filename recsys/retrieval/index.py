@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import ConfigError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.types import FloatArray, IntArray
 
 EXACT = "Flat"
@@ -63,12 +63,15 @@ class Index:
     def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
         """Return the best `k` rows and their inner products, `(q, k)` each, best first.
 
-        Where an approximate index finds fewer than `k`, the rest holds row -1 and score -inf.
+        Where an approximate index finds fewer than `k`, the rest holds row -1 and score -inf. Raises `ArtifactError`
+        where a stored index names rows that it does not have.
         """
         k = min(k, self._index.ntotal)
         index = self._stored if k > GPU_MOST else self._index
         with self._turn:
             scores, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        if rows.max(initial=-1) >= index.ntotal:
+            raise ArtifactError(f"the index names row {rows.max()} of {index.ntotal}: it is damaged; train again")
         return rows.astype(np.int32), np.where(rows < 0, -np.inf, scores).astype(np.float32)
 
     def recall(self, vectors: FloatArray, k: int = 100, sample: int = 1000) -> float:
@@ -84,12 +87,29 @@ class Index:
         return faiss.serialize_index(self._stored)
 
     @classmethod
-    def from_bytes(cls, data: NDArray[np.uint8], vectors: FloatArray | None = None) -> Index:
-        """Rebuild what `to_bytes` gave; of `vectors`, where given, the rows that it did not hold yet are added."""
-        index = faiss.deserialize_index(np.asarray(data))
-        if vectors is not None:
-            index.add(np.ascontiguousarray(vectors[index.ntotal :], dtype=np.float32))
+    def from_bytes(cls, data: NDArray[np.uint8], shape: tuple[int, ...]) -> Index:
+        """Rebuild what `to_bytes` gave of vectors of a shape `(I, d)`.
+
+        Raises `ArtifactError` where FAISS cannot read them, or they are the index of other vectors.
+        """
+        index = _read(data)
+        if (index.ntotal, index.d) != shape:
+            raise ArtifactError(f"the index is one of {index.ntotal} x {index.d} numbers, the vectors are {shape}")
         return cls(index)
+
+    @classmethod
+    def grown(cls, data: NDArray[np.uint8], vectors: FloatArray) -> Index:
+        """Rebuild what `to_bytes` gave, and add those of `vectors` `(I, d)` that it did not hold yet."""
+        index = _read(data)
+        index.add(np.ascontiguousarray(vectors[index.ntotal :], dtype=np.float32))
+        return cls(index)
+
+
+def _read(data: NDArray[np.uint8]) -> faiss.Index:
+    try:
+        return faiss.deserialize_index(np.asarray(data))
+    except Exception as error:  # sizes that it believes may ask for any memory
+        raise ArtifactError(f"the index is none that FAISS reads: {error}; train again") from error
 
 
 def _on_gpu(index: faiss.Index) -> faiss.Index:

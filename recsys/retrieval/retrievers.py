@@ -77,7 +77,7 @@ class Semantic:
     floor: float = 0.98
 
     def fit(self, state: State) -> Fitted:
-        fitted = self.restore({}, state.vectors)
+        fitted = self._over(state.vectors, Index.build(state.vectors, self.index, self.search) if self.depth else None)
         if fitted.index is not None and self.index != EXACT:
             self._check(fitted.index, state.vectors)
         return fitted
@@ -90,19 +90,18 @@ class Semantic:
             )
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
-        index = None
-        if self.depth:
-            index = (
-                Index.from_bytes(arrays["index"])
-                if "index" in arrays
-                else Index.build(vectors, self.index, self.search)
-            )
+        if not self.depth:
+            return self._over(vectors, None)
+        exact = self.index == EXACT
+        return self._over(vectors, Index.build(vectors) if exact else Index.from_bytes(arrays["index"], vectors.shape))
+
+    def _over(self, vectors: FloatArray, index: Index | None) -> FittedSemantic:
         return FittedSemantic(vectors, index, self.decay, self.newest, self.query)
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         if "index" not in arrays:
             return {}
-        index = Index.from_bytes(arrays["index"], state.vectors)
+        index = Index.grown(arrays["index"], state.vectors)
         self._check(index, state.vectors)
         return {"index": index.to_bytes()}
 

@@ -14,6 +14,7 @@ from recsys.ranking.features import Context
 from recsys.retrieval.answers import SemanticAnswer, top_free
 from recsys.retrieval.candidates import union
 from recsys.retrieval.index import Index
+from recsys.serving import requests
 from recsys.types import Candidates, FloatArray, Hits
 
 KEYS = ["text"]
@@ -26,14 +27,18 @@ def text_of(context: Mapping[str, Any] | None) -> str | None:
 
     Raises `RequestError` for a key that no context has, and for a text that is none or blank.
     """
+    if context is not None and not isinstance(context, Mapping):
+        raise RequestError(f"context must be a mapping such as {{'text': 'green tea'}}, got {requests.shown(context)}")
     context = context or {}
     for key in context:
         if key not in KEYS:
-            raise RequestError(f"context: unknown key {key!r}{nearest(str(key), KEYS)}; known: {', '.join(KEYS)}")
+            raise RequestError(
+                f"context: unknown key {requests.shown(key)}{nearest(str(key), KEYS)}; known: {', '.join(KEYS)}"
+            )
     text = context.get("text")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise RequestError(
-            f"context: text must be words to look for, and is {text!r}; leave it out where there are none"
+            f"context: text must be words to look for, and is {requests.shown(text)}; leave it out where there are none"
         )
     return text
 

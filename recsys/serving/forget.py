@@ -94,6 +94,12 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
     store = VectorStore(root.parent / "vectors")
     published = [root, *map(Path, outputs)]
     _check(published)
+    with bundle.locked(root):
+        return _forget(root, users, published, store, data)
+
+
+def _forget(root: Path, users: list[str], published: list[Path], store: VectorStore,
+            data: DataConfig | None) -> Forgotten:  # fmt: skip
     places = [*published, store.folder]
     tombstones = Tombstones.read(root)
     buried = tombstones.hold(pl.Series(users, dtype=pl.String))
@@ -114,8 +120,7 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
         leftovers = _tidy(root, published)
         rows = _remove_rows(published, root / VERSIONS, users)
         version = _publish_without(root, holders, users)
-        for path in holders:
-            _delete(path)
+        bundle.discard(root, [path.name for path in holders])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"could not forget everybody in {root}: {why_not_written(error, root)}; what is done stays done"
@@ -318,14 +323,6 @@ def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) 
     about["counts"] = dict(about["counts"]) | {"users": len(kept), "events": len(kept.item)}
     about["forgotten"] = int(about.get("forgotten", 0)) + int(gone.sum())
     return bundle.publish(root, dict(loaded.arrays) | history_arrays(kept), tables, about).name
-
-
-def _delete(version: Path) -> None:
-    """Delete a version; killed half way, what is left is none any more, and `_tidy` deletes it."""
-    aside = version.with_name(f".{version.name}")
-    os.replace(version, aside)
-    _sync(version.parent)
-    shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:

@@ -20,7 +20,7 @@ from recsys.engine.embeddings import TextSpace
 from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches, in_threads
-from recsys.errors import ArtifactError, ConfigError, RequestError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
 from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context
 from recsys.ranking.fusion import standard_sum
@@ -48,6 +48,8 @@ from recsys.types import (
     owners_of,
     places_of,
 )
+
+TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
 
 class Request(TypedDict, total=False):
@@ -101,19 +103,37 @@ class Recommender:
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
-        """Load the current version of a bundle root, or one version by its folder.
+        """Load the current version of a bundle root, or one version by its folder, and try it out on a few users.
 
-        Raises `ArtifactError` where a file is missing, altered or of another schema version.
+        The first request finds everything warm. Raises `ArtifactError` where a file is missing, altered or of another
+        schema version, or the parts do not fit together.
         """
         loaded = bundle.load(path)
         try:
-            return cls(loaded)
+            recommender = cls(loaded)
+            recommender._try_out()
         except ConfigError as error:
             raise ArtifactError(
                 f"this recsys cannot read the config in bundle {loaded.path}; train again: {error}"
             ) from error
-        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError, DataError) as error:
             raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
+        return recommender
+
+    def _try_out(self) -> None:
+        """Ask for a few users, and for one of whom nothing is known: what is answered must be an answer."""
+        few = np.unique(np.linspace(0, len(self.user_ids) - 1, min(TRIED, len(self.user_ids))).astype(np.int64))
+        k = min(TRIED_K, len(self.catalog))
+        cold = self._model.rank(self._histories(np.array([-1])), k)
+        answers = [self.recommend(self.user_ids[int(row)], k) for row in few]
+        scores = np.concatenate([cold.score, *([item.score for item in answer.items] for answer in answers)])
+        if len(cold.item) != k or not np.isfinite(scores).all():
+            raise ArtifactError(
+                f"bundle {self._bundle.path} was tried out on {len(few) + 1} users and gave {len(cold.item)} of {k} "
+                f"items to one without history, and {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that "
+                "are not finite; train again"
+            )
+        self._sorted_items  # noqa: B018 - cached from here on
 
     @property
     def version(self) -> str:
@@ -172,7 +192,7 @@ class Recommender:
             UnknownIdError: For items, and with `strict` a user, that the bundle does not hold.
             ArtifactError: With a text, as `search` does.
         """
-        asked = requests.count(k)
+        asker, asked, explain = requests.identity(user_id), requests.count(k), requests.flag("explain", explain)
         told = self._answer(user_id, asked, history=history, context=context, candidates=candidates, exclude=exclude,
                             where=where, caps=caps, pinned=pinned, boosts=boosts, diversity=diversity,
                             strict=strict)  # fmt: skip
@@ -181,7 +201,7 @@ class Recommender:
         short = self._shortage(asked, told) if len(ranking.item) < asked else None
         cold = not len(told.histories.item)
         items = self._listed(ranking, reasons, told.lead, self._probability(told), near)
-        return Recommendations(user_id, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
+        return Recommendations(asker, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
 
     def _answer(self, user_id: Id, k: int, **request: Unpack[Request]) -> _Answer:
         """Answer a request; its arguments are those of `recommend`."""
@@ -368,7 +388,7 @@ class Recommender:
         The encoder is loaded when first asked. Raises `ArtifactError` where the encoder on this machine is not the
         one that made the bundle's vectors.
         """
-        return self._nearest(self._space.encode([text])[0], requests.count(k))
+        return self._nearest(self._space.encode([requests.words(text)])[0], requests.count(k))
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
@@ -473,7 +493,8 @@ class Recommender:
 
     def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
         """What one user did, with the events that the request tells; asked just after the last of them."""
-        row = self._find_user(user_id, strict)
+        requests.identity(user_id)
+        row = self._find_user(user_id, requests.flag("strict", strict))
         known = self._histories(np.array([row]))
         told = None if history is None else requests.session(history, self.config)
         if told is None or not told.items:

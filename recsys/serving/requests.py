@@ -36,6 +36,32 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} that cannot be shown"
 
 
+def identity(user_id: Id) -> Id:
+    """Check who asks: a text or a whole number, which a bundle may know or not. Raises `RequestError`.
+
+    Returned is what an answer can carry: no half of a surrogate pair, no number beyond 64 bits.
+    """
+    if isinstance(user_id, str):
+        return user_id.encode("utf-8", "replace").decode()
+    if isinstance(user_id, bool) or not isinstance(user_id, int | np.integer):
+        raise RequestError(f"user_id must be a text or a whole number, got {shown(user_id)}")
+    return int(user_id) if -LARGEST <= user_id <= LARGEST else shown(user_id)
+
+
+def flag(name: str, value: bool) -> bool:
+    """Check a yes or no. Raises `RequestError`."""
+    if not isinstance(value, bool | np.bool_):
+        raise RequestError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def words(text: str) -> str:
+    """Check a free text. Raises `RequestError`."""
+    if not isinstance(text, str):
+        raise RequestError(f"the text to search for must be a string, got {shown(text)}")
+    return text
+
+
 def count(k: object) -> int:
     """Check how many items are asked for: a whole number from 0. Raises `RequestError`."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:

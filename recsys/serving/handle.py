@@ -1,0 +1,99 @@
+"""What a service that runs for weeks holds: the current model, replaced as a whole when the pointer moves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from recsys.engine import bundle
+from recsys.errors import ArtifactError, ConfigError, RecsysError
+from recsys.serving.recommender import Recommender
+
+log = logging.getLogger(__name__)
+
+
+class RecommenderHandle:
+    """Holds the current version of a bundle root, and swaps it when the pointer names another.
+
+        with RecommenderHandle("artifacts/shop") as handle:
+            recommender = handle.recommender  # once a request
+            recommender.recommend("u383")
+
+    A new version is loaded, checked and tried out by a thread of the handle, looked for every `interval` seconds,
+    while the old one answers. If it fails the old one stays, `last_error` tells why, and it is tried again only when
+    the pointer or one of its files has changed. A request that takes `recommender` once is answered by one version.
+    """
+
+    def __init__(self, root: str | Path, *, interval: float = 1.0) -> None:
+        if not interval > 0:
+            raise ConfigError(
+                f"a handle looks for new versions every so many seconds, above 0, and was given {interval}"
+            )
+        self._root, self._interval = Path(root), interval
+        self._recommender: Recommender | None = None
+        self._last_error: Exception | None = None
+        self._tried: object = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def recommender(self) -> Recommender:
+        """The current model, whole and read-only. Raises `ArtifactError` unless `ready`."""
+        if self._recommender is None:
+            raise ArtifactError(f"the handle of {self._root} holds no model: start it, or use it in a `with` block")
+        return self._recommender
+
+    @property
+    def ready(self) -> bool:
+        """Whether a checked and warm model is there to answer."""
+        return self._recommender is not None
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why the version that the pointer names is not served; None while it is."""
+        return self._last_error
+
+    def start(self) -> RecommenderHandle:
+        """Load the current version, then watch. Raises `ArtifactError` as `Recommender.load` does."""
+        if self._thread is None:
+            self._tried = bundle.stamp(self._root)
+            self._recommender = Recommender.load(self._root)
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._watch, name=f"recsys {self._root}", daemon=True)
+            self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop watching and let the model go; requests that hold it go on."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = self._recommender = self._last_error = None
+
+    def __enter__(self) -> RecommenderHandle:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval):
+            try:
+                self._look()
+            except Exception as error:  # whatever is wrong with a new version, the old one goes on answering
+                self._last_error = error
+                told = "%s goes on with version %s; the new one is not served: %s"
+                log.warning(told, self._root, self.recommender.version, error,
+                            exc_info=None if isinstance(error, RecsysError) else error)  # fmt: skip
+
+    def _look(self) -> None:
+        stamp = bundle.stamp(self._root)
+        if stamp == self._tried:
+            return
+        self._tried = stamp
+        if bundle.current(self._root) != self.recommender.version:
+            self._recommender = Recommender.load(self._root)
+            log.info("%s: now serving version %s", self._root, self._recommender.version)
+        self._last_error = None
