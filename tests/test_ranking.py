@@ -421,7 +421,7 @@ def test_listwise_is_the_conditional_logit():
 
 
 def middling(n_lists=400, seed=0):
-    """Lists whose label is the candidate with the first feature nearest to its 0.8 quantile: neither the greatest nor the least."""
+    """Lists whose label has the first feature nearest to its 0.8 quantile: neither the greatest nor the least."""
     x, offsets, y = choices(n_lists, seed)
     y[:] = 0
     for start, end in itertools.pairwise(offsets):
