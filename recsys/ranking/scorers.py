@@ -206,7 +206,7 @@ class MLP:
     """
 
     hidden: Annotated[tuple[int, ...], Choice(((32, 16), (64, 32), (128, 64)))] = (64, 32)
-    members: int = 1
+    members: int = 3
     learning_rate: Annotated[float, Range(3e-4, 1e-2, log=True)] = 0.001
     weight_decay: Annotated[float, Range(1e-6, 1e-1, log=True)] = 1e-4
     batch_lists: int = 256
