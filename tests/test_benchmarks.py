@@ -26,7 +26,6 @@ from benchmarks.quality.tasks import TASKS, Recipe, cuts, dated, days_of_order, 
 from recsys.config import load_config, parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.errors import ConfigError, DataError, RecsysError
-from recsys.evaluation.protocol import Targets
 from recsys.tables.split import Fold
 from recsys.types import Interactions, Tables
 
@@ -279,12 +278,6 @@ def test_days_are_those_of_the_users_position(tmp_path):
     pl.DataFrame(rows).head(1).write_parquet(file)
     with pytest.raises(DataError, match="elapsed_days is missing for 2 of 3 events"):
         days_of_order(tables, file)
-
-
-def test_gaps_are_whole_days_since_the_users_event_before():
-    known = log_of([(0, 0, 0), (0, 1, 5 * DAY), (2, 0, 0)], 4)
-    fold = fold_of(known, [(0, 2, 6 * DAY - 1 + DAY), (0, 3, 40 * DAY), (1, 0, 7 * DAY), (2, 1, 7 * DAY)], 6 * DAY)
-    assert report.gaps(Targets.of(fold, 4, False), fold).tolist() == [1, 35, -1, 7]
 
 
 @pytest.fixture

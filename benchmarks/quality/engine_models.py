@@ -50,12 +50,11 @@ class Engine:
     random: ClassVar[bool] = True
     grid: ClassVar[list[dict[str, Any]]] = [
         {},
-        {"scorer": {"members": 3}},
         {"scorer": {"learning_rate": 0.003}},
         {"scorer": {"hidden": [128, 64]}},
         {"scorer": {"hidden": [32]}},
         {"scorer": {"weight_decay": 0.01}},
-        {"scorer": {"hidden": [128, 64], "members": 3}},
+        {"scorer": {"members": 6}},
         {"scorer": {"learning_rate": 0.0003}},
     ]
 

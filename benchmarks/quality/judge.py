@@ -18,14 +18,14 @@ from recsys.types import FloatArray, IntArray, LongArray, offsets_of, places_of
 NEVER = -1
 
 
-def targets_of(fold: Fold, n_items: int, drop_seen: bool, most: int | None = None) -> Targets:
-    """Collect the targets of every user, or of at most so many users, always the same ones."""
-    targets = Targets.of(fold, n_items, drop_seen)
+def targets_of(fold: Fold, n_items: int, drop_seen: bool, most: int | None = None, clock: str = "order") -> Targets:
+    """Collect the targets of every user, or of at most so many users, always the same ones; see `Targets.of`."""
+    targets = Targets.of(fold, n_items, drop_seen, clock)
     if most is None or len(targets.users) <= most:
         return targets
     chosen = np.random.default_rng(0).choice(targets.users, most, replace=False)
     labels = fold.labels.take(np.isin(fold.labels.user, chosen))
-    return Targets.of(replace(fold, labels=labels), n_items, drop_seen)
+    return Targets.of(replace(fold, labels=labels), n_items, drop_seen, clock)
 
 
 def judge(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntArray:

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
-from benchmarks.quality.tasks import TASKS, Habit, cuts, dated, load
+from benchmarks.quality.tasks import TASKS, Habit, dated, load
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
 from recsys.evaluation.significance import paired_interval
-from recsys.retrieval.candidates import find_keys, pair_keys
-from recsys.tables.split import DAY, Fold
 from recsys.types import BoolArray, IntArray, LongArray
 
 K, DEEP = 10, 50
@@ -130,8 +128,8 @@ def section(name: str, jobs: Sequence[Job]) -> str:
     """Everything about one task."""
     store = Path(jobs[0].store)
     task = load(name, Path(jobs[0].data), store)
-    test = cuts(task)[1]
-    targets = targets_of(test, len(task.tables.catalog), task.drop_seen, jobs[0].users)
+    test = dated(task, store)
+    targets = targets_of(test, len(task.tables.catalog), task.drop_seen, jobs[0].users, clock="time")
     models = [judged(job, targets) for job in jobs]
     models.sort(key=lambda one: -one.per_user(targets, "ndcg", K, "refitted").mean())
     recipe = TASKS[name]
@@ -147,7 +145,7 @@ def section(name: str, jobs: Sequence[Job]) -> str:
         if len(recipe.habits) > 1:
             lines += [f"### {habit.capitalize()}", ""]
         lines += [markdown(quality(models, targets, habit)), ""]
-    for title, table in slices(models, targets, test, dated(task, store)):
+    for title, table in slices(models, targets):
         lines += [f"### {title}", "", markdown(table), ""]
     lines += ["### Settings chosen", "", markdown(settings(models)), ""]
     return "\n".join(lines)
@@ -194,28 +192,15 @@ def _interval(engine: Values | None, theirs: Values, model: str) -> str:
     return f"{told['mean']:+.4f} ({told['low']:+.4f} to {told['high']:+.4f})"
 
 
-def slices(models: Sequence[Judged], targets: Targets, test: Fold, days: Fold) -> Iterable[tuple[str, Table]]:
+def slices(models: Sequence[Judged], targets: Targets) -> Iterable[tuple[str, Table]]:
     """Tables of the parts of a task, each with how many targets or users it has."""
-    gap = gaps(targets, days)
-    events = np.bincount(test.known.item, minlength=targets.n_items)[targets.item]
-    yield "Recall of targets at 10, by days since the user's event before", _by_target(models, gap, GAPS)
+    events = targets.item_events[targets.item]
+    if targets.gap_days is not None:
+        title = "Recall of targets at 10, by calendar days since the user's event before"
+        yield title, _by_target(models, targets.gap_days, GAPS)
     yield "Recall of targets at 10, by the item's events before the cut", _by_target(models, events, POPULARITY)
     ndcg = {one.model: one.per_user(targets, "ndcg", K, "refitted") for one in models}
     yield "ndcg@10, by events in the user's history", _sliced(ndcg, targets.known_events, LENGTHS, "users")
-
-
-def gaps(targets: Targets, days: Fold) -> LongArray:
-    """Whole days from the user's last known event to each target's first `(P,)`; -1 for users without history.
-
-    `days` is the test cut with microseconds for times.
-    """
-    users, item = targets.users[targets.owner], targets.item
-    keys = pair_keys(days.labels.user, days.labels.item, targets.n_items)
-    distinct, first = np.unique(keys, return_index=True)  # labels stand in time order within a user
-    then = days.labels.time[first[find_keys(distinct, pair_keys(users, item, targets.n_items))]]
-    ends = days.known.offsets[1:][users] - 1
-    last = days.known.time[np.maximum(ends, 0)]
-    return np.where(np.diff(days.known.offsets)[users] > 0, (then - last) // DAY, -1)
 
 
 def _by_target(models: Sequence[Judged], value: LongArray, spans: dict[str, tuple[int, int | None]]) -> Table:

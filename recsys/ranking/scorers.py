@@ -8,19 +8,23 @@ neither torch nor scikit-learn.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from recsys.config import Choice, Range
 from recsys.types import FloatArray, LongArray, offsets_of, owners_of, places_of
 
 Arrays = dict[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]
+
+LIMIT = 10  # standard deviations from the mean, beyond which a feature is cut
+ROWS = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class FittedScorer:
     def score(self, x: FloatArray) -> FloatArray:
         """Return the score of each row of features `(n, f)`: `(n,)`, higher is better."""
         x = (x - self.mean) / self.scale
-        np.clip(x, -10, 10, out=x)
+        np.clip(x, -LIMIT, LIMIT, out=x)
         total = np.zeros(len(x), dtype=np.float32)
         members = self.weights[0].shape[0]
         for member in range(members):
@@ -58,7 +62,7 @@ class FittedScorer:
         points where a unit opens or closes the gradient is constant, so the integral is a sum and exact: a row's
         contributions add up to its score less the score of the mean, but for the rounding of float32 scores.
         """
-        z = np.clip((x - self.mean) / self.scale, -10, 10).astype(np.float64)
+        z = np.clip((x - self.mean) / self.scale, -LIMIT, LIMIT).astype(np.float64)
         total = np.zeros_like(z)
         members = self.weights[0].shape[0]
         for member in range(members):
@@ -132,51 +136,90 @@ def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     mean, scale = _moments(x)
     z = (x - mean) / scale
-    return np.clip(z, -10, 10, out=z), mean, scale
+    return np.clip(z, -LIMIT, LIMIT, out=z), mean, scale
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """Logistic regression.
+    """Logistic regression, piecewise linear in each feature.
 
     `loss: pointwise` is scikit-learn's, each candidate a row of its own: the score is a log odds, as in the
     articles the project began from. `loss: listwise` is the conditional logit (McFadden 1974), which learns which
-    candidate of a list was chosen, and ranks far better. `c` is the inverse strength of the L2 penalty.
+    candidate of a list was chosen, and ranks far better. `c` is the inverse strength of the L2 penalty. At the `knots`,
+    quantiles of a feature, its slope may change (a linear spline, as a hinge max(0, x - knot) beside x); without
+    knots the model is linear.
     """
 
     loss: Literal["listwise", "pointwise"] = "listwise"
     c: Annotated[float, Range(0.001, 100, log=True)] = 1.0
+    knots: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.8, 0.95)
     negatives: int = 0
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
         z, mean, scale = _standardised(x)
-        weight, bias = self._pointwise(z, y) if self.loss == "pointwise" else (self._listwise(z, offsets, y), 0.0)
-        return FittedScorer(
-            mean, scale, [weight.astype(np.float32)[None, :, None]], [np.full((1, 1), bias, np.float32)]
+        bends = _bends(z, self.knots)
+        weight, bias = (
+            self._pointwise(z, y, bends) if self.loss == "pointwise" else self._listwise(z, offsets, y, bends)
         )
+        weights, biases = _as_layers(bends, weight.astype(np.float32), bias)
+        return FittedScorer(mean, scale, weights, biases)
 
-    def _pointwise(self, z: FloatArray, y: FloatArray) -> tuple[NDArray[np.float64], float]:
+    def _pointwise(self, z: FloatArray, y: FloatArray, bends: FloatArray) -> tuple[NDArray[np.float64], float]:
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=self.c, max_iter=500).fit(z, y > 0, np.where(y > 0, y, 1))
+        model = LogisticRegression(C=self.c, max_iter=500).fit(_hinged(z, bends), y > 0, np.where(y > 0, y, 1))
         return model.coef_[0], float(model.intercept_[0])
 
-    def _listwise(self, z: FloatArray, offsets: LongArray, y: FloatArray) -> NDArray[np.float64]:
+    def _listwise(self, z: FloatArray, offsets: LongArray, y: FloatArray, bends: FloatArray,
+                  ) -> tuple[NDArray[np.float64], float]:  # fmt: skip
         from scipy.optimize import minimize
 
         starts, owner = offsets[:-1], owners_of(offsets)
         share = (y / np.add.reduceat(y > 0, starts, dtype=np.float32)[owner]).astype(np.float32)
         worth = np.add.reduceat(share, starts)
+        # The hinges of all rows at once would take as much memory as the features, once a knot.
+        blocks = [slice(start, start + ROWS) for start in range(0, len(z), ROWS)]
 
         def loss(weight: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            logit = z @ weight.astype(np.float32)
+            single = weight.astype(np.float32)
+            logit = np.concatenate([_hinged(z[block], bends) @ single for block in blocks])
             logit -= np.maximum.reduceat(logit, starts)[owner]
             odds = np.exp(logit)
             total = np.add.reduceat(odds, starts)
             value = float(worth @ np.log(total) - share @ logit) + 0.5 / self.c * float(weight @ weight)
-            return value, ((worth / total)[owner] * odds - share) @ z + weight / self.c
+            error = (worth / total)[owner] * odds - share
+            slope = weight / self.c
+            for block in blocks:
+                slope += error[block] @ _hinged(z[block], bends)
+            return value, slope
 
-        return minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+        start = np.zeros(z.shape[1] * (1 + len(bends)))
+        return minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x, 0.0
+
+
+def _bends(z: FloatArray, knots: Sequence[float]) -> FloatArray:
+    """Where each standardised feature may bend `(knots, f)`: its quantiles."""
+    if not knots:
+        return np.zeros((0, z.shape[1]), dtype=np.float32)
+    sample = z[:: max(1, len(z) // 100_000)]
+    return np.quantile(sample, knots, axis=0).astype(np.float32)
+
+
+def _hinged(z: FloatArray, bends: FloatArray) -> FloatArray:
+    """Put the hinges of each knot beside the features: `(n, f)` to `(n, f * (1 + knots))`."""
+    return np.concatenate([z, *(np.maximum(z - bend, 0) for bend in bends)], axis=1) if len(bends) else z
+
+
+def _as_layers(bends: FloatArray, weight: FloatArray, bias: float) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Write a model that is linear in `_hinged` features as dense layers with ReLU between."""
+    last, end = weight[None, :, None], np.full((1, 1), bias, np.float32)
+    if not len(bends):
+        return [last], [end]
+    # A feature itself passes the ReLU unharmed where it is lifted above the lowest value it can have.
+    eye = np.eye(bends.shape[1], dtype=np.float32)
+    first = np.concatenate([eye] * (1 + len(bends)), axis=1)[None]
+    lift = np.concatenate([np.full(bends.shape[1], LIMIT, np.float32), -bends.ravel()])[None]
+    return [first, last], [lift, end - LIMIT * weight[: bends.shape[1]].sum()]
 
 
 @dataclass(frozen=True)
@@ -188,7 +231,7 @@ class MLP:
     """
 
     hidden: Annotated[tuple[int, ...], Choice(((32, 16), (64, 32), (128, 64)))] = (64, 32)
-    members: int = 1
+    members: int = 3
     learning_rate: Annotated[float, Range(3e-4, 1e-2, log=True)] = 0.001
     weight_decay: Annotated[float, Range(1e-6, 1e-1, log=True)] = 1e-4
     batch_lists: int = 256
