@@ -35,8 +35,8 @@ class Settings:
     """How a service runs.
 
     `workers` threads compute; `waiting` requests beyond those are kept, more are refused with 503. A request that takes
-    longer than `timeout` seconds is answered with 504. `explore` is the temperature (in units of the score) at which the
-    order of a list is shuffled for the exposure log; 0 shuffles nothing.
+    longer than `timeout` seconds is answered with 504. `explore` is the temperature (in units of the score) at which
+    the order of a list is shuffled for the exposure log; 0 shuffles nothing.
     """
 
     bundle: Path
@@ -102,7 +102,7 @@ class Meters:
         self.ready.set(handle.ready)
         self.model.clear()
         if handle.ready:
-            self.model.labels(handle.version).set(1)
+            self.model.labels(handle.recommender.version).set(1)
         return generate_latest(self.registry)
 
 
@@ -139,19 +139,29 @@ class Desk:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the service. Raises nothing where the bundle is missing: `/health` says 503 until there is one."""
+    """Build the service. Where there is no bundle yet it waits for one: `/health` says 503 and why until then."""
     meters = Meters()
     handle = RecommenderHandle(settings.bundle)
     exposures = None if settings.exposures is None else ExposureLog(settings.exposures)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        app.state.desk = Desk(settings)
-        with handle:
-            yield
+        app.state.desk, app.state.lacks = Desk(settings), None
+        begun = asyncio.create_task(begin())
+        yield
+        begun.cancel()
         app.state.desk.close()
+        handle.close()
         if exposures is not None:
             exposures.close()
+
+    async def begin() -> None:
+        while not handle.ready:
+            try:
+                await asyncio.to_thread(handle.start)
+            except RecsysError as error:
+                app.state.lacks = error
+                await asyncio.sleep(1)
 
     app = FastAPI(title="recsys", lifespan=life)
     app.add_middleware(Limited, most_bytes=settings.most_bytes)
@@ -220,10 +230,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/health")
     async def health() -> JSONResponse:
-        """200 where a model answers, 503 where none does yet; `last_error` is why a newer version was refused."""
-        told = {"ready": handle.ready, "version": handle.version if handle.ready else None,
-                "last_error": None if handle.last_error is None else str(handle.last_error)}  # fmt: skip
-        return JSONResponse(told, status_code=200 if handle.ready else 503)
+        """200 where a model answers, 503 where none does yet; `last_error` is why the current version is not served."""
+        ready = handle.ready
+        error = handle.last_error if ready else app.state.lacks
+        told = {"ready": ready, "version": handle.recommender.version if ready else None,
+                "last_error": None if error is None else str(error)}  # fmt: skip
+        return JSONResponse(told, status_code=200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -42,7 +42,7 @@ class Seen:
 
     def told(self) -> dict[str, Any]:
         """Return figures to print."""
-        p50, p99 = np.percentile(self.milliseconds, [50, 99]) if self.milliseconds else (None, None)
+        p50, p99 = np.percentile(self.milliseconds or [np.nan], [50, 99])
         return {"requests": len(self.milliseconds), "failed": dict(self.failed), "versions": len(self.versions),
                 "per_second": round(len(self.milliseconds) / self.seconds, 1), "p50_ms": round(float(p50), 2),
                 "p99_ms": round(float(p99), 2)}  # fmt: skip
