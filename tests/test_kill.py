@@ -1,4 +1,4 @@
-"""SIGKILL at 50 points spread over training and update: what was published answers as before, and the next run finishes."""
+"""SIGKILL at 50 points of training and update: what was published answers as before, and the next run finishes."""
 
 from __future__ import annotations
 
