@@ -63,10 +63,10 @@ def words(text: str) -> str:
 
 
 def count(k: object) -> int:
-    """Check how many items are asked for: a whole number from 0. Raises `RequestError`."""
+    """Check how many items are asked for: a whole number from 0, cut to 64 bits. Raises `RequestError`."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
         raise RequestError(f"k must be a whole number from 0, got {shown(k)}")
-    return int(k)
+    return min(int(k), LARGEST)
 
 
 def share(name: str, value: object) -> float:
@@ -154,7 +154,8 @@ def session(history: Events, config: Config) -> Session:
     """
     if isinstance(history, pl.DataFrame):
         history = history.rows(named=True)
-    if isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
+    scalar = isinstance(history, np.ndarray) and history.ndim != 1
+    if scalar or isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
         raise RequestError(f"history must be a list of events or item ids, got {shown(history)}")
     weights = config.data.interactions.events
     usual = min(weights.values(), default=1.0)
