@@ -270,9 +270,9 @@ def test_a_value_that_is_not_finite_names_its_feature(monkeypatch):
 
 KINDS = {
     "listwise": Logistic(),
-    "linear": Logistic(knots=()),
+    "bent": Logistic(knots=(0.5, 0.8, 0.95)),
     "pointwise": Logistic(loss="pointwise"),
-    "pointwise linear": Logistic(loss="pointwise", knots=()),
+    "pointwise bent": Logistic(loss="pointwise", knots=(0.5, 0.8, 0.95)),
     "mlp": MLP(hidden=(16,), epochs=25, batch_lists=64, learning_rate=0.03),
     "ensemble": MLP(hidden=(16, 8), members=2, epochs=12, batch_lists=64, learning_rate=0.03),
 }

@@ -147,12 +147,12 @@ class Logistic:
     articles the project began from. `loss: listwise` is the conditional logit (McFadden 1974), which learns which
     candidate of a list was chosen, and ranks far better. `c` is the inverse strength of the L2 penalty. At the `knots`,
     quantiles of a feature, its slope may change (a linear spline, as a hinge max(0, x - knot) beside x); without
-    knots the model is linear.
+    knots the model is linear. They pay where lists are many, and cost where they are few: see docs/log.md.
     """
 
     loss: Literal["listwise", "pointwise"] = "listwise"
     c: Annotated[float, Range(0.001, 100, log=True)] = 1.0
-    knots: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.8, 0.95)
+    knots: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Choice(((), (0.5, 0.8, 0.95)))] = ()
     negatives: int = 0
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> FittedScorer:
