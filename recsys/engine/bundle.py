@@ -94,12 +94,12 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
                 "files": {path.relative_to(temporary).as_posix(): _describe(path, arrays, temporary) for path in files},
             }
             for path in (*files, *(path for path in temporary.rglob("*") if path.is_dir())):
-                _sync(path)
+                sync(path)
             manifest |= {"checksum": _checksum(manifest)}
             _write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, final)
-            _sync(final.parent)
+            sync(final.parent)
             point(root, version)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -120,7 +120,7 @@ def point(root: Path, version: str) -> None:
             os.replace(aside, root / POINTER)
         finally:
             aside.unlink(missing_ok=True)
-        _sync(root)
+        sync(root)
 
 
 def versions(root: Path) -> list[str]:
@@ -211,7 +211,7 @@ def discard(root: Path, names: Iterable[str]) -> list[str]:
                     # Renamed first, so that a version is whole or not there.
                     os.replace(root / VERSIONS / name, root / VERSIONS / f".{name}")
                     deleted.append(name)
-        _sync(root / VERSIONS)
+        sync(root / VERSIONS)
         for path in [*root.glob(f".{POINTER}-*"), *(root / VERSIONS).glob(".*")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     return deleted
@@ -400,10 +400,10 @@ def _sha256(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _sync(path)
+    sync(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Force a file or a folder onto the disk, so that a rename never points at bytes that are not there yet."""
     handle = os.open(path, os.O_RDONLY)
     try:

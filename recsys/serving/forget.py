@@ -271,11 +271,11 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
             if cells:
                 left = left.with_columns(value=pl.when(~amiss).then("value"))
             left.sink_parquet(aside)
-            _sync(aside)
+            bundle.sync(aside)
             os.replace(aside, path)
         if gone or cells:
             removed[str(path)] = gone + cells
-            _sync(path.parent)
+            bundle.sync(path.parent)
     for path in files_of(places):
         if path.name == SUCCESS:
             _recount(path.parent)
@@ -323,11 +323,3 @@ def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) 
     about["counts"] = dict(about["counts"]) | {"users": len(kept), "events": len(kept.item)}
     about["forgotten"] = int(about.get("forgotten", 0)) + int(gone.sum())
     return bundle.publish(root, dict(loaded.arrays) | history_arrays(kept), tables, about).name
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
