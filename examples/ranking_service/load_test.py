@@ -79,8 +79,7 @@ async def ask(url: str, users: list[Any], clients: int, requests: int) -> Seen:
 def republish(root: Path) -> None:
     """Publish the current model once more, as a training that learnt nothing new would."""
     now = bundles.load(root)
-    told = ("schema_version", "model_version", "created_at", "files")
-    bundles.publish(root, now.arrays, now.tables, {k: v for k, v in now.manifest.items() if k not in told})
+    bundles.publish(root, now.arrays, now.tables, now.about)
 
 
 async def publishing(root: Path, work: asyncio.Task[Seen], every: float) -> int:

@@ -199,7 +199,7 @@ def score(
         bool, typer.Option("--fallback", help="Answer for an unknown user with what is popular.")
     ] = False,
     where: Annotated[
-        str | None, typer.Option(metavar="CONDITION", help="Only such items: 'price <= 20 and stock > 0'.")
+        str | None, typer.Option(metavar="CONDITION", help="Only such items: 'price <= 20 and brand is not null'.")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="ITEM_ID", help="Not this item. May be given again.")

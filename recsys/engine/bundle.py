@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 POINTER = "CURRENT"
 VERSIONS = "versions"
+WRITTEN = ("schema_version", "model_version", "created_at", "files")
 LOCK = ".lock"  # held by the one process that makes a new version, as long as it takes
 TURN = ".turn"  # held for the moment in which the pointer moves or a version goes
 
@@ -55,6 +56,11 @@ class Bundle:
     def version(self) -> str:
         """Name of this version, unique within its root."""
         return str(self.manifest["model_version"])
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The manifest without what `publish` says of every version by itself."""
+        return {key: value for key, value in self.manifest.items() if key not in WRITTEN}
 
     def group(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays below `prefix/`, by the rest of their name."""
@@ -212,9 +218,16 @@ def discard(root: Path, names: Iterable[str]) -> list[str]:
                     os.replace(root / VERSIONS / name, root / VERSIONS / f".{name}")
                     deleted.append(name)
         sync(root / VERSIONS)
-        for path in [*root.glob(f".{POINTER}-*"), *(root / VERSIONS).glob(".*")]:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        sweep(root)
     return deleted
+
+
+def sweep(root: Path) -> list[Path]:
+    """Delete what processes that died while they made or deleted a version left behind; return it. Needs the lock."""
+    left = [*root.glob(f".{POINTER}-*"), *(root / VERSIONS).glob(".*")]
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    return left
 
 
 _held = threading.local()

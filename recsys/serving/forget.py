@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,10 +35,8 @@ from recsys.types import BoolArray, Catalog, Histories, Id, offsets_of, places_o
 ABANDONED_S = 3600
 SHOWN = 10
 QUARANTINE = "quarantine"
-# What `publish` says of every version by itself.
-WRITTEN = ("schema_version", "model_version", "created_at", "files")
-# Files that a writer renames when they are whole, with its process id in their name or a random number.
-ASIDE = re.compile(r"\..+\.(?P<pid>\d+)|.+\.(?P<tmp>\d+)\.tmp|\.CURRENT-[0-9a-f]{8}")
+# Files that a writer renames when they are whole, with its process id in their name.
+ASIDE = re.compile(r"\..+\.(?P<pid>\d+)|.+\.(?P<tmp>\d+)\.tmp")
 PREFIXES = 512
 
 
@@ -163,14 +160,14 @@ def _check(places: Sequence[Path]) -> None:
             f"{places[0]} is one version of a bundle; name the bundle's folder, {places[0].parent.parent}"
         )
     for path, pid in _asides(places):
-        if pid and pid != os.getpid() and _alive(pid) and time.time() - path.stat().st_mtime < ABANDONED_S:
+        if pid != os.getpid() and _alive(pid) and time.time() - path.stat().st_mtime < ABANDONED_S:
             raise ArtifactError(f"process {pid} is writing {path}: wait for it or stop it, then run again")
 
 
 def _asides(places: Sequence[Path]) -> list[tuple[Path, int]]:
-    """Files that were to be renamed once whole, and which process (0: nobody knows) began them."""
+    """Files that were to be renamed once whole, and which process began them."""
     found = [(path, ASIDE.fullmatch(path.name)) for path in files_of(places)]
-    return [(path, int(match["pid"] or match["tmp"] or 0)) for path, match in found if match]
+    return [(path, int(match["pid"] or match["tmp"])) for path, match in found if match]
 
 
 def _alive(pid: int) -> bool:
@@ -186,12 +183,9 @@ def _alive(pid: int) -> bool:
 def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
     """Delete what processes that died have left half written; return it."""
     files = [path for path, _ in _asides(places)]
-    folders = [path for path in (root / VERSIONS).glob(".*") if path.is_dir()]
     for path in files:
         path.unlink(missing_ok=True)
-    for path in folders:
-        shutil.rmtree(path)
-    return files + folders
+    return files + bundle.sweep(root)
 
 
 def _holders(root: Path, found: Scan) -> list[Path]:
@@ -319,7 +313,7 @@ def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) 
     gone = _named(loaded, users)
     kept = remembered(loaded).select(np.flatnonzero(~gone))
     tables = dict(loaded.tables) | {"users": loaded.tables["users"].filter(pl.Series(~gone))}
-    about = {key: value for key, value in loaded.manifest.items() if key not in WRITTEN}
+    about = loaded.about
     about["counts"] = dict(about["counts"]) | {"users": len(kept), "events": len(kept.item)}
     about["forgotten"] = int(about.get("forgotten", 0)) + int(gone.sum())
     return bundle.publish(root, dict(loaded.arrays) | history_arrays(kept), tables, about).name

@@ -472,8 +472,9 @@ class Recommender:
         """What a request adds to the score of each item `(n,)`."""
         ids, boost = requests.boosted(boosts)
         rows = self._find_items(ids)
-        place = find_keys(np.sort(rows), items)
-        return np.where(place >= 0, boost[np.argsort(rows)][place] if len(rows) else 0, 0).astype(np.float32)
+        order = np.argsort(rows)
+        place = find_keys(rows[order], items)
+        return np.where(place >= 0, boost[order][place] if len(rows) else 0, 0).astype(np.float32)
 
     def _shortage(self, asked: int, told: _Answer) -> Shortage:
         """Count why a list is shorter than asked."""
