@@ -93,7 +93,9 @@ class RecommenderHandle:
         if stamp == self._tried:
             return
         self._tried = stamp
-        if bundle.current(self._root) != self.recommender.version:
-            self._recommender = Recommender.load(self._root)
-            log.info("%s: now serving version %s", self._root, self._recommender.version)
-        self._last_error = None
+        serving = self.recommender
+        if bundle.current(self._root) != serving.version:
+            serving = Recommender.load(self._root)
+            log.info("%s: now serving version %s", self._root, serving.version)
+        self._last_error = None  # first: whoever sees the new version must not read the old one's error beside it
+        self._recommender = serving
