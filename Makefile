@@ -8,13 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-quality clean
+.PHONY: help demo test check bench-quality bench-speed clean
 
 help:
 	@echo "make demo    see it work: ingest, embed, train, evaluate, recommend (some minutes)"
 	@echo "make test    run every test"
 	@echo "make check   lint, formatting, types, layers"
 	@echo "make bench-quality   how good beside other models: docs/benchmarks.md (an hour or more; DATA=DIR has the data)"
+	@echo "make bench-speed     how fast beside rivals and limits: docs/benchmarks.md (an hour or more, on an idle machine)"
 	@echo "make clean   remove what the commands made: $(VENV), artifacts, caches"
 	@echo "Each builds $(VENV) first where it is missing or out of date."
 	@echo "PYTHON=python3.12 chooses the interpreter; FAISS=gpu installs faiss-gpu in place of faiss-cpu."
@@ -34,6 +35,9 @@ check: $(READY)
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality.weak_spots --data $(DATA)
 	@$(BIN)/python -m benchmarks.quality --data $(DATA)
+
+bench-speed: $(READY)
+	@$(BIN)/python -m benchmarks.speed --data $(DATA)
 
 clean:
 	rm -rf $(VENV) artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

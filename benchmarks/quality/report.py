@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.page import machine, write_part
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
@@ -104,16 +103,14 @@ def write(page: Path, jobs: Sequence[Job], command: str, spots: Mapping[str, Any
         parts.append(f"Tasks without results here: {', '.join(left)}.\n")
     if spots:
         parts.append(weak_spots(spots))
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(parts), encoding="utf-8")
+    write_part(page, "\n".join(parts), speed=False)
 
 
 def head(budget: float, command: str) -> str:
     """Say what was run, where and when, and how to read it."""
-    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return HEAD.format(
         command=command,
-        machine=f"{os.cpu_count()} cores ({platform.machine()}), {gigabytes:.0f} GB of memory, {platform.system()}",
+        machine=machine(),
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         validation=VALIDATION_USERS,
         most=MOST_SETTINGS,

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.page import PAGE
 from benchmarks.quality.job import Job
 from benchmarks.quality.models import RIVALS, TOGETHER, pointless
 from benchmarks.quality.report import write
@@ -25,7 +26,6 @@ from recsys.errors import ConfigError, RecsysError
 
 STORE = Path("artifacts/quality")
 SPOTS = STORE / "weak_spots.json"
-PAGE = Path("docs/benchmarks.md")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -1,0 +1,1 @@
+"""How fast, beside what people use now and what the hardware allows."""
