@@ -5,6 +5,7 @@ All of them are counted with sparse products over baskets (one user, one moment)
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -13,11 +14,22 @@ from scipy import sparse
 
 from recsys.embedding.texts import item_texts
 from recsys.errors import ConfigError
-from recsys.retrieval.candidates import top_of_pairs
 from recsys.retrieval.index import Index
-from recsys.types import Catalog, FloatArray, IntArray, Interactions, LongArray, Rows, owners_of
+from recsys.threads import in_threads
+from recsys.types import (
+    Catalog,
+    FloatArray,
+    IntArray,
+    Interactions,
+    LongArray,
+    Rows,
+    offsets_of,
+    owners_of,
+    places_of,
+)
 
-_BLOCK = 1024
+_BLOCK = 1024  # rows of a matrix that are made at a time, at most
+_WORK = 1 << 20  # numbers that these rows are made of, about
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 
@@ -25,42 +37,63 @@ def basket_matrix(events: Interactions, n_items: int) -> tuple[sparse.csr_matrix
     """Return every basket as a row of a 0/1 matrix `(baskets, I)`, in time order within a user, and its user."""
     changed = np.ones(len(events), dtype=bool)
     changed[1:] = (events.time[1:] != events.time[:-1]) | (events.user[1:] != events.user[:-1])
-    matrix = _ones(np.cumsum(changed) - 1, events.item, (int(changed.sum()), n_items))
-    return matrix, events.user[changed]
+    first = np.flatnonzero(changed)
+    return _ones(np.append(first, len(events)), events.item, n_items), events.user[first]
 
 
-def _ones(row: Rows, column: Rows, shape: tuple[int, int]) -> sparse.csr_matrix:
-    matrix = sparse.csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
+def _ones(offsets: LongArray, item: IntArray, n_items: int) -> sparse.csr_matrix:
+    """Turn ragged lists of items into the rows of a 0/1 matrix."""
+    ones = np.ones(len(item), np.float32)
+    matrix = sparse.csr_matrix((ones, item.copy(), offsets), shape=(len(offsets) - 1, n_items))
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
 
 
 def strongest(matrix: sparse.csr_matrix, k: int) -> sparse.csr_matrix:
-    """Keep the `k` greatest positive values of each row."""
-    positive = matrix.data > 0
-    owner = owners_of(matrix.indptr)[positive]
-    top = top_of_pairs(owner, matrix.indices[positive], matrix.data[positive], matrix.shape[0], k)
-    kept = sparse.csr_matrix((top.score, top.item, top.offsets), shape=matrix.shape)
-    kept.sort_indices()
-    return kept
+    """Keep the `k` greatest positive values of each row; of equals at the edge those that come first."""
+    row = owners_of(matrix.indptr)
+    kept = matrix.data > 0
+    many = np.bincount(row[kept], minlength=matrix.shape[0]) > k
+    if many.any():
+        some = np.flatnonzero(kept & many[row])
+        # Positive floats sort as their bits do, so row and value make one key; plain sorting is fast where ranking is
+        # not. Only what ties with a row's k-th value has to be counted.
+        bits = matrix.data[some].view(np.uint32)
+        order = np.sort((row[some].astype(np.uint64) << np.uint64(32)) | bits)
+        ends = np.cumsum(np.bincount(row[some], minlength=matrix.shape[0]))
+        edge = np.zeros(matrix.shape[0], dtype=np.uint32)
+        edge[many] = order[ends[many] - k].astype(np.uint32)
+        equal = some[bits == edge[row[some]]]
+        above = np.bincount(row[some][bits > edge[row[some]]], minlength=matrix.shape[0])
+        place = places_of(offsets_of(np.bincount(row[equal], minlength=matrix.shape[0])))
+        kept[some] = bits >= edge[row[some]]
+        kept[equal[place >= k - above[row[equal]]]] = False
+    offsets = offsets_of(np.bincount(row[kept], minlength=matrix.shape[0]))
+    top = sparse.csr_matrix((matrix.data[kept], matrix.indices[kept], offsets), shape=matrix.shape)
+    top.sort_indices()
+    return top
 
 
-def _by_blocks(n_items: int, block: Callable[[slice], sparse.csr_matrix], keep: int,
-               first: int = 0) -> sparse.csr_matrix:  # fmt: skip
-    """Build a matrix a block of rows at a time, keeping `keep` values a row: the whole never stands in memory.
+def _by_blocks(work: Rows, block: Callable[[slice], sparse.csr_matrix], keep: int, first: int = 0) -> sparse.csr_matrix:
+    """Build a matrix `(I, I)` some rows at a time, keeping `keep` values of each: the whole never stands in memory.
 
-    Rows before `first` stay empty.
+    `work` `(I,)` is how many numbers each row is made of: popular items stand in smaller blocks. Rows before `first`
+    stay empty.
     """
-    parts = [strongest(block(slice(start, start + _BLOCK)), keep) for start in range(first, n_items, _BLOCK)]
+    n_items = len(work)
+    share = np.cumsum(np.maximum(work[first:], _WORK // _BLOCK), dtype=np.int64) // _WORK
+    starts = first + np.flatnonzero(np.diff(share, prepend=-1))
+    slices = [slice(int(start), int(end)) for start, end in itertools.pairwise([*starts, n_items])]
+    parts = list(in_threads(lambda rows: strongest(block(rows), keep), slices))
     return sparse.vstack([sparse.csr_matrix((first, n_items)), *parts], format="csr").astype(np.float32)
 
 
 def _without_self(block: sparse.csr_matrix, first: int) -> sparse.csr_matrix:
     """Take out what the rows from `first` on say for their own item."""
-    block = block.tocoo()
-    other = block.col != block.row + first
-    return sparse.csr_matrix((block.data[other], (block.row[other], block.col[other])), shape=block.shape)
+    own = block.indices == owners_of(block.indptr) + first
+    block.data[own] = 0
+    return block
 
 
 def covisitation(events: Interactions, n_items: int, window: int, backward: float, keep: int) -> sparse.csr_matrix:
@@ -70,18 +103,26 @@ def covisitation(events: Interactions, n_items: int, window: int, backward: floa
     strongest of each row are kept.
     """
     baskets, user = basket_matrix(events, n_items)
-    scale = (1 / np.sqrt(np.asarray(baskets.sum(axis=0)).ravel() + 1)).astype(np.float32)
-    scaled = (baskets @ sparse.diags(scale)).tocsr()
-    steps = [(1.0, scaled.T.tocsr(), scaled)]
-    for gap in range(1, min(window, len(user) - 1) + 1):
-        same = user[gap:] == user[:-gap]
-        before, after = scaled[:-gap][same], scaled[gap:][same]
-        steps += [(1 / gap, before.T.tocsr(), after), (backward / gap, after.T.tocsr(), before)]
+    count = np.bincount(baskets.indices, minlength=n_items)
+    scale = (1 / np.sqrt(count + 1)).astype(np.float32)
+    baskets.data *= scale[baskets.indices]
+    holders = baskets.T.tocsr()
+    offsets = offsets_of(np.bincount(user, minlength=events.n_users))
+    ahead = np.arange(1, window + 1)
+    gaps = np.concatenate([[0], ahead, -ahead] if backward else [[0], ahead]).astype(np.int32)
+    worth = np.concatenate([[1], 1 / ahead, backward / ahead])[: len(gaps)].astype(np.float32)
 
     def block(rows: slice) -> sparse.csr_matrix:
-        return _without_self(sum(weight * (left[rows] @ right) for weight, left, right in steps), rows.start)
+        """Spread each item's baskets over the ones around them, all gaps at once, and see what those hold."""
+        own = holders[rows]
+        whose = user[own.indices]
+        near = own.indices[:, None] + gaps
+        same = (near >= offsets[whose, None]) & (near < offsets[whose + 1, None])
+        ends = offsets_of(same.sum(axis=1))[own.indptr]
+        around = sparse.csr_matrix(((own.data[:, None] * worth)[same], near[same], ends), shape=own.shape)
+        return _without_self(around @ baskets, rows.start)
 
-    return _by_blocks(n_items, block, keep)
+    return _by_blocks(count * len(gaps), block, keep)
 
 
 def text_neighbours(vectors: FloatArray, keep: int, sharpness: float, least: float) -> sparse.csr_matrix:
@@ -99,11 +140,12 @@ def text_neighbours(vectors: FloatArray, keep: int, sharpness: float, least: flo
 def between(spread: sparse.csr_matrix, counts: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:
     """Spread counts to the neighbours of both items: `spread counts spread'`, `keep` a row, no item to itself."""
     onward = spread.T.tocsr()
+    work = spread @ np.diff(counts.indptr)
 
     def block(rows: slice) -> sparse.csr_matrix:
         return _without_self(spread[rows] @ counts @ onward, rows.start)
 
-    return _by_blocks(counts.shape[0], block, keep)
+    return _by_blocks(work, block, keep)
 
 
 def shared_words(catalog: Catalog, most_items: int, keep: int, first: int = 0) -> sparse.csr_matrix:
@@ -123,11 +165,12 @@ def shared_words(catalog: Catalog, most_items: int, keep: int, first: int = 0) -
     except ValueError:  # no word is left
         return sparse.csr_matrix((n_items, n_items), dtype=np.float32)
     turned = words.T.tocsr()
+    work = (words > 0) @ np.diff(turned.indptr)
 
     def block(rows: slice) -> sparse.csr_matrix:
         return _without_self(words[rows] @ turned, rows.start)
 
-    return _by_blocks(n_items, block, keep, first)
+    return _by_blocks(work, block, keep, first)
 
 
 def _words(text: str) -> list[str]:
@@ -140,8 +183,8 @@ def _words(text: str) -> list[str]:
 
 def cosine(events: Interactions, n_items: int, shrink: float, keep: int) -> sparse.csr_matrix:
     """Cosine between the user sets of two items, `shrink` added to the denominator (Sarwar et al. 2001)."""
-    users = _ones(events.user, events.item, (events.n_users, n_items))
-    norm = np.sqrt(np.asarray(users.sum(axis=0)).ravel())
+    users = _ones(events.offsets, events.item, n_items)
+    norm = np.sqrt(np.bincount(users.indices, minlength=n_items)).astype(np.float32)
     items = users.T.tocsr()
 
     def block(rows: slice) -> sparse.csr_matrix:
@@ -149,13 +192,13 @@ def cosine(events: Interactions, n_items: int, shrink: float, keep: int) -> spar
         overlap.data /= norm[rows][owners_of(overlap.indptr)] * norm[overlap.indices] + shrink
         return overlap
 
-    return _by_blocks(n_items, block, keep)
+    return _by_blocks(items @ np.diff(users.indptr), block, keep)
 
 
 def ease(events: Interactions, n_items: int, penalty: float, max_items: int, keep: int) -> sparse.csr_matrix:
     """Solve the linear autoencoder without self-weights (EASE, Steck 2019) over the `max_items` most frequent items."""
     chosen = frequent(events, n_items, max_items)
-    users = _ones(events.user, events.item, (events.n_users, n_items))[:, chosen]
+    users = _ones(events.offsets, events.item, n_items)[:, chosen]
     inverse = _inverse((users.T @ users).toarray(), penalty)
     weights: FloatArray = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
