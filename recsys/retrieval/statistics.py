@@ -17,6 +17,7 @@ from recsys.errors import ConfigError
 from recsys.retrieval.index import Index
 from recsys.threads import in_threads
 from recsys.types import (
+    BoolArray,
     Catalog,
     FloatArray,
     IntArray,
@@ -30,6 +31,8 @@ from recsys.types import (
 
 _BLOCK = 1024  # rows of a matrix that are made at a time, at most
 _WORK = 1 << 20  # numbers that these rows are made of, about
+_EXACT = 100_000  # items up to which each text is compared with all
+_DENSE = 32  # a product of matrices in which one number in so many is not 0 is faster dense
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 
 
@@ -107,7 +110,7 @@ def covisitation(events: Interactions, n_items: int, window: int, backward: floa
     scale = (1 / np.sqrt(count + 1)).astype(np.float32)
     baskets.data *= scale[baskets.indices]
     holders = baskets.T.tocsr()
-    offsets = offsets_of(np.bincount(user, minlength=events.n_users))
+    starts = offsets_of(np.bincount(user, minlength=events.n_users))
     ahead = np.arange(1, window + 1)
     gaps = np.concatenate([[0], ahead, -ahead] if backward else [[0], ahead]).astype(np.int32)
     worth = np.concatenate([[1], 1 / ahead, backward / ahead])[: len(gaps)].astype(np.float32)
@@ -115,9 +118,7 @@ def covisitation(events: Interactions, n_items: int, window: int, backward: floa
     def block(rows: slice) -> sparse.csr_matrix:
         """Spread each item's baskets over the ones around them, all gaps at once, and see what those hold."""
         own = holders[rows]
-        whose = user[own.indices]
-        near = own.indices[:, None] + gaps
-        same = (near >= offsets[whose, None]) & (near < offsets[whose + 1, None])
+        near, same = _near(own.indices, gaps, user, starts)
         ends = offsets_of(same.sum(axis=1))[own.indptr]
         around = sparse.csr_matrix(((own.data[:, None] * worth)[same], near[same], ends), shape=own.shape)
         return _without_self(around @ baskets, rows.start)
@@ -125,14 +126,29 @@ def covisitation(events: Interactions, n_items: int, window: int, backward: floa
     return _by_blocks(count * len(gaps), block, keep)
 
 
+def _near(basket: Rows, gaps: Rows, user: IntArray, starts: LongArray) -> tuple[Rows, BoolArray]:
+    """Return the baskets at some gaps from each basket `(n, g)`, and which of them are its user's.
+
+    `user` is that of every basket, `starts` the ragged offsets of the users' baskets.
+    """
+    near = basket[:, None] + gaps
+    whose = user[basket]
+    return near, (near >= starts[whose, None]) & (near < starts[whose + 1, None])
+
+
 def text_neighbours(vectors: FloatArray, keep: int, sharpness: float, least: float) -> sparse.csr_matrix:
-    """Weigh each item's `keep` nearest by text, itself among them: exp(`sharpness` (cosine - 1)), 0 below `least`."""
+    """Weigh each item's `keep` nearest by text, itself among them: exp(`sharpness` (cosine - 1)), 0 below `least`.
+
+    Above `_EXACT` items, where comparing all with all would take most of a training, a few neighbours may be missed.
+    """
     n_items = len(vectors)
-    index = Index.build(vectors)
+    index = Index.build(vectors) if n_items <= _EXACT else Index.build(vectors, "IVF1024,Flat", "nprobe=64")
     rows, near = index.search(vectors, min(keep + 1, n_items))
     weight = np.where(near >= least, np.exp(sharpness * (near - 1)), 0)
     owner = np.repeat(np.arange(n_items), rows.shape[1])
-    matrix = sparse.csr_matrix((weight.ravel(), (owner, rows.ravel())), shape=(n_items, n_items), dtype=np.float32)
+    matrix = sparse.csr_matrix(
+        (weight.ravel(), (owner, np.maximum(rows.ravel(), 0))), shape=(n_items, n_items), dtype=np.float32
+    )
     matrix.eliminate_zeros()
     return matrix
 
@@ -215,17 +231,27 @@ def transitions(events: Interactions, n_items: int, penalty: float, max_items: i
     chosen = frequent(events, n_items, max_items)
     baskets, user = basket_matrix(events, n_items)
     baskets = baskets[:, chosen]
-    source, target = baskets.copy(), sparse.csr_matrix(baskets.shape, dtype=np.float32)
-    for gap in range(1, min(max(span - 1, ahead), len(user) - 1) + 1):
-        same = sparse.diags((user[gap:] == user[:-gap]).astype(np.float32))
-        nothing = sparse.csr_matrix((gap, len(chosen)), dtype=np.float32)
-        if gap < span:
-            source = source + decay**gap * sparse.vstack([nothing, same @ baskets[:-gap]], format="csr")
-        if gap <= ahead:
-            target = target + 0.7 ** (gap - 1) * sparse.vstack([same @ baskets[gap:], nothing], format="csr")
-    # (target' source) inverse is the transpose of the solution; sparse times dense is far cheaper than a dense solve.
-    weights = ((target.T @ source).tocsr() @ _inverse((source.T @ source).toarray(), penalty)).T
-    return _spread(weights, chosen, n_items, keep)
+    starts = offsets_of(np.bincount(user, minlength=events.n_users))
+
+    def summed(basket: LongArray, gaps: LongArray, worth: FloatArray) -> sparse.csr_matrix:
+        """Add up, for each basket, those at some gaps from it: `(n, chosen)`."""
+        near, same = _near(basket, gaps, user, starts)
+        parts = (np.broadcast_to(worth, near.shape)[same], near[same], offsets_of(same.sum(axis=1)))
+        return sparse.csr_matrix(parts, shape=(len(near), len(user))) @ baskets
+
+    back, forward = np.arange(span), np.arange(1, ahead + 1)
+    past, coming = (decay**back).astype(np.float32), (0.7 ** (forward - 1)).astype(np.float32)
+    gram = np.zeros((len(chosen), len(chosen)), dtype=np.float32)
+    cross = sparse.csr_matrix(gram.shape, dtype=np.float32)
+    for start in range(0, len(user), _WORK):  # the histories at all baskets at once would be many times the log
+        some = np.arange(start, min(start + _WORK, len(user)))
+        source = summed(some, -back, past)
+        gram += (source.T @ source).toarray()
+        cross += summed(some, forward, coming).T @ source
+    # The transpose of (target' source) inverse is the solution: while what follows what is sparse, that is far cheaper
+    # than a dense solve.
+    few = cross.nnz < gram.size / _DENSE
+    return _spread(((cross.tocsr() if few else cross.toarray()) @ _inverse(gram, penalty)).T, chosen, n_items, keep)
 
 
 def frequent(events: Interactions, n_items: int, most: int) -> LongArray:
