@@ -8,6 +8,7 @@ Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling"). It is trained in tor
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ HEADS = 2
 WIDER = 2  # the hidden layer of the block, in widths of its input
 BATCH = 256
 LEAST_STEPS = 100  # a small shop needs more passes to learn anything
+MOST_STEPS = 4_000  # a step costs what the catalogue has, so a large log is not gone through so often
 NEGATIVES = 1024
 RATE, WEIGHT_DECAY, WARM_UP = 0.002, 0.05, 0.1
 EPSILON = 1e-5
@@ -72,14 +74,13 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
         net = _net(state.vectors, width, length, dropout)
         each = max(1, -(-len(first) // BATCH))
         passes = max(epochs, -(-LEAST_STEPS // each)) if len(first) else 0
+        steps = min(passes * each, MOST_STEPS)
         optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
-        pace = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=max(passes * each, 1), pct_start=WARM_UP
-        )
+        pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 1), pct_start=WARM_UP)
         share = np.bincount(events.item, minlength=n_items) / max(len(events), 1)
-        for number in range(passes):
+        for number in range(-(-steps // each)):
             total = foretold = 0.0
-            for some in _batches(ends - first, rng):
+            for some in itertools.islice(_batches(ends - first, rng), steps - number * each):
                 rows, real = padded(first[some], ends[some] - first[some])
                 item = events.item[rows]
                 wanted = real[:, 1:] & events.target[rows[:, 1:]]
@@ -100,7 +101,7 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
                 optimizer.step()
                 pace.step()
                 total, foretold = total + loss.item() * len(following), foretold + len(following)
-            log.info("tower: pass %d of %d, loss %.3f", number + 1, passes, total / max(foretold, 1))
+            log.info("tower: pass %d of %d, loss %.3f", number + 1, -(-steps // each), total / max(foretold, 1))
         return _arrays(net, np.flatnonzero(share == share.min()))
 
 
