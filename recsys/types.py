@@ -25,6 +25,7 @@ BoolArray = NDArray[np.bool_]
 Rows = NDArray[np.integer[Any]]
 
 CATEGORY_SEPARATOR = " > "
+DAY = 86_400_000_000  # microseconds
 
 
 def offsets_of(counts: Rows) -> LongArray:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -339,6 +340,19 @@ def test_a_choice_of_a_rare_item_counts_as_the_config_says(shop):
     events = np.round(np.expm1(x[:, 0]))
     assert {*y[events >= 5]} == {0, 1}
     assert {*y[events < 5]} == {0, 2.5}
+
+
+def test_what_looks_at_the_catalogue_alone_is_fitted_once_for_all_moments(shop):
+    fold, embeddings = shop
+    config, counts = shop_settings(), Counter()
+
+    def fitter(retriever, state):
+        counts[type(retriever).__name__] += 1
+        return retriever.fit(state)
+
+    fit(config, fold.known, embeddings, fold.as_of, fitter=fitter)
+    assert counts["Semantic"] == 1
+    assert counts["Covisitation"] == config.split.folds + 1
 
 
 # Training on little

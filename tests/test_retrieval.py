@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from threadpoolctl import threadpool_limits
 from worlds import (
     DAY,
@@ -28,8 +29,9 @@ from worlds import (
     weights_of,
 )
 
+from benchmarks.speed import made
 from recsys.errors import ArtifactError, ConfigError
-from recsys.retrieval import tower
+from recsys.retrieval import statistics, tower
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, seen_keys, top_of_pairs, union, without
 from recsys.retrieval.index import Index
 from recsys.retrieval.retrievers import (
@@ -417,6 +419,60 @@ def test_statistics_over_more_items_than_a_block_are_the_same():
             small = kind().fit(state_of(bare, 12)).neighbours.toarray()
             large = kind().fit(state_of(filler, 1100)).neighbours.tocsr()
         np.testing.assert_allclose(large[places][:, places].toarray(), small, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Covisitation, TextCovisitation, Lexical, ItemKNN, Slit])
+def test_statistics_made_of_many_parts_are_the_same(kind, monkeypatch):
+    """What is made of a few rows, or of a few baskets, at a time adds up to what is made at once."""
+    state = shop_state(n_users=80)
+    whole = kind().fit(state).neighbours.toarray()
+    monkeypatch.setattr(statistics, "_WORK", 7)
+    monkeypatch.setattr(statistics, "_DENSE", 10**9)
+    np.testing.assert_allclose(kind().fit(state).neighbours.toarray(), whole, rtol=1e-3, atol=1e-5)
+
+
+@quick
+@given(st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0, 1.5, 3.0]), min_size=7, max_size=7)), st.integers(1, 5))
+def test_the_strongest_of_a_row_are_its_greatest_and_the_first_of_equals(rows, k):
+    matrix = sparse.csr_matrix(np.array(rows, np.float32).reshape(-1, 7))
+    expected = np.zeros(matrix.shape, np.float32)
+    for number, row in enumerate(rows):
+        for place in sorted(range(7), key=lambda place: -row[place])[:k]:
+            expected[number, place] = max(row[place], 0)
+    found = statistics.strongest(matrix, k)
+    np.testing.assert_array_equal(found.toarray(), expected)
+    assert found.has_sorted_indices
+    assert (found.data > 0).all()
+
+
+def test_text_neighbours_of_a_large_catalogue_are_nearly_all_found(monkeypatch):
+    vectors = made.vectors(2_000, dimensions=16)
+    exact = statistics.text_neighbours(vectors, 10, 5.0, 0.3)
+    monkeypatch.setattr(statistics, "_EXACT", 1_000)
+    found = statistics.text_neighbours(vectors, 10, 5.0, 0.3)
+    assert found.multiply(exact > 0).nnz > 0.9 * exact.nnz
+    both = found.multiply(exact > 0) - exact.multiply(found > 0)
+    assert abs(both).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", [name for name in RETRIEVERS if name not in ("tower", "ease", "slit")])
+def test_only_what_is_dated_hangs_on_the_moment(name):
+    log = shop_state(n_users=80).interactions
+    early = log.take(np.arange(len(log)) % 2 == 0)
+    fits = [RETRIEVERS[name]().fit(replace(shop_state(), interactions=events)).arrays() for events in (early, log)]
+    same = all(np.array_equal(array, fits[1][key]) for key, array in fits[0].items())
+    assert same != RETRIEVERS[name].dated
+
+
+def test_the_tower_takes_no_more_steps_than_it_may(monkeypatch, caplog):
+    state = state_of(log_of([(user, item, item) for user in range(600) for item in (0, 1)]), N_ITEMS)
+    monkeypatch.setattr(tower, "MOST_STEPS", 4)  # a pass has three batches
+    with caplog.at_level("INFO", logger="recsys"):
+        Tower(width=8).fit(state)
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "tower: pass 1 of 2",
+        "tower: pass 2 of 2",
+    ]
 
 
 @quick

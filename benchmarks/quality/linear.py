@@ -15,8 +15,8 @@ from benchmarks.quality.classical import for_strangers, known_counts, popular
 from benchmarks.quality.rival import Fitted, Task
 from recsys.retrieval.answers import history_matrix
 from recsys.retrieval.statistics import basket_matrix, frequent
-from recsys.tables.split import DAY, Fold
-from recsys.types import FloatArray, Histories, IntArray, LongArray
+from recsys.tables.split import Fold
+from recsys.types import DAY, FloatArray, Histories, IntArray, LongArray
 
 MOST_ITEMS = 12_500
 LEAST_WEIGHT = 0.03

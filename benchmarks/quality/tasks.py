@@ -20,8 +20,8 @@ from recsys.config import Config, RulesConfig, load_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.errors import DataError
 from recsys.tables.ingest import load_tables
-from recsys.tables.split import DAY, Fold, holdout
-from recsys.types import Catalog, Interactions, LongArray, Tables
+from recsys.tables.split import Fold, holdout
+from recsys.types import DAY, Catalog, Interactions, LongArray, Tables
 
 COLUMNS = ("user", "item", "time", "weight", "target")
 

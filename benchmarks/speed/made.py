@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from recsys.types import Catalog, FloatArray, Interactions, offsets_of, owners_of, unit_rows
+from recsys.types import DAY, Catalog, FloatArray, Interactions, offsets_of, owners_of, unit_rows
 
 DIMENSIONS = 384
 BLOCK = 65_536
-DAY = 86_400_000_000
 BEGIN = 1_600_000_000_000_000  # microseconds: September 2020
 DAYS = 365
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from recsys.config import Config
+from recsys.types import DAY
 
 if TYPE_CHECKING:
     from recsys.serving.recommendations import Recommendation
 
-DAY = 86_400_000_000
 
 # What pushes a score: words where it pushes up, and where it pushes down.
 PUSHES = {

@@ -21,18 +21,20 @@ from recsys.engine.training import (
     completed,
     cuts,
     fit,
+    fit_anew,
+    fit_once,
     joined,
     labelled,
     quiet,
 )
 from recsys.evaluation.protocol import HISTORY_SLICES, ITEM_SLICES, between
 from recsys.evaluation.reliability import reliability
-from recsys.ranking.calibration import DAY, Calibrator, Doubles, activity, log_totals
+from recsys.ranking.calibration import Calibrator, Doubles, activity, log_totals
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import Fold, holdouts
 from recsys.threads import in_threads
-from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, places_of
+from recsys.types import DAY, BoolArray, FloatArray, Histories, Interactions, LongArray, places_of
 
 USERS = 2_000
 LEAST_LABELS = 25
@@ -127,16 +129,16 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
     about = statement(config)
     if not config.probabilities:
         return fit(config, known, embeddings, as_of, progress), about | {"none": "the config says probabilities: false"}
-    scorer = build_scorer(config)
+    scorer, fitter = build_scorer(config), fit_once(fit_anew)
     folds = holdouts(known, config.split, as_of, config.split.folds + 1)
     newest: Cut | None = None
     lists: list[list[Lists]] = []
-    for cut in cuts(config, folds, embeddings, scorer.negatives, progress):
+    for cut in cuts(config, folds, embeddings, scorer.negatives, progress, fitter):
         newest = newest or cut
         lists.append(cut.lists)
     assert newest is not None
-    model = completed(config, known, embeddings, as_of,
-                      scorer.fit(*joined(lists[: config.split.folds]), config.seed, progress))  # fmt: skip
+    fitted = scorer.fit(*joined(lists[: config.split.folds]), config.seed, progress)
+    model = completed(config, known, embeddings, as_of, fitted, fitter)
     earlier, users, held_out = lists[1:], askers(config, newest.fold, known), "time"
     if not any(earlier):
         earlier, users = _by_users(config, newest, users, embeddings, scorer.negatives)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 
@@ -72,6 +73,20 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
     return retriever.fit(state)
 
 
+def fit_once(fitter: Fitter) -> Fitter:
+    """Let a fitter fit a retriever that looks at the catalogue alone only once, for all moments of a run."""
+    kept: dict[Retriever, Fitted] = {}
+
+    def fit_or_take(retriever: Retriever, state: State) -> Fitted:
+        if retriever.dated:
+            return fitter(retriever, state)
+        if retriever not in kept:
+            kept[retriever] = fitter(retriever, state)
+        return kept[retriever]
+
+    return fit_or_take
+
+
 def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
                   kept: Mapping[str, Fitted] | None = None) -> Retrieval:  # fmt: skip
     """Fit every retriever on one state, but for those `kept`, which were fitted before."""
@@ -95,7 +110,7 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and statistics are fitted again on all
     that is known. `fitter` fits one retriever: a run of many fits may know some of them already.
     """
-    scorer = build_scorer(config)
+    scorer, fitter = build_scorer(config), fit_once(fitter)
     lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
     return completed(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
 
@@ -144,11 +159,7 @@ def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: i
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
         tick = partial(progress, f"candidates, cut {number + 1}")
-        lists = [
-            part
-            for newest in (None, *SHORTENED)
-            for part in labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, newest)
-        ]
+        lists = labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, (None, *SHORTENED))
         yield Cut(fold, retrieval, featurizer, lists)
 
 
@@ -168,32 +179,21 @@ def joined(of_cuts: list[list[Lists]]) -> Lists:
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
              negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
-             newest: int | None = None) -> list[Lists]:  # fmt: skip
+             told: Sequence[int | None] = (None,)) -> list[Lists]:  # fmt: skip
     """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
 
-    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. With `newest`, only
-    so many events of each history ask, and the users are one part of `config.cold_share`; the rest of a history still
-    bars what it holds.
+    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. Users are asked once
+    for each entry of `told`: by all that is known of them, or with a number by only so many newest events of each
+    history. These users are one part of `config.cold_share`; the rest of a history still bars what it holds.
     """
-    users = fold.labelled_users
-    most = min(len(users), config.train_users)
-    if newest is not None:
-        retrieval = replace(retrieval, history=newest)
-        most = round(most * config.cold_share / len(SHORTENED))
-    if not most:
-        return []
-    if len(users) > most:
-        users = np.sort(rng.choice(users, most, replace=False))
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
     rare = np.bincount(fold.known.item, minlength=len(embeddings.items)) < FEW
     worth = np.where(rare, config.rare_weight, 1).astype(np.float32)
-    # Drawn per batch, so that the sample does not depend on which thread is first.
-    seeds = rng.spawn(len(users) // BATCH + 1)
 
-    def one(job: tuple[int, Histories]) -> Lists:
-        number, histories = job
+    def one(job: tuple[Retrieval, Histories, np.random.Generator]) -> Lists:
+        asking, histories, seed = job
         some = histories.user
-        context = retrieval.context(histories)
+        context = asking.context(histories)
         candidates = context.candidates
         y = find_keys(wanted, pair_keys(some[candidates.owner], candidates.item, len(embeddings.items))) >= 0
         hit = np.bincount(candidates.owner[y], minlength=len(some)) > 0
@@ -203,16 +203,29 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
         context = replace(context, candidates=useful)
         x, y, item = featurizer.compute(context), y[kept], context.item
         if negatives:
-            chosen = y | (seeds[number].random(len(y)) < negatives / lengths[context.owner])
+            chosen = y | (seed.random(len(y)) < negatives / lengths[context.owner])
             lengths = np.bincount(context.owner[chosen], minlength=len(some))
             x, y, item = x[chosen], y[chosen], item[chosen]
         return x, lengths[hit], y * worth[item]
 
-    asked = (embeddings.told(fold.histories(some), newest) for some in batches(users))
     parts = []
-    for number, part in enumerate(in_threads(one, enumerate(asked))):
-        parts.append(part)
-        tick(min((number + 1) * BATCH, len(users)), len(users))
+    for newest in told:
+        users = fold.labelled_users
+        asking, most = retrieval, min(len(users), config.train_users)
+        if newest is not None:
+            asking = replace(retrieval, history=newest)
+            most = round(most * config.cold_share / len(SHORTENED))
+        if not most:
+            continue
+        if len(users) > most:
+            users = np.sort(rng.choice(users, most, replace=False))
+        # Drawn per batch, so that the sample does not depend on which thread is first.
+        seeds = rng.spawn(len(users) // BATCH + 1)
+        asked = (embeddings.told(fold.histories(some), newest) for some in batches(users))
+        jobs = zip(repeat(asking), asked, seeds, strict=False)
+        for number, part in enumerate(in_threads(one, jobs)):
+            parts.append(part)
+            tick(min((number + 1) * BATCH, len(users)), len(users))
     return [part for part in parts if len(part[1])]
 
 

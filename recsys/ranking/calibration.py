@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import BoolArray, Candidates, FloatArray, Histories, LongArray, moments_of
+from recsys.types import DAY, BoolArray, Candidates, FloatArray, Histories, LongArray, moments_of
 
-DAY = 86_400_000_000
 GROUPS = 20
 LEAST = 50  # labels that a group expects at least
 RIDGE = 1e-3

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,9 @@ from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import next_moments
-from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
+from recsys.types import DAY, Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
 
 Arrays = dict[str, NDArray[Any]]
-DAY = 86_400_000_000
 BEST_OF = 10
 LATE_DECAY = 0.8
 POPULARITY = ["0", "1-4", "5-9", "10-49", "50+"]
@@ -279,7 +278,8 @@ def own_recency(context: Context, prepared: Mapping[str, NDArray[Any]]) -> Float
 def _prepare_interval(state: State) -> Arrays:
     """For each item: repurchases for each of its buyers, and log of the usual days between, both smoothed."""
     events, n_items = state.interactions, len(state.catalog)
-    order = np.lexsort((events.time, events.item, events.user))
+    # The log is in the order of time within each user, and stays so under a stable sort.
+    order = np.argsort(pair_keys(events.user, events.item, n_items), kind="stable")
     user, item, time = events.user[order], events.item[order], events.time[order]
     again = (user[1:] == user[:-1]) & (item[1:] == item[:-1]) & (time[1:] > time[:-1])
     days = (time[1:] - time[:-1])[again] / DAY
@@ -364,7 +364,8 @@ class Featurizer:
                 raise ConfigError(
                     f"features: unknown name {name!r}{nearest(name, FEATURES)}; known: {', '.join(FEATURES)}"
                 )
-        return cls({name: FEATURES[name].prepare(state) for name in names})
+        prepare = cache(lambda work: work(state))  # two features may share what they prepare
+        return cls({name: prepare(FEATURES[name].prepare) for name in names})
 
     def compute(self, context: Context) -> FloatArray:
         """Return the features of every pair `(n, f)` float32, all finite."""

@@ -128,14 +128,16 @@ class Scorer(Protocol):
 
 
 def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scale = x.std(axis=0, dtype=np.float64).astype(np.float32)
-    return mean, np.where(scale > 1e-6, scale, 1).astype(np.float32)
+    blocks = [slice(start, start + ROWS) for start in range(0, len(x), ROWS)]  # all of x in float64 would be too much
+    mean = sum(x[block].sum(axis=0, dtype=np.float64) for block in blocks) / len(x)
+    scale = np.sqrt(sum(((x[block] - mean) ** 2).sum(axis=0) for block in blocks) / len(x)).astype(np.float32)
+    return mean.astype(np.float32), np.where(scale > 1e-6, scale, 1).astype(np.float32)
 
 
 def _standardised(x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     mean, scale = _moments(x)
-    z = (x - mean) / scale
+    z = x - mean
+    z /= scale
     return np.clip(z, -LIMIT, LIMIT, out=z), mean, scale
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,8 @@ from recsys.retrieval.fitted import (
     ItemToItem,
 )
 from recsys.retrieval.index import EXACT, Index
-from recsys.types import FloatArray, State
+from recsys.types import DAY, FloatArray, State
 
-DAY = 86_400_000_000
 Depth = Annotated[int, Field(ge=0), Range(0.5, 2, log=True, relative=True)]
 Decay = Annotated[float, Range(0.3, 1)]
 Newest = Annotated[int, Range(2, 500, log=True)]
@@ -40,7 +39,12 @@ Stored = Mapping[str, NDArray[Any]]
 
 
 class Retriever(Protocol):
-    """Settings that can be fitted, or restored from the arrays of an earlier fit."""
+    """Settings that can be fitted, or restored from the arrays of an earlier fit.
+
+    One that is not `dated` learns from the catalogue alone: fits at different moments are the same.
+    """
+
+    dated: ClassVar[bool]
 
     @property
     def depth(self) -> int:
@@ -68,6 +72,7 @@ class Semantic:
     approximate index that finds less than `floor` of the true 100 nearest is refused when it is built.
     """
 
+    dated: ClassVar[bool] = False
     depth: Depth = 200
     decay: Decay = 0.8
     newest: Newest = 10
@@ -113,6 +118,7 @@ class Tower:
     Learns from every event and the ones before it, with the sampled softmax; see `recsys.retrieval.tower`.
     """
 
+    dated: ClassVar[bool] = True
     depth: Depth = 200
     width: int = 128
     length: int = 20
@@ -135,6 +141,7 @@ class Tower:
 class _ItemToItem(ABC):
     """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
 
+    dated: ClassVar[bool] = True
     depth: Depth = 200
     decay: Decay = 0.8
     newest: Newest = 30
@@ -194,6 +201,7 @@ class Lexical(_ItemToItem):
     items have tell nothing.
     """
 
+    dated: ClassVar[bool] = False
     newest: Newest = 10
     neighbours: int = 200
     most_items: int = 5_000
@@ -254,6 +262,7 @@ class Slit(_ItemToItem):
 class Popularity:
     """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
 
+    dated: ClassVar[bool] = True
     depth: Depth = 50
     half_life_days: Annotated[float | None, Choice((7.0, 14.0, 28.0, 56.0))] = None
 
@@ -276,6 +285,7 @@ class Popularity:
 class Repeat:
     """What the asker already had, most often and most lately first: for replenishment and reordering."""
 
+    dated: ClassVar[bool] = False
     depth: Depth = 100
     decay: Decay = 0.95
     newest: Newest = 1000

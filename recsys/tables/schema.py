@@ -17,7 +17,7 @@ from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError, DataError
 from recsys.tables.files import DROPPED, FILE, REFUSED, ROW, tell_files
 from recsys.tables.sources import Source, Table
-from recsys.types import CATEGORY_SEPARATOR
+from recsys.types import CATEGORY_SEPARATOR, DAY
 
 # Our columns, and whether a table must have them.
 CATALOG = {"item_id": True, "title": False, "description": False, "category": False, "brand": False, "price": False}
@@ -29,7 +29,6 @@ TEXTS = ("title", "description", "category", "brand")  # may be lists of texts
 DEFAULT_KIND = "interaction"
 
 SNIFFED_ROWS = 10_000
-DAY = 86_400_000_000
 # Whole numbers up to here, read as seconds, fall before March 1973: positions or dates such as 20250131.
 LEAST_EPOCH = 1e8
 # Upper bound of each unit's numbers, and how many microseconds it has: seconds, milli-, micro-, nanoseconds.

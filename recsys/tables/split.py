@@ -12,9 +12,7 @@ import numpy as np
 
 from recsys.config import LeaveLastOut, TimeSplit
 from recsys.errors import DataError, LeakageError
-from recsys.types import Histories, Interactions, LongArray
-
-DAY = 86_400_000_000
+from recsys.types import DAY, Histories, Interactions, LongArray
 
 
 @dataclass(frozen=True, eq=False)
