@@ -50,8 +50,8 @@ def interactions(n_users: int, n_items: int, n_events: int, seed: int = 0) -> In
     near = np.flatnonzero(rng.random(n_events) < 0.5)
     near = near[(near > 0) & (user[near] == user[near - 1])]
     item[near] = (item[near - 1] + rng.integers(1, 50, len(near))) % n_items
-    time = BEGIN + np.sort(rng.integers(DAYS * DAY, size=n_events) + user.astype(np.int64) * (DAYS * DAY + 1))
-    time -= user.astype(np.int64) * (DAYS * DAY + 1)
+    time = BEGIN + rng.integers(DAYS * DAY, size=n_events)
+    time = time[np.lexsort((time, user))]
     ones = np.ones(n_events, dtype=np.float32)
     return Interactions(user, item.astype(np.int32), time, ones, np.ones(n_events, dtype=bool), n_users)
 
