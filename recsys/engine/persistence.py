@@ -84,6 +84,7 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
          about: Mapping[str, Any]) -> Path:  # fmt: skip
     """Publish a fitted model as a new version under `root`; return its folder. `about` joins the manifest."""
     arrays: dict[str, Any] = {"vectors": model.retrieval.vectors, "popular": model.retrieval.popular}
+    arrays["item_order"] = embeddings.catalog.ids.arg_sort().to_numpy().astype(np.int32)
     arrays |= history_arrays(histories)
     for name, fitted in model.retrieval.fitted.items():
         arrays |= {f"retrievers/{name}/{key}": array for key, array in fitted.arrays().items()}

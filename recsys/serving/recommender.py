@@ -489,8 +489,8 @@ class Recommender:
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
-        order = self.catalog.ids.arg_sort()
-        return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+        order = self._bundle.arrays["item_order"]
+        return self.catalog.ids.gather(order), order.astype(np.int64)
 
     def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
         """What one user did, with the events that the request tells; asked just after the last of them."""
