@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import polars as pl
 
+from recsys.config import parse_config
+from recsys.engine.embeddings import Embeddings
+from recsys.engine.persistence import save
+from recsys.engine.training import completed, fit, present
 from recsys.types import Catalog, FloatArray, Interactions, offsets_of, owners_of, unit_rows
 
 DIMENSIONS = 384
@@ -72,3 +79,35 @@ def catalog(n_items: int, seed: int = 0) -> Catalog:
         }
     )
     return Catalog(frame)
+
+
+def bundle(folder: Path, n_items: int, n_users: int, semantic: dict[str, Any], events: int = 10) -> Path:
+    """Publish a bundle of so many items and users, `events` a user, and return the folder of its version.
+
+    `semantic` are settings of that retriever; the scorer learns from a smaller catalogue.
+    """
+    config = parse_config({
+        "name": "made",
+        "data": {"catalog": {}, "interactions": {}},
+        "split": {"kind": "time"},
+        "train_users": 1000,
+        "retrievers": {
+            "semantic": {"depth": 100, **semantic},
+            "covisitation": {"depth": 100, "window": 1},
+            "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
+            "repeat": {"depth": 50},
+        },
+        "features": ["scores", "ranks", "found_by", "log_popularity", "category_share", "brand_share", "due"],
+        "scorer": {"kind": "logistic"},
+    })  # fmt: skip
+    few = interactions(1000, 10_000, 20_000)
+    end = int(few.time.max()) + 1
+    exact = config.model_copy(update={"retrievers": {**config.retrievers, "semantic": {"depth": 100}}})
+    scorer = fit(exact, few, Embeddings(vectors(10_000), catalog(10_000)), end).scorer
+    known, texts = interactions(n_users, n_items, events * n_users), Embeddings(vectors(n_items), catalog(n_items))
+    end = int(known.time.max()) + 1
+    model = completed(config, known, texts, end, scorer)
+    histories = known.histories(np.arange(n_users), present(known, end))
+    user_ids = pl.Series("user_id", [f"u{row:07d}" for row in range(n_users)])
+    window = {"first": BEGIN, "last": end - 1, "clock": "time"}
+    return save(folder, config, model, texts, user_ids, histories, {"data_window": window})

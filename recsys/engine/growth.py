@@ -55,7 +55,7 @@ def _order(loaded: Bundle, further: pl.Series) -> NDArray[np.int32]:
     """The ascending order of all item ids `(I,)`: new rows go where their ids belong among the old."""
     old, order = loaded.arrays["item_order"], further.arg_sort()
     known = loaded.tables["catalog"]["item_id"].gather(old)
-    places = known.search_sorted(further.gather(order)).to_numpy()
+    places = known.search_sorted(further.gather(order)).to_numpy().astype(np.int64)
     return np.insert(old, places, len(old) + order.to_numpy().astype(np.int32))
 
 

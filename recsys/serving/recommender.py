@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,6 @@ import polars as pl
 from recsys.config import Config, parse_config
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
-from recsys.engine.embeddings import TextSpace
-from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
@@ -35,7 +33,6 @@ from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot
 from recsys.serving.filters import Filters, Where
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
-from recsys.tables.ingest import further_items
 from recsys.types import (
     Candidates,
     Catalog,
@@ -48,6 +45,9 @@ from recsys.types import (
     owners_of,
     places_of,
 )
+
+if TYPE_CHECKING:
+    from recsys.engine.embeddings import TextSpace
 
 TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
@@ -153,6 +153,9 @@ class Recommender:
         them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
         that is there already; `ArtifactError` as `search` does.
         """
+        from recsys.engine.growth import grown
+        from recsys.tables.ingest import further_items
+
         further = further_items(items, self.catalog)
         if not further.height:
             return self
