@@ -98,6 +98,11 @@ class Catalog:
         """Title of each row, the id where there is none."""
         return self.frame.select(pl.col("title").fill_null(pl.col("item_id").cast(pl.String))).to_series().to_list()
 
+    def title(self, row: int) -> str:
+        """Title of one row as in `titles`, without a list of all."""
+        title = self.frame["title"][row]
+        return str(self.ids[row]) if title is None else title
+
     @cached_property
     def category_codes(self) -> tuple[IntArray, IntArray]:
         """Codes `(I,)` of the whole category path and of its parent path; -1 where there is none."""

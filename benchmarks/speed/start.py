@@ -5,24 +5,27 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.speed import made
 from benchmarks.speed.measure import Row, alternately, median, own_mb
 from recsys import Recommender
+from recsys.config import Config, parse_config
 from recsys.retrieval.index import Index
 
 TITLE = "Start"
 ABOUT = """
-A whole process, `recsys score USER --json` on the bundle of `recsys demo` (a made one of as many items where there is
-none), next to a process that does no more than import numpy, FAISS and polars. `Recommender.load` of made bundles, of
-as many items as users, ten events each: every byte is looked at (checksum, range), and the model answers for a few
-users. Beside it stands the reading of the same files. Everything comes from the page cache; from a disk it takes the
-disk's time. MB are the process's own memory, without the mapped pages of the files.
+A whole process, `recsys score USER --json` on the bundle of `recsys demo`, next to a process that does no more than
+import numpy, FAISS and polars. `Recommender.load` of made bundles, of as many items as users, ten events each: every
+byte is looked at (checksum, range), and the model answers for a few users. Beside it stands the reading of the same
+files. Everything comes from the page cache; from a disk it takes the disk's time. MB are the process's own memory,
+without the mapped pages of the files.
 """
 SIZES = {"100k": 100_000, "1m": 1_000_000}
 CASES = ("demo", *SIZES)
-DEMO, DEMO_ITEMS = Path("artifacts/demo"), 90_000
+DEMO = Path("artifacts/demo")
+EVENTS = 10
 # Lists enough that one holds a thousand items; whether they find enough is not measured here.
 APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.0}
 SCORE = "from recsys.cli import main; main()"
@@ -31,13 +34,29 @@ IMPORTS = "import numpy, faiss, polars"
 
 def run(case: str, data: Path) -> list[Row]:
     """Start a process, or load, some times."""
+    if case == "demo":
+        return [process(DEMO)]
+    n_items = SIZES[case]
     with tempfile.TemporaryDirectory() as folder:
-        if case in SIZES:
-            n_items = SIZES[case]
-            return loading(made.bundle(Path(folder), n_items, n_items, APPROXIMATE), case, n_items)
-        if DEMO.is_dir():
-            return [process(DEMO)]
-        return [process(made.bundle(Path(folder), DEMO_ITEMS, DEMO_ITEMS // 10, {}))]
+        return loading(made.publish(Path(folder), settings(), n_items, n_items, EVENTS * n_items), case, n_items)
+
+
+def settings() -> Config:
+    """A few retrievers and features, each kind of array among what they store."""
+    return parse_config({
+        "name": "made",
+        "data": {"catalog": {}, "interactions": {}},
+        "split": {"kind": "time"},
+        "train_users": 1000,
+        "retrievers": {
+            "semantic": {"depth": 100, **APPROXIMATE},
+            "covisitation": {"depth": 100, "window": 1},
+            "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
+            "repeat": {"depth": 50},
+        },
+        "features": ["scores", "ranks", "found_by", "log_popularity", "category_share", "brand_share", "due"],
+        "scorer": {"kind": "logistic"},
+    })  # fmt: skip
 
 
 def process(bundle: Path) -> Row:
@@ -64,7 +83,7 @@ def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
     vectors = first._model.retrieval.vectors
     seconds = alternately({
         "load": lambda: Recommender.load(bundle),
-        "read": lambda: [read(path) for path in files],
+        "read": lambda: read(files),
         "exact": lambda: Index.build(vectors),
     }, rounds=7)  # fmt: skip
     load, reading, exact = (median(seconds[name]) for name in ("load", "read", "exact"))
@@ -77,9 +96,10 @@ def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def read(path: Path) -> None:
-    """Read a file piece by piece into one place."""
+def read(files: Sequence[Path]) -> None:
+    """Read files piece by piece into one place."""
     piece = bytearray(1 << 18)
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(piece):
-            pass
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(piece):
+                pass

@@ -400,9 +400,8 @@ class Recommender:
         return self._items(newest).with_columns(time=pl.Series(histories.time[::-1]))
 
     def _items(self, rows: Any) -> pl.DataFrame:
-        titles = self.catalog.titles
-        named = pl.Series([titles[row] for row in rows], dtype=pl.String)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": named})
+        titles = pl.Series([self.catalog.title(int(row)) for row in rows], dtype=pl.String)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": titles})
 
     def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
         score = self._model.retrieval.vectors @ query
@@ -553,12 +552,12 @@ class Recommender:
 
     def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
                 probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
+        pinned = np.isin(ranking.item, lead)
         ids = self.catalog.ids.gather(ranking.item)
         return [
             Recommendation(
                 item_id=item_id,
-                title=titles[row],
+                title=self.catalog.title(int(row)),
                 rank=place + 1,
                 score=score,
                 probability=None if np.isnan(probability[place]) else float(probability[place]),
