@@ -27,6 +27,7 @@ import xxhash
 from conftest import ROOT, Shop
 
 from recsys.engine.bundle import (
+    CHUNK,
     LOCK,
     MANIFEST,
     POINTER,
@@ -134,6 +135,27 @@ def test_a_transposed_array_comes_back_as_it_was(tmp_path: Path) -> None:
     array = np.arange(6).reshape(2, 3).T
     publish(tmp_path, {"a": array}, {}, {})
     np.testing.assert_array_equal(load(tmp_path).arrays["a"], array)
+
+
+def test_extents_are_those_of_whole_arrays(tmp_path: Path) -> None:
+    """Arrays longer than what is looked at in one piece, by rows and by columns, and ones with nothing or no number."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(-(2**62), 2**62, size=(3, CHUNK // 8 + 5))
+    arrays = {"rows": wide, "columns": wide.T, "nothing": np.zeros((0, 4)), "last": np.ones(CHUNK, np.float32),
+              "infinite": np.array([1, -np.inf])}  # fmt: skip
+    arrays["last"][-1] = np.nan
+    extents = load(publish(tmp_path, arrays, {}, {})).extents
+    assert extents["rows"] == extents["columns"] == (wide.min(), wide.max())
+    assert extents["nothing"] == (0, 0)
+    assert np.isnan(extents["last"]).all()
+    assert extents["infinite"] == (-np.inf, 1)
+
+
+def test_the_last_byte_of_a_long_array_counts(tmp_path: Path) -> None:
+    file = publish(tmp_path, {"a": np.zeros(3 * CHUNK, np.uint8)}, {}, {}) / "a.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"\1")
+    assert refused(tmp_path) == f"bundle file {file} differs from its checksum; train again or restore it"
 
 
 def test_an_array_of_objects_is_not_published(tmp_path: Path) -> None:
