@@ -55,6 +55,14 @@ def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
     return np.cumsum(changed)
 
 
+def late_events(offsets: LongArray, time: LongArray, as_of: LongArray) -> LongArray:
+    """Rows of the events of ragged lists that lie at or after their list's moment `as_of` `(U,)`, which none should."""
+    filled = np.flatnonzero(np.diff(offsets))
+    if not len(filled) or (np.maximum.reduceat(time, offsets[:-1][filled]) < as_of[filled]).all():
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(time >= as_of[owners_of(offsets)])
+
+
 def unit_rows(vectors: FloatArray) -> FloatArray:
     """Scale each row to length 1; rows of zeros stay zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -89,6 +97,11 @@ class Catalog:
     def titles(self) -> list[str]:
         """Title of each row, the id where there is none."""
         return self.frame.select(pl.col("title").fill_null(pl.col("item_id").cast(pl.String))).to_series().to_list()
+
+    def title(self, row: int) -> str:
+        """Title of one row as in `titles`, without a list of all."""
+        title = self.frame["title"][row]
+        return str(self.ids[row]) if title is None else title
 
     @cached_property
     def category_codes(self) -> tuple[IntArray, IntArray]:
@@ -186,11 +199,11 @@ class Histories:
         _must_match("histories", user=len(self.user), offsets=len(self.offsets) - 1, as_of=len(self.as_of))
         _must_match("histories", item=len(self.item), time=len(self.time), weight=len(self.weight),
                     offsets=int(self.offsets[-1]))  # fmt: skip
-        late = self.time >= self.as_of[self.owner]
-        if late.any():
-            first = int(np.argmax(late))
+        late = late_events(self.offsets, self.time, self.as_of)
+        if len(late):
+            first = int(late[0])
             raise LeakageError(
-                f"{int(late.sum())} of {len(late)} history events lie at or after the moment they are used: "
+                f"{len(late)} of {len(self.time)} history events lie at or after the moment they are used: "
                 f"event {first} has time {int(self.time[first])}, its user asks as of "
                 f"{int(self.as_of[self.owner[first]])}"
             )

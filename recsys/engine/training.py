@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from recsys.config import Config, construct
-from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
 from recsys.ranking.features import Featurizer
@@ -31,6 +30,9 @@ from recsys.types import (
     State,
     offsets_of,
 )
+
+if TYPE_CHECKING:
+    from recsys.engine.embeddings import Embeddings
 
 T = TypeVar("T")
 R = TypeVar("R")

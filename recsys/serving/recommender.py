@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -16,8 +16,6 @@ import polars as pl
 from recsys.config import Config, parse_config
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
-from recsys.engine.embeddings import TextSpace
-from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches, in_threads
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
@@ -35,7 +33,6 @@ from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot
 from recsys.serving.filters import Filters, Where
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
-from recsys.tables.ingest import further_items
 from recsys.types import (
     Candidates,
     Catalog,
@@ -48,6 +45,9 @@ from recsys.types import (
     owners_of,
     places_of,
 )
+
+if TYPE_CHECKING:
+    from recsys.engine.embeddings import TextSpace
 
 TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
@@ -153,6 +153,9 @@ class Recommender:
         them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
         that is there already; `ArtifactError` as `search` does.
         """
+        from recsys.engine.growth import grown
+        from recsys.tables.ingest import further_items
+
         further = further_items(items, self.catalog)
         if not further.height:
             return self
@@ -397,9 +400,8 @@ class Recommender:
         return self._items(newest).with_columns(time=pl.Series(histories.time[::-1]))
 
     def _items(self, rows: Any) -> pl.DataFrame:
-        titles = self.catalog.titles
-        named = pl.Series([titles[row] for row in rows], dtype=pl.String)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": named})
+        titles = pl.Series([self.catalog.title(int(row)) for row in rows], dtype=pl.String)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": titles})
 
     def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
         score = self._model.retrieval.vectors @ query
@@ -489,8 +491,8 @@ class Recommender:
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
-        order = self.catalog.ids.arg_sort()
-        return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+        order = self._bundle.arrays["item_order"]
+        return self.catalog.ids.gather(order), order.astype(np.int64)
 
     def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
         """What one user did, with the events that the request tells; asked just after the last of them."""
@@ -550,12 +552,12 @@ class Recommender:
 
     def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
                 probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
+        pinned = np.isin(ranking.item, lead)
         ids = self.catalog.ids.gather(ranking.item)
         return [
             Recommendation(
                 item_id=item_id,
-                title=titles[row],
+                title=self.catalog.title(int(row)),
                 rank=place + 1,
                 score=score,
                 probability=None if np.isnan(probability[place]) else float(probability[place]),
