@@ -204,6 +204,10 @@ class Index:
             raise ArtifactError(
                 f"the index is one of {finder.ntotal} x {finder.d} numbers, the vectors are {vectors.shape}"
             )
+        if isinstance(finder, faiss.IndexIVF) and not 1 <= finder.nprobe <= finder.nlist:
+            raise ArtifactError(
+                f"the index looks into {finder.nprobe} of {finder.nlist} lists: it is damaged; train again"
+            )
         return cls(vectors, finder, "", math.nan)
 
     @classmethod
