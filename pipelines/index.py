@@ -10,29 +10,30 @@ from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
-from recsys.engine.jobs import ingest
+from recsys.engine.jobs import end_of, ingest
 from recsys.engine.training import build_retrievers
-from recsys.retrieval.index import EXACT, Index, K, mixtures
+from recsys.retrieval.index import EXACT, Index, K
 from recsys.retrieval.retrievers import Semantic
-from recsys.types import FloatArray
+from recsys.types import State
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
     """Nothing is saved: a bundle holds its index. This is how to choose `index` and `search` before training."""
-    vectors = embed(config, ingest(config).catalog).items
+    tables = ingest(config)
+    vectors = embed(config, tables.catalog).items
+    state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
     retrievers = build_retrievers(config).items()
     wanted = {name: retriever for name, retriever in retrievers if isinstance(retriever, Semantic)}
-    told = {EXACT: measure(vectors, EXACT)}
-    for name, retriever in wanted.items():
-        told[name] = measure(vectors, retriever.index, retriever.search, retriever.floor) | {"floor": retriever.floor}
+    told = {EXACT: measure(Semantic(index=EXACT), state)}
+    told |= {name: measure(retriever, state) | {"floor": retriever.floor} for name, retriever in wanted.items()}
     return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": told}
 
 
-def measure(vectors: FloatArray, factory: str, search: str = "", floor: float = 0) -> dict[str, Any]:
+def measure(retriever: Semantic, state: State) -> dict[str, Any]:
     """Build one index as training would; search it with the queries that it is measured with."""
-    queries = mixtures(vectors)
+    queries = retriever.asked(state)
     began = time.monotonic()
-    index = Index.chosen(vectors, queries, factory, search, floor)
+    index = Index.chosen(state.vectors, queries, retriever.index, retriever.search, retriever.floor)
     built = time.monotonic()
     index.search(queries, K)
     searched = time.monotonic()

@@ -94,7 +94,7 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
 
 
 class FitOnce:
-    """Fits what hangs on the item vectors alone once in a run: at every cut they are the same."""
+    """Fits what is made of the item vectors once in a run, at its newest cut: at every other they are the same."""
 
     def __init__(self) -> None:
         self._fitted: dict[Semantic, Fitted] = {}

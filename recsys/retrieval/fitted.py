@@ -70,7 +70,7 @@ class FittedSemantic:
     newest: int
     query: str
 
-    def ask(self, histories: Histories) -> Answer:
+    def ask(self, histories: Histories) -> SemanticAnswer:
         rows, weight = decayed(histories, self.decay, self.newest)
         item = histories.item[rows]
         starts = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))

@@ -29,7 +29,7 @@ from recsys.retrieval.fitted import (
     ItemToItem,
 )
 from recsys.retrieval.index import AUTO, EXACT, FLOOR, QUERIES, Index, mixtures
-from recsys.types import FloatArray, State
+from recsys.types import FloatArray, Histories, Interactions, State
 
 DAY = 86_400_000_000
 Depth = Annotated[int, Field(ge=0), Range(0.5, 2, log=True, relative=True)]
@@ -65,7 +65,7 @@ class Semantic:
     With `query: text` the asker's own encoded behaviour text is the query (the sum stands in where there is none).
     `index` is `auto` (exact while that takes a few milliseconds), `Flat` (exact) or a FAISS factory string, `search`
     how far it looks (`nprobe=32`, `efSearch=256`); an approximate index that finds less than `floor` of the true 100
-    nearest is refused when it is built. It hangs on the vectors alone, and so does all that is fitted.
+    nearest is refused when it is built. Events only tell how far it must look.
     """
 
     depth: Depth = 200
@@ -79,8 +79,13 @@ class Semantic:
     def fit(self, state: State) -> Fitted:
         if not self.depth:
             return self._over(state.vectors, None)
-        queries = mixtures(state.vectors)
+        queries = self.asked(state)
         return self._over(state.vectors, Index.chosen(state.vectors, queries, self.index, self.search, self.floor))
+
+    def asked(self, state: State) -> FloatArray:
+        """What an index is measured with `(q, d)`: queries of known histories, and mixtures where these are few."""
+        pooled = self._over(state.vectors, None).ask(_some(state.interactions, self.newest)).queries
+        return np.concatenate([pooled, mixtures(state.vectors, QUERIES - len(pooled))])
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
         return self._over(vectors, _restored(arrays, vectors, self.index) if self.depth else None)
@@ -91,7 +96,7 @@ class Semantic:
     def grow(self, arrays: Stored, state: State) -> Stored:
         if "index" not in arrays:
             return {}
-        queries = mixtures(state.vectors)
+        queries = self.asked(state)
         return {"index": Index.grown(arrays["index"], state.vectors, queries, self.index, self.floor).to_bytes()}
 
 
@@ -119,15 +124,8 @@ class Tower:
         """Index the items of weights that were learnt."""
         if not self.depth:
             return FittedTower(weights, None)
-        queries = self._queries(weights, state)
+        queries = tower.queries(weights, _some(state.interactions, self.length))
         return FittedTower(weights, Index.chosen(weights["items"], queries, self.index, floor=self.floor))
-
-    def _queries(self, weights: tower.Weights, state: State) -> FloatArray:
-        events = state.interactions
-        users = np.flatnonzero(np.diff(events.offsets))
-        some = users[np.linspace(0, len(users) - 1, min(QUERIES, len(users))).astype(np.int64)]
-        ends = events.time[events.offsets[1:][some] - 1] + 1
-        return tower.queries(weights, events.histories(some, ends, self.length))
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         weights = {name: array for name, array in arrays.items() if name != "index"}
@@ -137,10 +135,17 @@ class Tower:
         grown = tower.grown(arrays, state.vectors)
         if "index" not in arrays:
             return grown
-        queries = self._queries(grown, state)
+        queries = tower.queries(grown, _some(state.interactions, self.length))
         return grown | {
             "index": Index.grown(arrays["index"], grown["items"], queries, self.index, self.floor).to_bytes()
         }
+
+
+def _some(events: Interactions, newest: int) -> Histories:
+    """The newest events of at most `QUERIES` users that have any, as of their last."""
+    users = np.flatnonzero(np.diff(events.offsets))
+    users = users[np.linspace(0, len(users) - 1, min(QUERIES, len(users))).astype(np.int64)]
+    return events.histories(users, events.time[events.offsets[1:][users] - 1] + 1, newest)
 
 
 def _restored(arrays: Stored, vectors: FloatArray, index: str) -> Index:
