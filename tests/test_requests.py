@@ -336,7 +336,7 @@ def test_exactly_k_of_what_is_possible_under_any_mixture(small: Recommender, dat
 # Plans: masking, searching deeper, searching the part exactly
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF64,PQ24x4fs"])
 @pytest.mark.parametrize(("gathered", "plan"), [(0.0, "part"), (1e9, "deeper"), (planner.GATHERED, "cheapest")])
 def test_the_plan_does_not_change_the_answer(
     monkeypatch: pytest.MonkeyPatch, factory: str, gathered: float, plan: str
@@ -344,7 +344,7 @@ def test_the_plan_does_not_change_the_answer(
     monkeypatch.setattr(planner, "GATHERED", gathered)
     rng = np.random.default_rng(0)
     vectors = random_vectors(6000, 24)
-    index = Index.build(vectors, factory, "efSearch=64" if factory != "Flat" else "")
+    index = Index.build(vectors, factory, {"HNSW16": "efSearch=64", "IVF64,PQ24x4fs": "nprobe=16"}.get(factory, ""))
     for share in (1.0, 0.9, 0.5, 0.1, 0.01, 0.0005, 0.0):
         mask = rng.random(6000) < share
         part = Allowed.of(mask, rng.permutation(6000).astype(np.int32))

@@ -135,7 +135,7 @@ class _Check:
             self._shape(f"{name}/position", np.float32, None, width - 1)
         elif "count" in arrays:
             self._shape(f"{name}/count", np.float32, self._n_items)
-        elif "index" in arrays:
+        if "index" in arrays:
             self._shape(f"{name}/index", np.uint8, None)
 
     def _scorer(self, arrays: Arrays) -> None:

@@ -19,7 +19,7 @@ from recsys.ranking.features import Featurizer
 from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted
-from recsys.retrieval.retrievers import RETRIEVERS, Retriever
+from recsys.retrieval.retrievers import RETRIEVERS, Retriever, Semantic
 from recsys.tables.split import Fold, holdouts, next_moments
 from recsys.types import (
     Candidates,
@@ -95,6 +95,21 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
     return retriever.fit(state)
 
 
+class FitOnce:
+    """Fits what is made of the item vectors once in a run, at its newest cut: at every other they are the same."""
+
+    def __init__(self) -> None:
+        self._fitted: dict[Semantic, Fitted] = {}
+
+    def __call__(self, retriever: Retriever, state: State) -> Fitted:
+        """Fit one retriever on one state, or return what the run fitted before."""
+        if not isinstance(retriever, Semantic):
+            return retriever.fit(state)
+        if retriever not in self._fitted:
+            self._fitted[retriever] = retriever.fit(state)
+        return self._fitted[retriever]
+
+
 def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
                   kept: Mapping[str, Fitted] | None = None) -> Retrieval:  # fmt: skip
     """Fit every retriever on one state, but for those `kept`, which were fitted before."""
@@ -112,13 +127,13 @@ def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
 
 
 def fit(config: Config, known: Interactions, embeddings: Embeddings,
-        as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
+        as_of: int | None = None, progress: Progress = quiet, fitter: Fitter | None = None) -> Model:  # fmt: skip
     """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
 
     The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and statistics are fitted again on all
     that is known. `fitter` fits one retriever: a run of many fits may know some of them already.
     """
-    scorer = build_scorer(config)
+    scorer, fitter = build_scorer(config), fitter or FitOnce()
     lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
     return completed(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
 

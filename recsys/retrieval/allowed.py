@@ -14,7 +14,7 @@ from recsys.types import BoolArray, FloatArray, IntArray, LongArray, Rows
 # What a plan costs for one query, in item vectors that a flat index reads (measured at 100,000 x 384 on one core).
 GATHERED = 3.0  # one allowed vector fetched by its row number
 HIT = 5.0  # one hit more of a flat index
-APPROXIMATE_HIT = 50.0  # one hit more of an approximate index, which reads no vector but those on its way
+APPROXIMATE_HIT = 20.0  # one hit more of an approximate index, which reads no vector but those on its way
 
 BLOCK = 4096
 

@@ -70,7 +70,7 @@ class FittedSemantic:
     newest: int
     query: str
 
-    def ask(self, histories: Histories) -> Answer:
+    def ask(self, histories: Histories) -> SemanticAnswer:
         rows, weight = decayed(histories, self.decay, self.newest)
         item = histories.item[rows]
         starts = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))
@@ -82,8 +82,7 @@ class FittedSemantic:
         return SemanticAnswer(queries, self.vectors, self.index)
 
     def arrays(self) -> Arrays:
-        # An exact index is its vectors, which the bundle holds already.
-        return {} if self.index is None or self.index.exact else {"index": self.index.to_bytes()}
+        return _index_arrays(self.index)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,12 @@ class FittedTower:
         return OddsAnswer(queries(self.weights, histories), self.weights["items"], self.index)
 
     def arrays(self) -> Arrays:
-        return dict(self.weights)
+        return {**self.weights, **_index_arrays(self.index)}
+
+
+def _index_arrays(index: Index | None) -> Arrays:
+    # An exact index is its vectors, which the bundle holds already.
+    return {} if index is None or index.exact else {"index": index.to_bytes()}
 
 
 @dataclass(frozen=True)
