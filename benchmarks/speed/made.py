@@ -94,7 +94,7 @@ def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: 
     small = interactions(2_500, TAUGHT, 50_000)
     exact = {name: {key: value for key, value in settings.items() if key not in ("index", "search")}
              for name, settings in config.retrievers.items()}  # fmt: skip
-    taught, _ = fit_calibrated(config.model_copy(update={"retrievers": exact}), small,
+    taught, *_ = fit_calibrated(config.model_copy(update={"retrievers": exact}), small,
                                Embeddings(vectors(TAUGHT), catalog(TAUGHT)), end_of(small))  # fmt: skip
     known, embeddings = interactions(n_users, n_items, n_events), Embeddings(vectors(n_items), catalog(n_items))
     model = completed(config, known, embeddings, end_of(known), taught.scorer)

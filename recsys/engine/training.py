@@ -96,7 +96,10 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
 
 
 class FitOnce:
-    """Fits what is made of the item vectors once in a run, at its newest cut: at every other they are the same."""
+    """Fits what is made of the item vectors once in a run, at its newest cut: at every other they are the same.
+
+    An index is the same at every cut; only how far it looks was measured with the histories of the newest.
+    """
 
     def __init__(self) -> None:
         self._fitted: dict[Semantic, Fitted] = {}
