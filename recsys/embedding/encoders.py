@@ -36,6 +36,9 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _FINGERPRINT_FILES = ("config.json", "*.safetensors*", *_TOKENIZER_FILES, "*token*.json", "merges.txt")
 # Texts tokenised and sorted by length at once: enough that padding is rare, few enough to stay small in memory.
 _WINDOW = 16_384
+# A CPU is fastest while a batch stays in its cache (all-MiniLM-L6-v2, texts a second with 8192 / 1024 tokens:
+# bfloat16 190 / 305, int8 230 / 470); a GPU wants large ones.
+_CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 INT8_PACKAGES = ("onnxruntime", "onnx")  # of the extra `int8`
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
@@ -107,7 +110,7 @@ class TransformerEncoder:
 
     def encode_batches(self, texts: Sequence[str]) -> Iterator[tuple[LongArray, FloatArray]]:
         """Yield batches of `batch_tokens` padded tokens, longest texts first; halved where memory runs out."""
-        budget = self._config.batch_tokens
+        budget = self._config.batch_tokens or (_CPU_TOKENS if self._device == "cpu" else _GPU_TOKENS)
         for start in range(0, len(texts), _WINDOW):
             tokens, offsets = self._tokenize(texts[start : start + _WINDOW])
             lengths = np.diff(offsets)
