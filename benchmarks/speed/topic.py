@@ -12,6 +12,7 @@ from benchmarks.speed.measure import Row
 from recsys.cli.console import guarded
 
 TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
+    "embedding",
     "index",
     "start",
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from recsys.checks import FAIL, OK, WARN, Check
 from recsys.cli import words
+from recsys.embedding.encoders import INT8_PACKAGES
 
 GIB = 1 << 30
 PACKAGES = ["numpy", "scipy", "polars", "pydantic", "PyYAML", "typer", "rich", "scikit-learn", "torch", "transformers",
@@ -28,6 +29,7 @@ def examine(output: Path) -> list[Check]:
         _faiss,
         _faiss_gpu,
         _torch,
+        _int8,
         _encoder,
         _demo_data,
         _cores,
@@ -100,6 +102,15 @@ def _torch() -> Check:
     return Check(
         "torch", OK, f"{torch.__version__} on the CPU, {'bfloat16 in hardware' if fast else 'no bfloat16 in hardware'}"
     )
+
+
+def _int8() -> Check:
+    missing = [name for name in INT8_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        return Check("int8", OK, "not installed: pip install -e '.[int8]' for embedding.precision: int8, which is "
+                     "faster on a CPU, most so on one without bfloat16")  # fmt: skip
+    told = ", ".join(f"{name} {metadata.version(name)}" for name in INT8_PACKAGES)
+    return Check("int8", OK, f"{told}: embedding.precision: int8 can be set")
 
 
 def _encoder() -> Check:

@@ -70,7 +70,7 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
     from recsys.embedding.encoders import load_encoder
     from recsys.engine.embeddings import TextSpace
 
-    encoder = load_encoder(config.embedding)
+    encoder = load_encoder(config.embedding, store.folder if store else None)
     wanted = loaded.manifest["encoder"]
     if encoder.fingerprint != wanted:
         raise ArtifactError(
