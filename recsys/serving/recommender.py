@@ -19,7 +19,7 @@ from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
-from recsys.engine.training import batches, in_threads
+from recsys.engine.training import batches
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
 from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context
@@ -36,6 +36,7 @@ from recsys.serving.filters import Filters, Where
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
 from recsys.tables.ingest import further_items
+from recsys.threads import in_threads
 from recsys.types import (
     Candidates,
     Catalog,
