@@ -36,21 +36,25 @@ def seen_keys(histories: Histories, n_items: int) -> LongArray:
     return np.unique(pair_keys(histories.owner, histories.item, n_items))
 
 
-def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
-    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order.
+def stable_order(keys: Rows) -> LongArray:
+    """Return the order `(n,)` that sorts keys of 0 and above; equal ones keep their order.
 
-    Asker, score and place are packed into one integer: sorting numbers is many times faster than finding the order
-    that sorts them.
+    Key and place are packed into one integer where they fit: sorting numbers is many times faster than finding the
+    order that sorts them.
     """
+    bits = len(keys).bit_length()
+    if int(keys.max(initial=0)).bit_length() + bits > 64:
+        return np.argsort(keys, kind="stable")
+    packed = (keys.astype(np.uint64) << np.uint64(bits)) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    return (packed & np.uint64((1 << bits) - 1)).astype(np.int64)
+
+
+def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
+    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order."""
     bits = (score + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    keys = (owner.astype(np.uint64) << np.uint64(32)) | ~ascending
-    for_place = len(keys).bit_length()
-    if 32 + int(owner.max(initial=0)).bit_length() + for_place > 64:
-        return np.argsort(keys, kind="stable")
-    packed = (keys << np.uint64(for_place)) | np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    return (packed & np.uint64((1 << for_place) - 1)).astype(np.int64)
+    return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~ascending)
 
 
 def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: int, k: int) -> Hits:
@@ -86,23 +90,18 @@ def all_of(rows: IntArray, barred: LongArray, n_lists: int, n_items: int) -> Hit
 
 
 def union(found: list[Hits], n_lists: int, n_items: int) -> Candidates:
-    """Join the lists of `r` retrievers; `Candidates.found` keeps who found what, and at which place.
-
-    Pair and place are packed into one integer, as in `order_by_score`.
-    """
+    """Join the lists of `r` retrievers; `Candidates.found` keeps who found what, and at which place."""
     if not found:
         return Candidates(np.zeros(n_lists + 1, np.int64), np.zeros(0, np.int32), np.zeros((0, 0), np.int32))
     keys = np.concatenate([pair_keys(owners_of(hits.offsets), hits.item, n_items) for hits in found])
     rank = np.concatenate([places_of(hits.offsets) for hits in found])
     column = np.repeat(np.arange(len(found)), [len(hits.item) for hits in found])
-    for_place = len(keys).bit_length()
-    packed = (keys << for_place) | np.arange(len(keys))
-    packed.sort()
-    keys, place = packed >> for_place, packed & ((1 << for_place) - 1)
+    order = stable_order(keys)
+    keys = keys[order]
     first = np.ones(len(keys), dtype=bool)
     first[1:] = keys[1:] != keys[:-1]
     places = np.full((int(first.sum()), len(found)), -1, dtype=np.int32)
-    places[np.cumsum(first) - 1, column[place]] = rank[place]
+    places[np.cumsum(first) - 1, column[order]] = rank[order]
     keys, begins = keys[first], np.arange(n_lists + 1) * n_items
     offsets = np.searchsorted(keys, begins)
     return Candidates(offsets, (keys - np.repeat(begins[:-1], np.diff(offsets))).astype(np.int32), places)
