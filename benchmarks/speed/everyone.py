@@ -41,7 +41,7 @@ user had, ragged lists. Made shops of 384 dimensions and 20 events a user, the i
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "1m_everyone": 1_000_000}
 CASES = tuple(SIZES)
 ASKING = {"10k": 20_000, "100k": 20_000, "1m": 8_192, "1m_everyone": 1_000_000}
-RIVAL_SCORES = 2e9  # (user, item) pairs that `implicit` scores in a round
+RIVAL_SCORES = 1e9  # (user, item) pairs that `implicit` scores in a round
 APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32"}
 DEPTH, K = 200, 100
 FOLDER = Path("artifacts/speed")  # where there is room: a bundle of a million items takes 4 GB
