@@ -30,7 +30,16 @@ from worlds import (
 
 from recsys.errors import ArtifactError, ConfigError
 from recsys.retrieval import tower
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, seen_keys, top_of_pairs, union, without
+from recsys.retrieval.candidates import (
+    find_keys,
+    order_by_score,
+    pair_keys,
+    seen_keys,
+    stable_order,
+    top_of_pairs,
+    union,
+    without,
+)
 from recsys.retrieval.index import Index, compressed, mixtures
 from recsys.retrieval.retrievers import (
     RETRIEVERS,
@@ -452,6 +461,14 @@ def test_order_by_score_is_a_stable_sort(rows):
     owner, score = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float32)
     expected = sorted(range(len(rows)), key=lambda n: (owner[n], -float(score[n])))
     assert order_by_score(owner, score).tolist() == expected
+
+
+@pytest.mark.parametrize("highest", [5, 1 << 30, (1 << 63) - 1])  # the last leaves no room to pack a place beside
+def test_stable_order_is_that_of_a_stable_sort(highest):
+    some = np.random.default_rng(0).integers(0, highest, 40, endpoint=True)
+    keys = np.concatenate([some, [highest], some])
+    np.testing.assert_array_equal(stable_order(keys), np.argsort(keys, kind="stable"))
+    assert stable_order(keys[:0]).tolist() == []
 
 
 @quick

@@ -96,6 +96,11 @@ def own_mb() -> float:
     return _status("RssAnon") / MEGABYTE
 
 
+def peak_mb() -> float:
+    """The most megabytes that this process ever had in memory (Linux)."""
+    return _status("VmHWM") / MEGABYTE
+
+
 def _status(name: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -13,6 +13,8 @@ from recsys.cli.console import guarded
 
 TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
     "embedding",
+    "everyone",
+    "threads",
     "index",
     "start",
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from recsys.checks import FAIL, OK, WARN, Check
 from recsys.cli import words
 from recsys.embedding.encoders import INT8_PACKAGES
+from recsys.threads import cores
 
 GIB = 1 << 30
 PACKAGES = ["numpy", "scipy", "polars", "pydantic", "PyYAML", "typer", "rich", "scikit-learn", "torch", "transformers",
@@ -135,8 +136,7 @@ def _demo_data() -> Check:
 
 
 def _cores() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("cores", OK, str(cores))
+    return Check("cores", OK, str(cores()))
 
 
 def _memory() -> Check:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from recsys.embedding.published import publish, sound
+from recsys.threads import cores
 from recsys.types import FloatArray, IntArray, LongArray
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ class Int8Model:
 
     def __init__(self, content: bytes) -> None:
         options = onnxruntime.SessionOptions()
-        # ONNX Runtime has threads of its own; it heeds no such variable unless told. 0: as many as there are cores.
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+        options.intra_op_num_threads = cores()  # it has threads of its own, which heed no variable
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -35,6 +35,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from recsys.errors import ArtifactError
+from recsys.threads import cores
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
@@ -305,7 +306,7 @@ def load(path: str | Path) -> Bundle:
     stems = {name: name.rpartition(".")[0] for name in sorted(files, key=lambda name: -told[name]["bytes"])}
     # Headers are read by one thread: Python 3.11 parses literals on several at once, and at times fails.
     arrays = {stems[name]: _mapped(files[name], told[name]) for name in files if name.endswith(".npy")}
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, cores())) as pool:
         passing, reading = {}, {}
         for name, stem in stems.items():
             if stem in arrays:

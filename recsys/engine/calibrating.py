@@ -22,7 +22,6 @@ from recsys.engine.training import (
     build_scorer,
     completed,
     cuts,
-    in_threads,
     joined,
     labelled,
     quiet,
@@ -33,6 +32,7 @@ from recsys.ranking.calibration import DAY, Calibrator, Doubles, activity, log_t
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import Fold, holdouts
+from recsys.threads import in_threads
 from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, places_of
 
 USERS = 2_000

@@ -18,7 +18,7 @@ from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.indexes import figures
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
-from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, in_threads, present, quiet
+from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, present, quiet
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
@@ -30,6 +30,7 @@ from recsys.retrieval.answers import top_free
 from recsys.retrieval.fitted import Fitted
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
+from recsys.threads import in_threads
 from recsys.types import Candidates, Histories, Hits, Ranking, State, Tables, owners_of
 
 log = logging.getLogger(__name__)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +18,7 @@ from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever, Semantic
 from recsys.tables.split import Fold, holdouts, next_moments
+from recsys.threads import in_threads
 from recsys.types import (
     Candidates,
     FloatArray,
@@ -34,8 +32,6 @@ from recsys.types import (
 if TYPE_CHECKING:
     from recsys.engine.embeddings import Embeddings
 
-T = TypeVar("T")
-R = TypeVar("R")
 Fitter = Callable[[Retriever, State], Fitted]
 Lists = tuple[FloatArray, LongArray, FloatArray]
 
@@ -72,22 +68,6 @@ def build_scorer(config: Config) -> Scorer:
     """Build the configured scorer from its settings. Raises `ConfigError`."""
     settings = dict(config.scorer)
     return construct(SCORERS, settings.pop("kind", ""), settings, "scorer")
-
-
-def in_threads(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-    """Do independent work on several threads and yield the results in order: numpy, scipy and FAISS free the lock.
-
-    At most two parts a thread are taken up at once, so memory grows with the batch and not with the users.
-    """
-    threads = min(8, os.cpu_count() or 1)
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for part in parts:
-            waiting.append(pool.submit(work, part))
-            if len(waiting) >= 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def fit_anew(retriever: Retriever, state: State) -> Fitted:

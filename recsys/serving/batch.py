@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 
 from recsys.engine.bundle import why_not_written
-from recsys.engine.training import BATCH, batches, in_threads, quiet
+from recsys.engine.training import BATCH, batches, quiet
 from recsys.errors import ArtifactError
 from recsys.ranking.scorers import Progress
 from recsys.serving.recommender import Recommender
+from recsys.threads import in_threads
 
 SUCCESS = "_SUCCESS"
 PLAN = "_PLAN.json"

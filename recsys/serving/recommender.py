@@ -17,7 +17,7 @@ from recsys.config import Config, parse_config
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
 from recsys.engine.persistence import remembered, restore, restore_space
-from recsys.engine.training import batches, in_threads
+from recsys.engine.training import batches
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
 from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context
@@ -33,6 +33,7 @@ from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot
 from recsys.serving.filters import Filters, Where
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
+from recsys.threads import in_threads
 from recsys.types import (
     Candidates,
     Catalog,
