@@ -212,7 +212,7 @@ class Histories:
         last[filled] = moment[self.offsets[1:][filled] - 1]
         return np.repeat(last, self.lengths) - moment
 
-    @property
+    @cached_property
     def lengths(self) -> LongArray:
         """Events of each asker `(U,)`."""
         return np.diff(self.offsets)
@@ -223,10 +223,11 @@ class Histories:
 
     def select(self, askers: Rows, newest: int | None = None) -> Histories:
         """Return the histories of some askers (or only their `newest` events), in the order asked."""
-        lengths = self.lengths[askers]
+        ends = self.offsets[1:][askers]
+        lengths = ends - self.offsets[:-1][askers]
         lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
-        rows = np.repeat(self.offsets[1:][askers] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        rows = np.repeat(ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         vectors = None if self.text_vectors is None else self.text_vectors[askers]
         return Histories(self.user[askers], offsets, self.item[rows], self.time[rows], self.weight[rows],
                          self.as_of[askers], vectors)  # fmt: skip

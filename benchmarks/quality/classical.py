@@ -15,9 +15,10 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
+from benchmarks.quality.linear import history_matrix
 from benchmarks.quality.rival import Fitted, Task
 from recsys.embedding.texts import item_texts
-from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, history_matrix
+from recsys.retrieval.answers import SemanticAnswer, SparseAnswer
 from recsys.retrieval.fitted import Fitted as FittedRetriever
 from recsys.retrieval.retrievers import Covisitation as CovisitationRetriever
 from recsys.retrieval.retrievers import ItemKNN as ItemKNNRetriever
@@ -61,7 +62,9 @@ class Counted:
     def score(self, histories: Histories) -> FloatArray:
         answer = self.fitted.ask(histories)
         assert isinstance(answer, SparseAnswer)
-        return or_popular(answer.scores.toarray(), self.popular)
+        found = np.zeros(len(histories) * len(self.popular), dtype=np.float32)
+        found[answer.keys] = answer.value
+        return or_popular(found.reshape(len(histories), -1), self.popular)
 
 
 def or_popular(found: FloatArray, popular: FloatArray) -> FloatArray:

@@ -11,7 +11,9 @@ from typing import Protocol, cast
 from benchmarks.speed.measure import Row
 from recsys.cli.console import guarded
 
-TOPICS: tuple[str, ...] = ()  # modules of this folder, in the order of the page
+TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
+    "one_user",
+)
 STORE = Path("artifacts/speed")
 
 
