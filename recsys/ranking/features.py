@@ -36,6 +36,8 @@ class Context:
 
     `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
     (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
+    With `among`, the context of the same single asker, each candidate is one as if it alone had joined the candidates
+    of that: they do not push each other about.
     """
 
     histories: Histories
@@ -44,6 +46,7 @@ class Context:
     vectors: FloatArray
     barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allowed: Allowed | None = None
+    among: Context | None = None
 
     @property
     def owner(self) -> LongArray:
@@ -122,22 +125,33 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
-    columns = [_log_rank(context.candidates, column) for column in context.scores.T]
-    return np.stack(columns, axis=1)
+    score = _rounded(context.scores)
+    rank = _ranks(context.candidates, score) if context.among is None else _joining(score, context.among.scores)
+    return np.log1p(rank).astype(np.float32)
 
 
-def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
-    score = _rounded(score)
-    order = order_by_score(candidates.owner, score)
-    place, best = places_of(candidates.offsets), score[order]
+def _ranks(candidates: Candidates, score: FloatArray) -> LongArray:
+    """The place of each score `(n, r)` in the asker's column; without evidence (not above 0) after all that has any."""
+    n_lists, (n, columns) = len(candidates.offsets) - 1, score.shape
+    owner = (candidates.owner + n_lists * np.arange(columns)[:, None]).ravel()
+    score = score.T.ravel()
+    order = order_by_score(owner, score)
+    place, best = np.tile(places_of(candidates.offsets), columns), score[order]
     # Equal scores share the first one's place: else the order of the catalogue would be a feature.
     first = np.ones(len(score), dtype=bool)
     first[1:] = (best[1:] != best[:-1]) | (place[1:] == 0)
     rank = np.empty(len(score), dtype=np.int64)
     rank[order] = place[np.maximum.accumulate(np.where(first, np.arange(len(score)), 0))]
     has = score > 0
-    evidence = np.bincount(candidates.owner, weights=has, minlength=len(candidates.offsets) - 1)
-    return np.log1p(np.where(has, rank, evidence[candidates.owner])).astype(np.float32)
+    evidence = np.bincount(owner[has], minlength=n_lists * columns)
+    return np.where(has, rank, evidence[owner]).reshape(columns, n).T
+
+
+def _joining(score: FloatArray, others: FloatArray) -> LongArray:
+    """The place that each score `(m, r)` would have among those of other items `(n, r)`: see `_ranks`."""
+    ascending = np.sort(_rounded(others), axis=0)
+    pairs = zip(ascending.T, np.maximum(score, 0).T, strict=True)
+    return len(others) - np.stack([np.searchsorted(own, one, side="right") for own, one in pairs], axis=1)
 
 
 def _rounded(score: FloatArray) -> FloatArray:

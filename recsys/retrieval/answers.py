@@ -7,13 +7,14 @@ retriever is a feature too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from recsys.retrieval.allowed import Allowed, search
 from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
-from recsys.retrieval.index import Index
+from recsys.retrieval.index import Index, Searched
 from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offsets_of
 
 
@@ -129,15 +130,23 @@ class SemanticAnswer:
     vectors: FloatArray
     index: Index | None
 
+    @cached_property
+    def _asking(self) -> LongArray:
+        return np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
+
+    @cached_property
+    def _searched(self) -> Searched | None:
+        return None if self.index is None else Searched(self.index, self.queries[self._asking])
+
     def top(self, k: int, allowed: Allowed | None = None) -> Hits:
-        asking = np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
-        if self.index is None or not len(asking):
+        asking, searched = self._asking, self._searched
+        if searched is None or not len(asking):
             return Hits(np.zeros(len(self.queries) + 1, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
         queries = self.queries[asking]
         rows, scores = (
-            self.index.search(queries, k)
+            searched.search(queries, k)
             if allowed is None
-            else search(self.index, self.vectors, queries, min(k, len(allowed)), allowed)
+            else search(searched, self.vectors, queries, min(k, len(allowed)), allowed)
         )
         found = rows >= 0
         counts = np.zeros(len(self.queries), dtype=np.int64)

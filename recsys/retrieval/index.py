@@ -14,6 +14,7 @@ from recsys.types import FloatArray, IntArray
 
 EXACT = "Flat"
 GPU_MOST = 2048  # neighbours that a GPU index can return
+LEAST_DEPTH = 256
 
 
 class Index:
@@ -60,6 +61,11 @@ class Index:
         """Whether the index compares a query with every vector."""
         return isinstance(self._stored, faiss.IndexFlat)
 
+    @property
+    def nested(self) -> bool:
+        """Whether a deeper search finds all of a shallower one, at the same cost: not so where it walks a graph."""
+        return isinstance(self._stored, faiss.IndexFlat | faiss.IndexIVF)
+
     def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
         """Return the best `k` rows and their inner products, `(q, k)` each, best first.
 
@@ -103,6 +109,34 @@ class Index:
         index = _read(data)
         index.add(np.ascontiguousarray(vectors[index.ntotal :], dtype=np.float32))
         return cls(index)
+
+
+class Searched:
+    """An index asked by the same queries `(q, d)` at several depths: what was found is not searched for again.
+
+    Where searches are nested, the depths are powers of two. So one search serves a list with a filter and the list
+    without it, and of items that score the same both see the same ones at the edge, which FAISS leaves open.
+    """
+
+    def __init__(self, index: Index, queries: FloatArray) -> None:
+        self._index, self._queries = index, queries
+        self._found: dict[int, tuple[IntArray, FloatArray]] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        return self._index.exact
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+        """Do as `Index.search` does, for all of the queries or for some of them."""
+        depth = max(LEAST_DEPTH, 1 << (k - 1).bit_length()) if self._index.nested else k
+        if len(queries) < len(self._queries):
+            rows, scores = self._index.search(queries, depth)
+        else:
+            if depth not in self._found:
+                self._found[depth] = self._index.search(queries, depth)
+            rows, scores = self._found[depth]
+        return rows[:, :k], scores[:, :k]
 
 
 def _read(data: NDArray[np.uint8]) -> faiss.Index:
