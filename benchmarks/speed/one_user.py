@@ -37,6 +37,8 @@ SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 CASES = (*SIZES, "demo")
 DEMO = Path("artifacts/demo")
 APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.9}
+KINDS = ("plain", "where, half of the items", "where, 1 of 100 items", "10 items excluded", "300 candidates given",
+         "3 items pinned", "3 events of a session")  # fmt: skip
 REQUESTS, WARM = 500, 20
 K = 10
 
@@ -110,15 +112,16 @@ def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping
         return f"price <= {price[round(share * len(ids))]:.6f}"
 
     half, few = up_to(0.5), up_to(0.01)
-    return {
-        "plain": lambda rng: {},
-        "where, half of the items": lambda rng: {"where": half},
-        "where, 1 of 100 items": lambda rng: {"where": few},
-        "10 items excluded": lambda rng: {"exclude": some(rng, 10)},
-        "300 candidates given": lambda rng: {"candidates": some(rng, 300)},
-        "3 items pinned": lambda rng: {"pinned": some(rng, 3)},
-        "3 events of a session": lambda rng: {"history": some(rng, 3)},
-    }
+    told: tuple[Callable[[np.random.Generator], Mapping[str, Any]], ...] = (
+        lambda rng: {},
+        lambda rng: {"where": half},
+        lambda rng: {"where": few},
+        lambda rng: {"exclude": some(rng, 10)},
+        lambda rng: {"candidates": some(rng, 300)},
+        lambda rng: {"pinned": some(rng, 3)},
+        lambda rng: {"history": some(rng, 3)},
+    )
+    return dict(zip(KINDS, told, strict=True))
 
 
 def measured(recommender: Recommender, case: str) -> list[Row]:

@@ -215,14 +215,19 @@ def best_match(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatA
 
 def _share(context: Context, code: IntArray) -> FloatArray:
     """Share of the asker's events whose code equals the candidate's; 0 where the candidate has none."""
-    histories = context.histories
-    known = code[histories.item] >= 0
-    keys = histories.owner[known] * (int(code.max(initial=0)) + 1) + code[histories.item[known]]
-    distinct, count = np.unique(keys, return_counts=True)
-    wanted = context.owner * (int(code.max(initial=0)) + 1) + code[context.item]
-    place = find_keys(distinct, np.where(code[context.item] >= 0, wanted, -1))
-    hit = np.where(place >= 0, count[place] if len(count) else 0, 0)
+    histories, n_items, wanted = context.histories, context.n_items, code[context.item]
+    past = code[histories.item]
+    hit = _times(
+        pair_keys(histories.owner, past, n_items)[past >= 0],
+        np.where(wanted >= 0, pair_keys(context.owner, wanted, n_items), -1),
+    )
     return (hit / np.maximum(histories.lengths[context.owner], 1)).astype(np.float32)
+
+
+def _times(keys: LongArray, wanted: LongArray) -> LongArray:
+    """How often each wanted key `(n,)` is among some keys."""
+    ascending = np.sort(keys)
+    return np.searchsorted(ascending, wanted, side="right") - np.searchsorted(ascending, wanted)
 
 
 def _last_equal(context: Context, code: IntArray) -> FloatArray:
@@ -277,10 +282,9 @@ def price_gap(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatAr
 
 def own_count(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of 1 + how often the asker had this very item."""
-    keys = pair_keys(context.histories.owner, context.histories.item, context.n_items)
-    distinct, count = np.unique(keys, return_counts=True)
-    place = find_keys(distinct, pair_keys(context.owner, context.item, context.n_items))
-    return np.log1p(np.where(place >= 0, count[place] if len(count) else 0, 0)).astype(np.float32)
+    histories, n_items = context.histories, context.n_items
+    had = pair_keys(histories.owner, histories.item, n_items)
+    return np.log1p(_times(had, pair_keys(context.owner, context.item, n_items))).astype(np.float32)
 
 
 def own_recency(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:

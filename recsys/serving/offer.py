@@ -25,18 +25,23 @@ class Offer:
     def score(self, items: LongArray) -> FloatArray:
         """Score any items `(m,)`."""
         place = find_keys(self._context.item, items)
-        outside, back = np.unique(items[place < 0], return_inverse=True)
+        own = place >= 0
         score = np.empty(len(items), dtype=np.float32)
-        score[place >= 0] = self._listed[place[place >= 0]]
-        score[place < 0] = np.concatenate([outside[:0], *map(self._joining, batches(outside, TOGETHER))])[back]
+        score[own] = self._listed[place[own]]
+        if not own.all():
+            outside, back = np.unique(items[~own], return_inverse=True)
+            score[~own] = np.concatenate([self._joining(some) for some in batches(outside, TOGETHER)])[back]
         return score
 
     def probability(self, items: LongArray, score: FloatArray) -> FloatArray:
         """Return the probabilities `(m,)` of items that `score` gave these scores; NaN without a calibrator."""
         place = find_keys(self._context.item, items)
-        own = self._probability[np.maximum(place, 0)] if len(self._listed) else score
-        joining = self._model.probability_outside(self._context, self._listed, score)
-        return np.where(place >= 0, own, joining)
+        own = place >= 0
+        probability = np.empty(len(items), dtype=np.float32)
+        probability[own] = self._probability[place[own]]
+        if not own.all():
+            probability[~own] = self._model.probability_outside(self._context, self._listed, score[~own])
+        return probability
 
     @cached_property
     def _probability(self) -> FloatArray:

@@ -215,7 +215,7 @@ class Recommender:
         offered = matching if candidates is None else self._among(candidates, matching)
         barred = self._rows("exclude", request.get("exclude"))
         lead = self._find_items([] if pinned is None else requests.pinned(pinned))
-        lead = lead[np.sort(np.unique(lead, return_index=True)[1])]
+        lead = lead[np.sort(np.unique(lead, return_index=True)[1])] if len(lead) else lead
         histories = self._asking(user_id, request.get("history"), request.get("strict", False))
         about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
         near = None if text is None else self._near(about, text)
@@ -524,8 +524,8 @@ class Recommender:
 
     def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
                 probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
-        ids = self.catalog.ids.gather(ranking.item)
+        titles, pinned = self.catalog.titles, find_keys(np.sort(lead), ranking.item) >= 0
+        ids = self.catalog.ids[ranking.item.tolist()].to_list()
         return [
             Recommendation(
                 item_id=item_id,
