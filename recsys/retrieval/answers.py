@@ -6,6 +6,7 @@ retriever is a feature too.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -15,7 +16,7 @@ import numpy as np
 from recsys.retrieval.allowed import Allowed, search
 from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
 from recsys.retrieval.index import Index, Searched
-from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offsets_of
+from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
 
 
 class Answer(Protocol):
@@ -101,12 +102,12 @@ class SparseAnswer:
     def top(self, k: int, allowed: Allowed | None = None) -> Hits:
         begins = np.arange(self.n_lists + 1) * self.n_items
         offsets = np.searchsorted(self.keys, begins)
-        lengths = np.diff(offsets)
+        lengths = lengths_of(offsets)
         item = (self.keys - np.repeat(begins[:-1], lengths)).astype(np.int32)
         value = self.value if allowed is None else np.where(allowed.holds(item), self.value, 0)
         # What is below an asker's k-th is left out before anything is sorted.
-        edges = np.array([_kth(part, k) for part in np.split(value, offsets[1:-1])], dtype=np.float32)
-        kept = np.flatnonzero((value > 0) & (value >= np.repeat(edges[: self.n_lists], lengths)))
+        edges = [_kth(value[start:end], k) for start, end in itertools.pairwise(offsets.tolist())]
+        kept = np.flatnonzero((value > 0) & (value >= np.repeat(np.array(edges, dtype=np.float32), lengths)))
         owner = np.searchsorted(offsets, kept, side="right") - 1
         return top_of_pairs(owner, item[kept], value[kept], self.n_lists, k)
 

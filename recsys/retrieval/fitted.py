@@ -22,7 +22,7 @@ from recsys.retrieval.answers import (
 )
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
-from recsys.types import FloatArray, Histories, IntArray, LongArray, offsets_of, unit_rows
+from recsys.types import FloatArray, Histories, IntArray, LongArray, lengths_of, offsets_of, unit_rows
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,7 +62,7 @@ class ItemToItem:
         matrix = self.neighbours
         starts = matrix.indptr[item].astype(np.int64)
         offsets = offsets_of(matrix.indptr[item + 1] - starts)
-        lengths = np.diff(offsets)
+        lengths = lengths_of(offsets)
         place = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         said = np.repeat(weight, lengths) * matrix.data[place]
         return SparseAnswer.of(np.repeat(owner, lengths), matrix.indices[place], said, n_lists, matrix.shape[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -524,21 +525,22 @@ class Recommender:
 
     def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
                 probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        titles, pinned = self.catalog.titles, find_keys(np.sort(lead), ranking.item) >= 0
-        ids = self.catalog.ids[ranking.item.tolist()].to_list()
+        ids, titles = self.catalog.ids, self.catalog.titles
+        pinned = find_keys(np.sort(lead), ranking.item) >= 0
+        columns = (ranking.item, ranking.score, probability, ranking.found, pinned)
         return [
             Recommendation(
-                item_id=item_id,
+                item_id=ids[row],
                 title=titles[row],
                 rank=place + 1,
                 score=score,
-                probability=None if np.isnan(probability[place]) else float(probability[place]),
+                probability=None if math.isnan(likely) else likely,
                 sources={n: f + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
-                | ({} if near is None else near.source(int(row))),
+                | ({} if near is None else near.source(row)),
                 reasons=reasons[place],
                 pinned=first,
             )
-            for place, (item_id, row, score, found, first) in enumerate(
-                zip(ids, ranking.item, ranking.score.tolist(), ranking.found.tolist(), pinned.tolist(), strict=True)
+            for place, (row, score, likely, found, first) in enumerate(
+                zip(*(column.tolist() for column in columns), strict=True)
             )
         ]
