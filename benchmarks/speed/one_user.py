@@ -36,7 +36,7 @@ a request takes more than that.
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 CASES = (*SIZES, "demo")
 DEMO = Path("artifacts/demo")
-APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.9}
+APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.8}
 KINDS = ("plain", "where, half of the items", "where, 1 of 100 items", "10 items excluded", "300 candidates given",
          "3 items pinned", "3 events of a session")  # fmt: skip
 REQUESTS, WARM = 500, 20

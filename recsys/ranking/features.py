@@ -21,7 +21,7 @@ from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import next_moments
-from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
+from recsys.types import BoolArray, Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
 
 Arrays = dict[str, NDArray[Any]]
 DAY = 86_400_000_000
@@ -36,8 +36,8 @@ class Context:
 
     `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
     (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
-    With `among`, the context of the same single asker, each candidate is one as if it alone had joined the candidates
-    of that: they do not push each other about.
+    `proposed` `(n,)` tells, of a single asker, which candidates make up the list: each other one is seen as if it alone
+    had joined that, so that they do not push each other about. None where all do.
     """
 
     histories: Histories
@@ -46,7 +46,7 @@ class Context:
     vectors: FloatArray
     barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allowed: Allowed | None = None
-    among: Context | None = None
+    proposed: BoolArray | None = None
 
     @property
     def owner(self) -> LongArray:
@@ -126,7 +126,7 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
     score = _rounded(context.scores)
-    rank = _ranks(context.candidates, score) if context.among is None else _joining(score, context.among.scores)
+    rank = _ranks(context.candidates, score) if context.proposed is None else _among(score, score[context.proposed])
     return np.log1p(rank).astype(np.float32)
 
 
@@ -147,11 +147,10 @@ def _ranks(candidates: Candidates, score: FloatArray) -> LongArray:
     return np.where(has, rank, evidence[owner]).reshape(columns, n).T
 
 
-def _joining(score: FloatArray, others: FloatArray) -> LongArray:
-    """The place that each score `(m, r)` would have among those of other items `(n, r)`: see `_ranks`."""
-    ascending = np.sort(_rounded(others), axis=0)
-    pairs = zip(ascending.T, np.maximum(score, 0).T, strict=True)
-    return len(others) - np.stack([np.searchsorted(own, one, side="right") for own, one in pairs], axis=1)
+def _among(score: FloatArray, listed: FloatArray) -> LongArray:
+    """The place that each score `(n, r)` has, or would have alone, in one list of scores `(m, r)`: see `_ranks`."""
+    pairs = zip(np.sort(listed, axis=0).T, np.maximum(score, 0).T, strict=True)
+    return len(listed) - np.stack([np.searchsorted(ascending, own, side="right") for ascending, own in pairs], axis=1)
 
 
 def _rounded(score: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,21 +16,21 @@ TOGETHER = 16_384  # items whose features are held at a time
 
 
 class Offer:
-    """One asker's candidates, those of `context`, and their scores `(n,)`: computed where they are not at hand."""
+    """One asker's candidates, those of `context`; `score` `(n,)` are theirs, computed when asked for if not at hand."""
 
     def __init__(self, model: Model, context: Context, score: FloatArray | None = None) -> None:
-        self._model, self._context = model, context
-        self._listed = model.score(context) if score is None else score
+        self._model, self._context, self._listed = model, context, score
 
     def score(self, items: LongArray) -> FloatArray:
         """Score any items `(m,)`."""
         place = find_keys(self._context.item, items)
         own = place >= 0
+        outside, back = np.unique(items[~own], return_inverse=True)
+        joining = [self._joining(some) for some in batches(outside, TOGETHER)]
         score = np.empty(len(items), dtype=np.float32)
-        score[own] = self._listed[place[own]]
-        if not own.all():
-            outside, back = np.unique(items[~own], return_inverse=True)
-            score[~own] = np.concatenate([self._joining(some) for some in batches(outside, TOGETHER)])[back]
+        if joining:
+            score[~own] = np.concatenate(joining)[back]
+        score[own] = self._own()[place[own]]
         return score
 
     def probability(self, items: LongArray, score: FloatArray) -> FloatArray:
@@ -38,18 +38,27 @@ class Offer:
         place = find_keys(self._context.item, items)
         own = place >= 0
         probability = np.empty(len(items), dtype=np.float32)
-        probability[own] = self._probability[place[own]]
+        if own.any():
+            probability[own] = self._model.probability(self._context, self._own())[place[own]]
         if not own.all():
-            probability[~own] = self._model.probability_outside(self._context, self._listed, score[~own])
+            probability[~own] = self._model.probability_outside(self._context, self._own(), score[~own])
         return probability
 
-    @cached_property
-    def _probability(self) -> FloatArray:
-        return self._model.probability(self._context, self._listed)
+    def _own(self) -> FloatArray:
+        """The scores of the candidates."""
+        if self._listed is None:
+            self._listed = self._model.score(self._context)
+        return self._listed
 
     def _joining(self, items: LongArray) -> FloatArray:
-        """Score distinct items that nobody proposed. Together they would push each other about, and so their scores."""
+        """Score distinct items that nobody proposed, and the candidates with them: in one pass."""
         own = self._context
-        nobody = np.full((len(items), own.candidates.found.shape[1]), -1, np.int32)
-        candidates = Candidates(np.array([0, len(items)]), items.astype(np.int32), nobody)
-        return self._model.score(Context(own.histories, candidates, own.answers, own.vectors, among=own))
+        item = np.concatenate([own.item, items.astype(np.int32)])
+        order = np.argsort(item)
+        proposed = order < len(own.item)
+        found = np.full((len(item), own.candidates.found.shape[1]), -1, np.int32)
+        found[proposed] = own.candidates.found
+        candidates = Candidates(np.array([0, len(item)]), item[order], found)
+        score = self._model.score(replace(own, candidates=candidates, proposed=proposed))
+        self._listed = score[proposed]
+        return score[~proposed]
