@@ -118,9 +118,9 @@ def places(ids: pl.Series, wanted: Sequence[Id]) -> LongArray:
     if len(wanted) <= FEW:
         return np.array([_place(ids, read(one)) for one in wanted], dtype=np.int64)
     clean = pl.Series([read(one) for one in wanted], dtype=ids.dtype)
-    place = ids.search_sorted(clean.fill_null(ids[0])).to_numpy().astype(np.int64)
-    place = np.minimum(place, len(ids) - 1)
-    return np.where((ids.gather(place) == clean).fill_null(False).to_numpy(), place, -1)
+    known = clean.fill_null(ids[0]) if clean.null_count() else clean
+    place = np.minimum(ids.search_sorted(known).to_numpy().astype(np.int64), len(ids) - 1)
+    return np.where(ids[place].eq_missing(clean).to_numpy(), place, -1)
 
 
 def _place(ids: pl.Series, value: str | int | None) -> int:
