@@ -15,10 +15,9 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
-from benchmarks.quality.linear import history_matrix
 from benchmarks.quality.rival import Fitted, Task
 from recsys.embedding.texts import item_texts
-from recsys.retrieval.answers import SemanticAnswer, SparseAnswer
+from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, decayed
 from recsys.retrieval.fitted import Fitted as FittedRetriever
 from recsys.retrieval.retrievers import Covisitation as CovisitationRetriever
 from recsys.retrieval.retrievers import ItemKNN as ItemKNNRetriever
@@ -156,6 +155,13 @@ class Covisitation:
         kind = CovisitationRetriever(window=self.window, backward=self.backward, decay=self.decay, newest=self.newest,
                                      neighbours=self.neighbours)  # fmt: skip
         return Counted(kind.fit(task.state(known)), popular(task, known))
+
+
+def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
+    """Return the decayed histories as a sparse matrix `(U, I)`."""
+    rows, weight = decayed(histories, decay, newest)
+    place = (histories.owner[rows], histories.item[rows])
+    return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
 
 
 @dataclass(frozen=True)

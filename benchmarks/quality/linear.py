@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import linalg, sparse
 
-from benchmarks.quality.classical import for_strangers, known_counts, popular
+from benchmarks.quality.classical import for_strangers, history_matrix, known_counts, popular
 from benchmarks.quality.rival import Fitted, Task
-from recsys.retrieval.answers import decayed
 from recsys.retrieval.statistics import basket_matrix, frequent
 from recsys.tables.split import DAY, Fold
 from recsys.types import FloatArray, Histories, IntArray, LongArray
@@ -38,13 +37,6 @@ class Linear:
         score = np.full((len(histories), len(self.popular)), -np.inf, dtype=np.float32)
         score[:, self.chosen] = asked @ self.weights
         return for_strangers(score, histories, self.popular)
-
-
-def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
-    """Return the decayed histories as a sparse matrix `(U, I)`."""
-    rows, weight = decayed(histories, decay, newest)
-    place = (histories.owner[rows], histories.item[rows])
-    return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
 
 
 def dense_product(left: sparse.csr_matrix, right: sparse.csr_matrix) -> FloatArray:
