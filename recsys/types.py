@@ -34,14 +34,19 @@ def offsets_of(counts: Rows) -> LongArray:
     return offsets
 
 
+def lengths_of(offsets: Rows) -> LongArray:
+    """Length of each list of a ragged array `(U,)`: `np.diff`, whose checks take longer than one user's lists."""
+    return offsets[1:] - offsets[:-1]
+
+
 def owners_of(offsets: Rows) -> LongArray:
     """For each of the `n` values of a ragged array, the list it belongs to: `(n,)`."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), lengths_of(offsets))
 
 
 def places_of(offsets: LongArray) -> LongArray:
     """For each of the `n` values of a ragged array, its place in its own list, from 0: `(n,)`."""
-    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], np.diff(offsets))
+    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths_of(offsets))
 
 
 def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
@@ -51,7 +56,7 @@ def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
     """
     changed = np.ones(len(time), dtype=np.int64)
     changed[1:] = time[1:] != time[:-1]
-    changed[offsets[:-1][np.diff(offsets) > 0]] = 1
+    changed[offsets[:-1][lengths_of(offsets) > 0]] = 1
     return np.cumsum(changed)
 
 
@@ -225,10 +230,10 @@ class Histories:
         last[filled] = moment[self.offsets[1:][filled] - 1]
         return np.repeat(last, self.lengths) - moment
 
-    @property
+    @cached_property
     def lengths(self) -> LongArray:
         """Events of each asker `(U,)`."""
-        return np.diff(self.offsets)
+        return lengths_of(self.offsets)
 
     def newest(self, events: int) -> Histories:
         """Return the same askers with at most so many of their newest events."""
@@ -236,10 +241,11 @@ class Histories:
 
     def select(self, askers: Rows, newest: int | None = None) -> Histories:
         """Return the histories of some askers (or only their `newest` events), in the order asked."""
-        lengths = self.lengths[askers]
+        ends = self.offsets[1:][askers]
+        lengths = ends - self.offsets[:-1][askers]
         lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
-        rows = np.repeat(self.offsets[1:][askers] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        rows = np.repeat(ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         vectors = None if self.text_vectors is None else self.text_vectors[askers]
         return Histories(self.user[askers], offsets, self.item[rows], self.time[rows], self.weight[rows],
                          self.as_of[askers], vectors)  # fmt: skip

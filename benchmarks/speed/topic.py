@@ -13,6 +13,7 @@ from recsys.cli.console import guarded
 
 TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
     "embedding",
+    "one_user",
     "everyone",
     "threads",
     "index",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.retrieval.candidates import find_keys
-from recsys.retrieval.index import Index
+from recsys.retrieval.index import Index, Searched
 from recsys.types import BoolArray, FloatArray, IntArray, LongArray, Rows
 
 # What a plan costs for one query, in item vectors that a flat index reads (measured at 100,000 x 384 on one core).
@@ -56,7 +56,7 @@ class Allowed:
             depth *= 2
 
 
-def search(index: Index, vectors: FloatArray, queries: FloatArray, k: int, allowed: Allowed,
+def search(index: Index | Searched, vectors: FloatArray, queries: FloatArray, k: int, allowed: Allowed,
            ) -> tuple[IntArray, FloatArray]:  # fmt: skip
     """Return the best `k` allowed rows and their inner products, `(q, k)` each; -1 and -inf where fewer are allowed.
 

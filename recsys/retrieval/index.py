@@ -27,6 +27,7 @@ MANY = 256  # numbers of a vector, from which on one code stands for two
 TRAINED = 64  # vectors for each list of an inverted file
 BLOCK = 65_536
 GPU_MOST = 2048  # neighbours that a GPU index can return
+LEAST_DEPTH = 256
 
 
 class Index:
@@ -143,7 +144,7 @@ class Index:
         """Who asks for more than the index was measured with, is shown more lists in proportion."""
         if self._ivf is None or k <= K:
             return None
-        lists = min(self._ivf.nlist, self._ivf.nprobe * -(-k // K))
+        lists = min(self._ivf.nlist, -(-self._ivf.nprobe * k // K))
         return faiss.SearchParametersIVF(nprobe=lists)  # type: ignore[call-arg]
 
     def _products(self, queries: FloatArray, rows: LongArray) -> FloatArray:
@@ -253,6 +254,35 @@ def _add(finder: faiss.Index, vectors: FloatArray) -> None:
     """Add the vectors that an index does not hold yet, block by block: a transform before it copies them."""
     for start in range(finder.ntotal, len(vectors), BLOCK):
         finder.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
+
+
+class Searched:
+    """An index asked by the same queries `(q, d)` at several depths: what was found is not searched for again.
+
+    Exact searches go to depths that are powers of two, which costs next to nothing. So one search serves a list with a
+    filter and the list without it, and of items that score the same both see the same ones at the edge, which FAISS
+    leaves open.
+    """
+
+    def __init__(self, index: Index, queries: FloatArray) -> None:
+        self._index, self._queries = index, queries
+        self._found: dict[int, tuple[IntArray, FloatArray]] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        return self._index.exact
+
+    def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+        """Do as `Index.search` does, for all of the queries or for some of them."""
+        depth = max(LEAST_DEPTH, 1 << (k - 1).bit_length()) if self.exact else k
+        if len(queries) < len(self._queries):
+            rows, scores = self._index.search(queries, depth)
+        else:
+            if depth not in self._found:
+                self._found[depth] = self._index.search(queries, depth)
+            rows, scores = self._found[depth]
+        return rows[:, :k], scores[:, :k]
 
 
 def _read(data: NDArray[np.uint8]) -> faiss.Index:
