@@ -28,12 +28,12 @@ USERS = 1_000
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     """A large catalogue of short vectors; nobody taught its scorer and calibrator, which costs a request no less."""
-    folder, config = tmp_path_factory.mktemp("large"), one_user.settings(1)
+    folder, config = tmp_path_factory.mktemp("large"), one_user.settings()
     known = made.interactions(USERS, ITEMS, 20 * USERS)
     texts = Embeddings(made.vectors(ITEMS, dimensions=4), made.catalog(ITEMS))
     untaught = FittedScorer(np.zeros(1, np.float32), np.ones(1, np.float32), [], [])
-    model = completed(config, known, texts, one_user.end(known), untaught)
-    histories = known.histories(np.arange(USERS), present(known, one_user.end(known)))
+    model = completed(config, known, texts, made.end_of(known), untaught)
+    histories = known.histories(np.arange(USERS), present(known, made.end_of(known)))
     width = model.featurizer.compute(model.retrieval.context(histories.select(np.arange(1)))).shape[1]
     weight = np.random.default_rng(0).normal(size=(1, width, 1)).astype(np.float32)
     zeros, ones = np.zeros(width, np.float32), np.ones(width, np.float32)

@@ -5,25 +5,19 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.speed import made
 from benchmarks.speed.measure import Row
 from recsys import Recommender
 from recsys.config import Config, parse_config
-from recsys.engine.calibrating import fit_calibrated
-from recsys.engine.embeddings import Embeddings
-from recsys.engine.persistence import save
-from recsys.engine.training import completed, present
 from recsys.retrieval.answers import SemanticAnswer
-from recsys.types import Catalog, Id, Interactions, LongArray
+from recsys.types import Catalog, Id, LongArray
 
 TITLE = "One user, warm"
 ABOUT = """
@@ -36,7 +30,6 @@ a request takes more than that.
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 CASES = (*SIZES, "demo")
 DEMO = Path("artifacts/demo")
-APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.8}
 KINDS = ("plain", "where, half of the items", "where, 1 of 100 items", "10 items excluded", "300 candidates given",
          "3 items pinned", "3 events of a session")  # fmt: skip
 REQUESTS, WARM = 500, 20
@@ -48,13 +41,13 @@ def run(case: str, data: Path) -> list[Row]:
     if case == "demo":
         return measured(Recommender.load(DEMO), case)
     with tempfile.TemporaryDirectory() as folder:
-        publish(SIZES[case], Path(folder))
+        n_items = SIZES[case]  # twenty events a user, for each fourth item one
+        made.publish(Path(folder), settings(), n_items // 4, n_items, 5 * n_items)
         return measured(Recommender.load(folder), case)
 
 
-def settings(n_items: int) -> Config:
-    """What `configs/demo.yaml` says, but for the kind of index at a million items."""
-    semantic = {"depth": 100, "decay": 0.9, "newest": 30} | (APPROXIMATE if n_items >= SIZES["1m"] else {})
+def settings() -> Config:
+    """The retrievers, features and scorer of `configs/demo.yaml`, a little less deep."""
     return parse_config({
         "name": "made",
         "data": {"catalog": {}, "interactions": {}},
@@ -62,7 +55,7 @@ def settings(n_items: int) -> Config:
         "train_users": 2000,
         "retrievers": {
             "repeat": {"depth": 50, "decay": 0.97},
-            "semantic": semantic,
+            "semantic": {"depth": 100, "decay": 0.9, "newest": 30},
             "covisitation": {"depth": 100, "window": 1, "decay": 0.9, "newest": 60, "neighbours": 200},
             "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
             "popularity": {"depth": 0},
@@ -72,33 +65,6 @@ def settings(n_items: int) -> Config:
         "scorer": {"kind": "mlp"},
         "rules": {"seen": "keep"},
     })  # fmt: skip
-
-
-def publish(n_items: int, folder: Path) -> None:
-    """Publish a bundle over a made catalogue; what learns (scorer, calibrator) learns on the smallest one."""
-    small = SIZES["10k"]
-    taught, _ = fit_calibrated(settings(small), log(small), embeddings(small), end(log(small)))
-    config, known, texts = settings(n_items), log(n_items), embeddings(n_items)
-    model = completed(config, known, texts, end(known), taught.scorer)
-    users = np.arange(known.n_users)
-    histories = known.histories(users, present(known, end(known)))
-    save(folder, config, replace(model, calibrator=taught.calibrator), texts, pl.Series("user_id", users), histories,
-         {"counts": {"users": len(users), "items": n_items, "events": len(known)}})  # fmt: skip
-
-
-def log(n_items: int) -> Interactions:
-    """Twenty events a user, for each fourth item one."""
-    return made.interactions(n_items // 4, n_items, 5 * n_items)
-
-
-def embeddings(n_items: int) -> Embeddings:
-    """Made vectors and items."""
-    return Embeddings(made.vectors(n_items), made.catalog(n_items))
-
-
-def end(known: Interactions) -> int:
-    """The first moment that a log does not know."""
-    return int(known.time.max()) + 1
 
 
 def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping[str, Any]]]:
