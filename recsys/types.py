@@ -35,14 +35,19 @@ def offsets_of(counts: Rows) -> LongArray:
     return offsets
 
 
+def lengths_of(offsets: Rows) -> LongArray:
+    """Length of each list of a ragged array `(U,)`: `np.diff`, whose checks take longer than one user's lists."""
+    return offsets[1:] - offsets[:-1]
+
+
 def owners_of(offsets: Rows) -> LongArray:
     """For each of the `n` values of a ragged array, the list it belongs to: `(n,)`."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), lengths_of(offsets))
 
 
 def places_of(offsets: LongArray) -> LongArray:
     """For each of the `n` values of a ragged array, its place in its own list, from 0: `(n,)`."""
-    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], np.diff(offsets))
+    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths_of(offsets))
 
 
 def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
@@ -52,8 +57,16 @@ def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
     """
     changed = np.ones(len(time), dtype=np.int64)
     changed[1:] = time[1:] != time[:-1]
-    changed[offsets[:-1][np.diff(offsets) > 0]] = 1
+    changed[offsets[:-1][lengths_of(offsets) > 0]] = 1
     return np.cumsum(changed)
+
+
+def late_events(offsets: LongArray, time: LongArray, as_of: LongArray) -> LongArray:
+    """Rows of the events of ragged lists that lie at or after their list's moment `as_of` `(U,)`, which none should."""
+    filled = np.flatnonzero(np.diff(offsets))
+    if not len(filled) or (np.maximum.reduceat(time, offsets[:-1][filled]) < as_of[filled]).all():
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(time >= as_of[owners_of(offsets)])
 
 
 def unit_rows(vectors: FloatArray) -> FloatArray:
@@ -90,6 +103,11 @@ class Catalog:
     def titles(self) -> list[str]:
         """Title of each row, the id where there is none."""
         return self.frame.select(pl.col("title").fill_null(pl.col("item_id").cast(pl.String))).to_series().to_list()
+
+    def title(self, row: int) -> str:
+        """Title of one row as in `titles`, without a list of all."""
+        title = self.frame["title"][row]
+        return str(self.ids[row]) if title is None else title
 
     @cached_property
     def category_codes(self) -> tuple[IntArray, IntArray]:
@@ -187,11 +205,11 @@ class Histories:
         _must_match("histories", user=len(self.user), offsets=len(self.offsets) - 1, as_of=len(self.as_of))
         _must_match("histories", item=len(self.item), time=len(self.time), weight=len(self.weight),
                     offsets=int(self.offsets[-1]))  # fmt: skip
-        late = self.time >= self.as_of[self.owner]
-        if late.any():
-            first = int(np.argmax(late))
+        late = late_events(self.offsets, self.time, self.as_of)
+        if len(late):
+            first = int(late[0])
             raise LeakageError(
-                f"{int(late.sum())} of {len(late)} history events lie at or after the moment they are used: "
+                f"{len(late)} of {len(self.time)} history events lie at or after the moment they are used: "
                 f"event {first} has time {int(self.time[first])}, its user asks as of "
                 f"{int(self.as_of[self.owner[first]])}"
             )
@@ -213,10 +231,10 @@ class Histories:
         last[filled] = moment[self.offsets[1:][filled] - 1]
         return np.repeat(last, self.lengths) - moment
 
-    @property
+    @cached_property
     def lengths(self) -> LongArray:
         """Events of each asker `(U,)`."""
-        return np.diff(self.offsets)
+        return lengths_of(self.offsets)
 
     def newest(self, events: int) -> Histories:
         """Return the same askers with at most so many of their newest events."""
@@ -224,10 +242,11 @@ class Histories:
 
     def select(self, askers: Rows, newest: int | None = None) -> Histories:
         """Return the histories of some askers (or only their `newest` events), in the order asked."""
-        lengths = self.lengths[askers]
+        ends = self.offsets[1:][askers]
+        lengths = ends - self.offsets[:-1][askers]
         lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
-        rows = np.repeat(self.offsets[1:][askers] - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+        rows = np.repeat(ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
         vectors = None if self.text_vectors is None else self.text_vectors[askers]
         return Histories(self.user[askers], offsets, self.item[rows], self.time[rows], self.weight[rows],
                          self.as_of[askers], vectors)  # fmt: skip

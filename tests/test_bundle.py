@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import mmap
 import os
 import pickle
 import random
@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import xxhash
 from conftest import ROOT, Shop
 
 from recsys.engine.bundle import (
+    CHUNK,
     LOCK,
     MANIFEST,
     POINTER,
@@ -82,14 +84,14 @@ def forge(folder: Path, change: Change) -> None:
     manifest = json.loads(path.read_text(encoding="utf-8"))
     del manifest["checksum"]
     change(manifest)
-    manifest["checksum"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    manifest["checksum"] = xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def add(folder: Path, name: str, content: bytes) -> None:
     """Put a file into a bundle, manifest and all."""
     (folder / name).write_bytes(content)
-    told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    told = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
     forge(folder, lambda manifest: manifest["files"].update({name: told}))
 
 
@@ -124,7 +126,7 @@ def test_what_is_published_comes_back(version: Path, root: Path) -> None:
 
 def test_arrays_are_mapped_and_cannot_be_written(root: Path) -> None:
     array = load(root).arrays["one"]
-    assert isinstance(array, np.memmap)
+    assert isinstance(array.base, mmap.mmap)
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 7
 
@@ -133,6 +135,27 @@ def test_a_transposed_array_comes_back_as_it_was(tmp_path: Path) -> None:
     array = np.arange(6).reshape(2, 3).T
     publish(tmp_path, {"a": array}, {}, {})
     np.testing.assert_array_equal(load(tmp_path).arrays["a"], array)
+
+
+def test_extents_are_those_of_whole_arrays(tmp_path: Path) -> None:
+    """Arrays longer than what is looked at in one piece, by rows and by columns, and ones with nothing or no number."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(-(2**62), 2**62, size=(3, CHUNK // 8 + 5))
+    arrays = {"rows": wide, "columns": wide.T, "nothing": np.zeros((0, 4)), "last": np.ones(CHUNK, np.float32),
+              "infinite": np.array([1, -np.inf])}  # fmt: skip
+    arrays["last"][-1] = np.nan
+    extents = load(publish(tmp_path, arrays, {}, {})).extents
+    assert extents["rows"] == extents["columns"] == (wide.min(), wide.max())
+    assert extents["nothing"] == (0, 0)
+    assert np.isnan(extents["last"]).all()
+    assert extents["infinite"] == (-np.inf, 1)
+
+
+def test_the_last_byte_of_a_long_array_counts(tmp_path: Path) -> None:
+    file = publish(tmp_path, {"a": np.zeros(3 * CHUNK, np.uint8)}, {}, {}) / "a.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"\1")
+    assert refused(tmp_path) == f"bundle file {file} differs from its checksum; train again or restore it"
 
 
 def test_an_array_of_objects_is_not_published(tmp_path: Path) -> None:
@@ -438,8 +461,8 @@ def test_a_version_without_a_manifest_was_never_finished(root: Path, version: Pa
         ("[]", "is damaged"),
         ("null", "is damaged"),
         ("{}", "is damaged (KeyError('schema_version'))"),
-        ('{"schema_version": 1, "files": {}}', "is damaged (KeyError('model_version'))"),
-        ('{"schema_version": 1, "files": {}, "model_version": "x"}', "differs from its own checksum"),
+        ('{"schema_version": 2, "files": {}}', "is damaged (KeyError('model_version'))"),
+        ('{"schema_version": 2, "files": {}, "model_version": "x"}', "differs from its own checksum"),
         ('{"schema_version": ' + "9" * 5000 + "}", "is damaged"),
         ("[" * 100_000, "is damaged"),
     ],
@@ -460,8 +483,8 @@ def _about(key: str, value: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda m: m.update(schema_version=2), "has schema version 2, and this recsys reads 1; train again"),
-        (lambda m: m.update(schema_version="1"), "has schema version 1, and"),
+        (lambda m: m.update(schema_version=1), "has schema version 1, and this recsys reads 2; train again"),
+        (lambda m: m.update(schema_version="2"), "has schema version 2, and"),
         (lambda m: m.update(model_version="../../x"), "has the model_version '../../x', which no folder may have"),
         (lambda m: m.update(model_version=""), "has the model_version '', which no folder may have"),
         (_files([]), "files or model_version has the wrong type; train again"),
@@ -470,7 +493,7 @@ def _about(key: str, value: Any) -> Change:
         (_files({"one.npy": 5}), "one.npy has 528 bytes, its manifest says None"),
         (_about("bytes", "528"), "one.npy has 528 bytes, its manifest says 528"),
         (_about("bytes", -1), "one.npy has 528 bytes, its manifest says -1"),
-        (_about("sha256", None), "one.npy differs from its checksum"),
+        (_about("xxh3_128", None), "one.npy differs from its checksum"),
         (_files({"../one.npy": {}}), "lists '../one.npy', which no bundle may hold: it is not trusted"),
         (_files({"a/../../one.npy": {}}), "which no bundle may hold"),
         (_files({"/etc/passwd.npy": {}}), "lists '/etc/passwd.npy', which no bundle may hold"),

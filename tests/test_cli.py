@@ -483,6 +483,18 @@ def test_score_starts_without_heavy_imports(shop: Shop) -> None:
         json.loads(ran.stdout)
 
 
+def test_a_scored_user_imports_only_what_the_answer_needs(shop: Shop) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('rich', 'yaml', 'recsys.tables.ingest', 'recsys.embedding.encoders') if m in sys.modules], "
+        "file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "score", USER, "--json", "--bundle", str(shop.folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (ran.stderr, json.loads(ran.stdout)["user_id"]) == ("[]\n", USER)
+
+
 def test_help_imports_no_library(tmp_path: Path) -> None:
     code = (
         "import sys; from recsys.cli import main\n"

@@ -157,7 +157,7 @@ def test_fingerprint_changes_with_what_changes_vectors(name: str, tiny: Path, tm
     tokenizer = words / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text(encoding="utf-8").replace("lowercase", "LOWERCASE"), encoding="utf-8")
     prints = [fingerprint(), fingerprint(pooling="mean"), fingerprint(max_tokens=32), fingerprint(precision="bfloat16"),
-              fingerprint(other), fingerprint(words)]  # fmt: skip
+              fingerprint(precision="int8"), fingerprint(other), fingerprint(words)]  # fmt: skip
     assert len(set(prints)) == len(prints)
     same = [fingerprint(), fingerprint(shutil.copytree(tiny, tmp_path / "copy")), fingerprint(batch_tokens=64)]
     assert set(same) == {prints[0]}
@@ -240,18 +240,18 @@ class Crowded(TransformerEncoder):
     def _features(self, ids, mask):
         import torch
 
-        model, run = self._parts[1], self._parts[1].forward
+        tokenizer, run = self._parts
 
-        def forward(**inputs):
-            if len(inputs["input_ids"]) > self.limit:
+        def crowded(ids, mask):
+            if len(ids) > self.limit:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return run(**inputs)
+            return run(ids, mask)
 
-        model.forward = forward
+        self.__dict__["_parts"] = tokenizer, crowded
         try:
             return super()._features(ids, mask)
         finally:
-            model.forward = run
+            self.__dict__["_parts"] = tokenizer, run
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(
@@ -290,10 +290,43 @@ def test_lone_surrogates_are_read_as_question_marks(encoder: Encoder, tmp_path: 
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
 
 
-def test_half_precision_is_near_and_float32_out(tiny: Path, encoder: Encoder) -> None:
-    half = load_encoder(config_for(tiny, precision="bfloat16")).encode(TEXTS)
-    assert half.dtype == np.float32
-    assert (unit_rows(half) * unit_rows(encoder.encode(TEXTS))).sum(1).min() > 0.99
+@pytest.mark.parametrize(("precision", "cosine"), [("bfloat16", 0.99), ("int8", 0.98)])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_lower_precisions_are_near_and_float32_out(precision: str, cosine: float, pooling: str, tiny: Path) -> None:
+    exact, lower = (load_encoder(config_for(tiny, pooling=pooling, precision=name)) for name in ("float32", precision))
+    vectors = lower.encode(TEXTS)
+    assert vectors.dtype == np.float32
+    assert (unit_rows(vectors) * unit_rows(exact.encode(TEXTS))).sum(1).min() > cosine
+    assert not np.array_equal(vectors, exact.encode(TEXTS))
+
+
+def test_int8_makes_its_model_once_and_mends_a_damaged_one(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = VectorStore(tmp_path)
+
+    def encode(texts: list[str]) -> FloatArray:
+        return store.encode(texts, load_encoder(config_for(tiny, precision="int8"), store.folder))
+
+    first = encode(["soap"])
+    (kept,) = tmp_path.glob("*/*.onnx")
+    assert kept.parent.name == load_encoder(config_for(tiny, precision="int8")).fingerprint
+    kept.write_bytes(kept.read_bytes()[:-1])
+    encode(["hair"])
+    assert "is damaged; it is made again" in caplog.text
+    assert list(tmp_path.glob("*/*.onnx")) == [kept]
+    monkeypatch.setattr(TransformerEncoder, "_pooled", lambda self: pytest.fail("the torch model is loaded again"))
+    again = load_encoder(config_for(tiny, precision="int8"), store.folder).encode(["soap"])
+    np.testing.assert_array_equal(first, again)
+
+
+def test_int8_says_what_it_lacks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"precision is int8, which runs on the CPU, and embedding\.device is 'cuda'"):
+        load_encoder(config_for(tiny, precision="int8", device="cuda"))
+    real = encoders_module.importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name.startswith("onnx") else real(name))
+    with pytest.raises(ConfigError, match=r"onnxruntime and onnx is not installed: pip install 'recsys\[int8\]'"):
+        load_encoder(config_for(tiny, precision="int8"))
 
 
 def test_threads_share_an_encoder(tiny: Path, encoder: Encoder) -> None:

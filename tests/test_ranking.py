@@ -380,6 +380,25 @@ def test_another_seed_is_another_network():
     assert one["weight0"].tobytes() != other["weight0"].tobytes()
 
 
+def test_a_score_hangs_on_its_row_alone_however_many_there_are():
+    rng = np.random.default_rng(0)
+    sizes = [7, 6, 5, 1]
+    weights = [rng.normal(size=(3, *shape)).astype(np.float32) for shape in itertools.pairwise(sizes)]
+    biases = [rng.normal(size=(3, out)).astype(np.float32) for out in sizes[1:]]
+    scorer = FittedScorer(rng.normal(size=7).astype(np.float32), np.full(7, 0.1, np.float32), weights, biases)
+    x = rng.normal(size=(2 * scorers.CACHED + 9, 7)).astype(np.float32)
+    whole, right = scorer.score(x), []
+    for row in x[:: scorers.CACHED // 4].astype(np.float64):
+        layers = [np.clip((row - scorer.mean) / scorer.scale, -scorers.LIMIT, scorers.LIMIT)] * 3
+        for depth, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            layers = [np.maximum(z, 0) if depth else z for z in layers]
+            layers = [z @ w + b for z, w, b in zip(layers, weight, bias, strict=True)]
+        right.append(np.mean(layers))
+    np.testing.assert_allclose(whole[:: scorers.CACHED // 4], right, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scorer.score(x[-3:]), whole[-3:], rtol=1e-5, atol=1e-5)
+    assert scorer.score(x[:0]).shape == (0,)
+
+
 @every_scorer
 def test_contributions_sum_to_the_score_less_that_of_the_mean(kind):
     scorer, (x, *_) = fitted(kind), choices(60, seed=3)

@@ -341,7 +341,10 @@ def _modules(script: str, *args: str) -> list[str]:
 
 def test_serving_loads_no_learning_library(shop: Shop) -> None:
     script = "from recsys import Recommender\nr = Recommender.load(sys.argv[1])\nassert r.recommend('u029', 5).items"
-    loaded = _modules(script + "\nr.similar_items('i001')\nr.recommend_batch(k=3)", str(shop.folder))
+    script += "\nr.similar_items('i001')\nr.recommend_batch(k=3)\nr.score('u029', ['i001'])\nr.why_not('u029', 'i001')"
+    script += "\nr.recommend('u029', 5, where='price <= 20', exclude=['i001'], history=['i002'], caps={'brand': 1})"
+    script += "\nr.recommend('nobody', 5, candidates=['i001', 'i002'], pinned=['i003'], diversity=0.5, explain=True)"
+    loaded = _modules(script, str(shop.folder))
     assert "numpy" in loaded
     assert not {"torch", "sklearn", "transformers", "sentence_transformers"} & set(loaded)
 

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worlds import DAY, catalog_of, log_of, random_vectors
+from worlds import DAY, catalog_of, lists_of, log_of, random_vectors
 
 from recsys import Recommender
 from recsys.config import parse_config
@@ -33,7 +33,7 @@ from recsys.retrieval.index import Index
 from recsys.serving.expressions import evaluate
 from recsys.serving.filters import Filters
 from recsys.serving.recommendations import PINNED, Recommendations
-from recsys.types import Candidates, State
+from recsys.types import Candidates, State, offsets_of
 
 RAW = {
     "name": "world",
@@ -336,7 +336,7 @@ def test_exactly_k_of_what_is_possible_under_any_mixture(small: Recommender, dat
 # Plans: masking, searching deeper, searching the part exactly
 
 
-@pytest.mark.parametrize("factory", ["Flat", "HNSW16"])
+@pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF64,PQ24x4fs"])
 @pytest.mark.parametrize(("gathered", "plan"), [(0.0, "part"), (1e9, "deeper"), (planner.GATHERED, "cheapest")])
 def test_the_plan_does_not_change_the_answer(
     monkeypatch: pytest.MonkeyPatch, factory: str, gathered: float, plan: str
@@ -344,7 +344,7 @@ def test_the_plan_does_not_change_the_answer(
     monkeypatch.setattr(planner, "GATHERED", gathered)
     rng = np.random.default_rng(0)
     vectors = random_vectors(6000, 24)
-    index = Index.build(vectors, factory, "efSearch=64" if factory != "Flat" else "")
+    index = Index.build(vectors, factory, {"HNSW16": "efSearch=64", "IVF64,PQ24x4fs": "nprobe=16"}.get(factory, ""))
     for share in (1.0, 0.9, 0.5, 0.1, 0.01, 0.0005, 0.0):
         mask = rng.random(6000) < share
         part = Allowed.of(mask, rng.permutation(6000).astype(np.int32))
@@ -455,6 +455,33 @@ def test_caps_keep_what_going_down_the_list_keeps() -> None:
         owner, item = np.array(pairs, np.int64).reshape(-1, 2).T
         caps = [rules.Cap(code.astype(np.int32), most) for code, most in limits]
         assert rules.under_caps(owner, item.astype(np.int32), caps).tolist() == kept
+
+
+def test_filling_under_caps_takes_what_going_down_the_catalogue_keeps() -> None:
+    rng = np.random.default_rng(1)
+    n_items, given = 200, 0
+    for number in range(120):
+        k, popular = int(rng.integers(1, 80)), rng.permutation(n_items)[: int(rng.integers(1, n_items))]
+        limits = [(rng.integers(-1 if rng.random() < 0.5 else 0, rng.integers(1, 25), n_items), int(rng.integers(1, 4)))
+                  for _ in range(number % 4)]  # fmt: skip
+        caps = [rules.Cap(code.astype(np.int32), most) for code, most in limits]
+        pool = [np.sort(rng.choice(n_items, int(rng.integers(0, 60)), replace=False)) for _ in range(3)]
+        offsets, item = offsets_of(np.array([len(one) for one in pool])), np.concatenate(pool).astype(np.int32)
+        candidates = Candidates(offsets, item, np.zeros((len(item), 1), np.int32))
+        ranking = rules.cut(rules.best(candidates, rng.random(len(item), np.float32), None), k, caps)
+        free = [np.flatnonzero((rng.random(n_items) < 0.5) & ~np.isin(np.arange(n_items), one)) for one in pool]
+        barred = np.concatenate([user * n_items + one for user, one in enumerate(free)])
+        filled = rules.fill(ranking, popular.astype(np.int32), barred, n_items, k, caps)
+        for user, (before, after) in enumerate(zip(lists_of(ranking), lists_of(filled), strict=True)):
+            right = list(before)
+            for row in popular.tolist():
+                counts = [sum(code[other] == code[row] for other in right) for code, _ in limits]
+                room = all(code[row] < 0 or had < most for (code, most), had in zip(limits, counts, strict=True))
+                if len(right) < k and room and row not in right and row not in free[user]:
+                    right.append(row)
+            assert after == right
+            given += len(right) - len(before)
+    assert given > 1000
 
 
 @pytest.mark.parametrize("pairs", [1, 70, rules.PAIRS])

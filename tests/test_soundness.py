@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import xxhash
 from conftest import Shop, write_shop_config
 from test_bundle import _Trap, forge
 
@@ -34,7 +34,7 @@ def told_anew(version: Path, *names: str) -> None:
     """Make the manifest right about some files, as whoever forges a bundle would."""
     for name in names:
         content = (version / name).read_bytes()
-        told = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        told = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
         forge(version, lambda manifest, name=name, told=told: manifest["files"].update({name: told}))
 
 
@@ -80,6 +80,9 @@ NAN = float("nan")
         ("popular", put(3, -1), "popular names rows -1 to 343 of a catalogue of 344"),
         ("popular", lambda a: a[:9], r"popular is int32 \(9,\), and should be int32 \(344\)"),
         ("popular", np.zeros_like, "popular holds an item twice"),
+        ("item_order", lambda a: a[::-1], "item_order is not the ascending order of item_id, or item_id holds"),
+        ("item_order", put(5, 344), "item_order names rows 0 to 344 of a catalogue of 344"),
+        ("item_order", lambda a: a[:9], r"item_order is int32 \(9,\), and should be int32 \(344\)"),
         ("histories/item", put(5, 344), "histories/item names rows 0 to 344 of"),
         ("histories/item", put(5, -344), "histories/item names rows -344 to "),
         ("histories/item", lambda a: a.astype(np.int64), "histories/item is int64 .* and should be int32"),
@@ -162,12 +165,17 @@ def test_scores_that_overflow(version: Path) -> None:
     ("table", "how", "told"),
     [
         ("users", lambda t: t.reverse(), "user_id is not in ascending order"),
-        ("users", lambda t: t.with_columns(user_id=pl.lit("u1")), "user_id holds an id twice, or none"),
+        (
+            "users",
+            lambda t: t.with_columns(user_id=pl.lit("u1")),
+            "user_id is not in ascending order, or holds an id twice",
+        ),
         ("users", lambda t: t.with_columns(user_id=pl.lit(1.5)), "user_id has the type Float64"),
         ("users", lambda t: t.head(5), "should be int64 (5)"),
-        ("catalog", lambda t: t.with_columns(item_id=pl.lit("i1")), "item_id holds an id twice, or none"),
+        ("catalog", lambda t: t.with_columns(item_id=pl.lit("i1")), "or item_id holds an id twice"),
         ("catalog", lambda t: t.head(5), "vectors is float32 (344, 32), and should be float32 (5, any)"),
-        ("catalog", lambda t: t.with_columns(item_id=pl.lit(None, pl.String)), "item_id holds an id twice, or none"),
+        ("catalog", lambda t: t.reverse(), "item_order is not the ascending order of item_id"),
+        ("catalog", lambda t: t.with_columns(item_id=pl.lit(None, pl.String)), "item_id holds a row without an id"),
     ],
 )
 def test_tables_that_do_not_fit(

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.quality.rival import Fitted, Task
 from recsys.embedding.texts import item_texts
-from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, history_matrix
+from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, decayed
 from recsys.retrieval.fitted import Fitted as FittedRetriever
 from recsys.retrieval.retrievers import Covisitation as CovisitationRetriever
 from recsys.retrieval.retrievers import ItemKNN as ItemKNNRetriever
@@ -61,7 +61,9 @@ class Counted:
     def score(self, histories: Histories) -> FloatArray:
         answer = self.fitted.ask(histories)
         assert isinstance(answer, SparseAnswer)
-        return or_popular(answer.scores.toarray(), self.popular)
+        found = np.zeros(len(histories) * len(self.popular), dtype=np.float32)
+        found[answer.keys] = answer.value
+        return or_popular(found.reshape(len(histories), -1), self.popular)
 
 
 def or_popular(found: FloatArray, popular: FloatArray) -> FloatArray:
@@ -153,6 +155,13 @@ class Covisitation:
         kind = CovisitationRetriever(window=self.window, backward=self.backward, decay=self.decay, newest=self.newest,
                                      neighbours=self.neighbours)  # fmt: skip
         return Counted(kind.fit(task.state(known)), popular(task, known))
+
+
+def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
+    """Return the decayed histories as a sparse matrix `(U, I)`."""
+    rows, weight = decayed(histories, decay, newest)
+    place = (histories.owner[rows], histories.item[rows])
+    return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
 
 
 @dataclass(frozen=True)

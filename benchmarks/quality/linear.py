@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import linalg, sparse
 
-from benchmarks.quality.classical import for_strangers, known_counts, popular
+from benchmarks.quality.classical import for_strangers, history_matrix, known_counts, popular
 from benchmarks.quality.rival import Fitted, Task
-from recsys.retrieval.answers import history_matrix
 from recsys.retrieval.statistics import basket_matrix, frequent
 from recsys.tables.split import Fold
 from recsys.types import DAY, FloatArray, Histories, IntArray, LongArray

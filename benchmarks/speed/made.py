@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
+from recsys.config import Config
+from recsys.engine.calibrating import fit_calibrated
+from recsys.engine.embeddings import Embeddings
+from recsys.engine.persistence import save
+from recsys.engine.training import completed, present
 from recsys.types import DAY, Catalog, FloatArray, Interactions, offsets_of, owners_of, unit_rows
 
 DIMENSIONS = 384
 BLOCK = 65_536
 BEGIN = 1_600_000_000_000_000  # microseconds: September 2020
 DAYS = 365
+SECOND = 1_000_000
+TAUGHT = 10_000  # items of the shop on which the scorer of a made bundle learns
 
 
 def vectors(n_items: int, seed: int = 0, dimensions: int = DIMENSIONS) -> FloatArray:
@@ -50,8 +60,10 @@ def interactions(n_users: int, n_items: int, n_events: int, seed: int = 0) -> In
     near = np.flatnonzero(rng.random(n_events) < 0.5)
     near = near[(near > 0) & (user[near] == user[near - 1])]
     item[near] = (item[near - 1] + rng.integers(1, 50, len(near))) % n_items
-    time = BEGIN + rng.integers(DAYS * DAY, size=n_events)
-    time = time[np.lexsort((time, user))]
+    # In seconds: a million users' years of microseconds, one after the other, do not fit 64 bits.
+    year = DAYS * DAY // SECOND
+    before = user.astype(np.int64) * year
+    time = BEGIN + (np.sort(rng.integers(year, size=n_events) + before) - before) * SECOND
     ones = np.ones(n_events, dtype=np.float32)
     return Interactions(user, item.astype(np.int32), time, ones, np.ones(n_events, dtype=bool), n_users)
 
@@ -71,3 +83,26 @@ def catalog(n_items: int, seed: int = 0) -> Catalog:
         }
     )
     return Catalog(frame)
+
+
+def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: int, asking: int = 0) -> Path:
+    """Publish a bundle over a made shop under `folder`, of its first `asking` users (0: all); return its folder.
+
+    What learns (scorer, calibrator) learns on a small shop: what it has learnt does not change what it costs.
+    """
+    small = interactions(2_500, TAUGHT, 50_000)
+    exact = {name: {key: value for key, value in settings.items() if key not in ("index", "search")}
+             for name, settings in config.retrievers.items()}  # fmt: skip
+    taught, *_ = fit_calibrated(config.model_copy(update={"retrievers": exact}), small,
+                               Embeddings(vectors(TAUGHT), catalog(TAUGHT)), end_of(small))  # fmt: skip
+    known, embeddings = interactions(n_users, n_items, n_events), Embeddings(vectors(n_items), catalog(n_items))
+    model = completed(config, known, embeddings, end_of(known), taught.scorer)
+    rows = np.arange(asking or n_users)
+    ids = pl.Series("user_id", [f"u{row:07d}" for row in rows])
+    return save(folder, config, replace(model, calibrator=taught.calibrator), embeddings, ids,
+                known.histories(rows, present(known, end_of(known))[rows]), {})  # fmt: skip
+
+
+def end_of(known: Interactions) -> int:
+    """The first moment that a log does not know."""
+    return int(known.time.max()) + 1

@@ -91,6 +91,16 @@ def growth_mb(work: Callable[[], object]) -> float:
     return (_status("VmHWM") - before) / MEGABYTE
 
 
+def own_mb() -> float:
+    """Megabytes in memory that are this process's own, no pages of files (Linux)."""
+    return _status("RssAnon") / MEGABYTE
+
+
+def peak_mb() -> float:
+    """The most megabytes that this process ever had in memory (Linux)."""
+    return _status("VmHWM") / MEGABYTE
+
+
 def _status(name: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -12,7 +12,13 @@ from benchmarks.speed.measure import Row
 from recsys.cli.console import guarded
 
 TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
+    "embedding",
+    "one_user",
+    "everyone",
     "training",
+    "threads",
+    "index",
+    "start",
 )
 STORE = Path("artifacts/speed")
 

@@ -116,7 +116,7 @@ def whole(folder: Path, n_items: int) -> dict[str, float]:
     seconds["ingest"] = time.perf_counter() - begun
     embeddings = Embeddings(made.vectors(n_items), tables.catalog)
     laps = Laps()
-    model, about = fit_calibrated(config, tables.interactions, embeddings, end_of(tables, config), laps)
+    model, about, _ = fit_calibrated(config, tables.interactions, embeddings, end_of(tables, config), laps)
     laps("probabilities", 1, 1)
     seconds |= laps.seconds
     begun = time.perf_counter()

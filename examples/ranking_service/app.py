@@ -18,12 +18,12 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from threadpoolctl import threadpool_limits
 
 from examples.ranking_service.bodies import MOST_K, K, RecommendBody, RerankBody
 from examples.ranking_service.exposures import ExposureLog, shuffled
 from recsys import Recommender, RecommenderHandle
 from recsys.errors import RecsysError, RequestError, UnknownIdError
+from recsys.threads import single
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         # A thread of its own for each request is all the parallelism there is: BLAS and OpenMP must not add theirs.
-        self._pool = ThreadPoolExecutor(settings.workers, "ranking", initializer=lambda: threadpool_limits(1))
+        self._pool = ThreadPoolExecutor(settings.workers, "ranking", initializer=single)
         self._taken = 0
 
     async def do(self, work: Callable[[], T]) -> T:

@@ -209,7 +209,7 @@ def score(
     config: ConfigOption = None,
 ) -> None:
     """Recommend for one user: the newest history, then a ranked list with reasons."""
-    from recsys.cli import views, words
+    from recsys.cli import words
     from recsys.errors import UnknownIdError
 
     recommender = _load(bundle, config)
@@ -229,6 +229,8 @@ def score(
         events = [event | {"time": words.instant(event["time"], clock)} for event in newest]
         show_json(answer.to_dict() | {"history": events})
         return
+    from recsys.cli import views
+
     own = {} if history is None else words.pasts(history, _now(recommender, history))
     if history is not None and len(history):
         show(views.history(user_id, history, clock, HISTORY), "")

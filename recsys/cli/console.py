@@ -9,11 +9,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
-
-from rich.console import Console, RenderableType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from recsys.errors import RecsysError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 Progress = Callable[[str, int, int], None]
 
@@ -26,14 +27,8 @@ WIDE = 200
 log = logging.getLogger(__name__)
 
 
-class _Output(Console):
-    """A console that ends quietly where its reader, such as `head`, has gone."""
-
-    def on_broken_pipe(self) -> None:
-        _reader_gone()
-
-
 def _reader_gone() -> NoReturn:
+    """End quietly where the reader, such as `head`, has gone."""
     # What is left in the buffer must not fail again when Python flushes it at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(BROKEN_PIPE)
@@ -41,8 +36,11 @@ def _reader_gone() -> NoReturn:
 
 def show(*parts: RenderableType) -> None:
     """Print tables and lines for a person on stdout."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
-    console = _Output(file=sys.stdout, width=width, highlight=False)
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    console.on_broken_pipe = _reader_gone  # type: ignore[method-assign]
     for part in parts:
         console.print(part)
 
@@ -58,6 +56,8 @@ def show_json(value: Any, indent: int | None = 1) -> None:
 
 def errors() -> Console:
     """Return a console on stderr. Made anew each time, since a test may have replaced the stream."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -284,6 +284,7 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
         "encoder": f"{config.embedding.model}, {config.embedding.pooling} pooling"
                    f"{', whitened' if config.embedding.whitening else ''}, fingerprint {told['encoder'][:12]}",
         "retrievers": ", ".join(_settings(name, settings) for name, settings in config.retrievers.items()),
+        "indexes": "; ".join(_index(name, index) for name, index in told.get("indexes", {}).items()),
         "features": ", ".join(config.features),
         "scorer": _settings(str(config.scorer.get("kind")), config.scorer),
         "items already had": "left out" if config.rules.seen == "drop" else "allowed",
@@ -320,3 +321,9 @@ def versions(told: Sequence[Mapping[str, Any]]) -> Table:
 def _settings(name: str, settings: Mapping[str, Any]) -> str:
     told = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
     return f"{name} ({told})" if told else name
+
+
+def _index(name: str, told: Mapping[str, Any]) -> str:
+    kind = " ".join([told["factory"], *([told["search"]] if told["search"] else [])])
+    rest = [f"{key} {value:.4f}" for key, value in told.items() if key not in ("factory", "search")]
+    return f"{name} {kind} ({', '.join(rest)})"

@@ -13,12 +13,9 @@ import contextlib
 import hashlib
 import io
 import logging
-import os
-import shutil
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.embedding.encoders import Encoder
+from recsys.embedding.published import publish, sound
 from recsys.errors import ArtifactError
 from recsys.types import FloatArray, LongArray
 
@@ -42,7 +40,6 @@ _PUBLISH_ROWS = 65_536  # a chunk is published when it holds so many vectors, or
 _MANY = 32  # small shards above this number are merged
 _LARGE = 131_072  # rows from which a shard is not merged any more
 _TELL_S = 10.0  # seconds between lines of progress in a log
-_ABANDONED_S = 3600  # age of a half-written file whose writer must be dead
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class VectorStore:
         removed = 0
         try:
             for path in sorted(self.folder.glob("*/*.npy")):
-                if not _sound(path):
+                if not sound(path):
                     path.unlink(missing_ok=True)
                     continue
                 shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -207,15 +204,9 @@ def _shard(keys: Keys, vectors: FloatArray) -> Shard:
     return shard
 
 
-def _sound(path: Path) -> bool:
-    """Whether a shard's bytes are those of its name."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
-
-
 def _read(path: Path, dimension: int) -> Shard:
     """Map one shard, after checking its bytes against its name. A damaged one is told of, set aside, and empty."""
-    if _sound(path):
+    if sound(path):
         shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
         if shard.dtype == _dtype(dimension):
             return shard
@@ -229,47 +220,7 @@ def _write(folder: Path, shard: Shard) -> Path:
     """Publish one shard: whole under its final name, or not at all."""
     buffer = io.BytesIO()
     np.save(buffer, shard, allow_pickle=False)
-    content = buffer.getbuffer()
-    target = folder / f"{hashlib.sha256(content).hexdigest()}.npy"
-    draft = folder / f"{uuid.uuid4().hex}.draft"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.draft"):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                    left.unlink()
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-        _flush(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"vector store {folder}: {len(content)} bytes for {len(shard)} vectors could not be written "
-            f"({error.strerror}){_free(folder)}; what was published before is kept: make room or set another "
-            "output folder, and run again"
-        ) from error
-    return target
-
-
-def _flush(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system allows it."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _free(folder: Path) -> str:
-    """How much room the folder's disk has, as a part of a message."""
-    with contextlib.suppress(OSError):
-        return f", {shutil.disk_usage(folder).free} bytes are free"
-    return ""
+    return publish(folder, buffer.getbuffer(), ".npy", f"{len(shard)} vectors")
 
 
 @contextlib.contextmanager

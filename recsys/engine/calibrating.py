@@ -11,6 +11,7 @@ import numpy as np
 
 from recsys.config import Config, TimeSplit
 from recsys.engine.embeddings import Embeddings
+from recsys.engine.indexes import Costs, costs
 from recsys.engine.model import Model
 from recsys.engine.training import (
     BATCH,
@@ -20,7 +21,6 @@ from recsys.engine.training import (
     build_scorer,
     completed,
     cuts,
-    fit,
     fit_anew,
     fit_once,
     joined,
@@ -119,18 +119,16 @@ def statement(config: Config) -> dict[str, Any]:
 
 
 def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, as_of: int | None = None,
-                   progress: Progress = quiet) -> tuple[Model, dict[str, Any]]:  # fmt: skip
-    """Fit as `training.fit` does, with probabilities; tell of them, or why there are none.
+                   progress: Progress = quiet) -> tuple[Model, dict[str, Any], Costs]:  # fmt: skip
+    """Fit as `training.fit` does, with probabilities; tell of them, or why there are none, and what indexes cost.
 
     The published scorer learns at the newest `split.folds` cuts. A second one learns without the newest of them, at the
     cuts before it, and is tried there: it meets users and labels as the published one will meet what is to come. Where
     the log is too short for an earlier cut, it learns at the newest from half of the users and is tried on the others.
     """
-    about = statement(config)
-    if not config.probabilities:
-        return fit(config, known, embeddings, as_of, progress), about | {"none": "the config says probabilities: false"}
-    scorer, fitter = build_scorer(config), fit_once(fit_anew)
-    folds = holdouts(known, config.split, as_of, config.split.folds + 1)
+    about, fitter = statement(config), fit_once(fit_anew)
+    scorer = build_scorer(config)
+    folds = holdouts(known, config.split, as_of, config.split.folds + int(config.probabilities))
     newest: Cut | None = None
     lists: list[list[Lists]] = []
     for cut in cuts(config, folds, embeddings, scorer.negatives, progress, fitter):
@@ -139,13 +137,16 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
     assert newest is not None
     fitted = scorer.fit(*joined(lists[: config.split.folds]), config.seed, progress)
     model = completed(config, known, embeddings, as_of, fitted, fitter)
+    cost = costs(Model(newest.retrieval, newest.featurizer, model.scorer), newest.fold, embeddings)
+    if not config.probabilities:
+        return model, about | {"none": "the config says probabilities: false"}, cost
     earlier, users, held_out = lists[1:], askers(config, newest.fold, known), "time"
     if not any(earlier):
         earlier, users = _by_users(config, newest, users, embeddings, scorer.negatives)
         held_out = "users"
     if not any(earlier) or not len(users):
         return model, about | {"none": f"the log is too short: of its {len(folds)} cuts only the newest has labels "
-                                       "among the candidates, and they are too few to split"}  # fmt: skip
+                                       "among the candidates, and they are too few to split"}, cost  # fmt: skip
     apart = Model(newest.retrieval, newest.featurizer, scorer.fit(*joined(earlier), config.seed, progress))
     seen = observe(config, apart, newest.fold, users, embeddings, partial(progress, "probabilities"))
     half = np.random.default_rng([config.seed, 2]).permutation(len(seen.activity)) % 2 == 0
@@ -154,7 +155,7 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
     if min(labels) < LEAST_LABELS:
         return model, about | {"none": f"of the candidates of {len(half)} users at the newest cut {sum(labels)} are "
                                        f"labels, {min(labels)} in the smaller half of the users: probabilities need "
-                                       f"{LEAST_LABELS} in each"}  # fmt: skip
+                                       f"{LEAST_LABELS} in each"}, cost  # fmt: skip
 
     def calibrator(mask: BoolArray) -> Calibrator:
         return Calibrator.fit(seen.log_share[mask], seen.owner[mask], seen.activity, seen.label[mask], horizon(config))
@@ -162,7 +163,7 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
     tried = calibrator(to_learn).told(seen.log_share[~to_learn], seen.activity[seen.owner[~to_learn]])
     quality = reliability(tried, seen.label[~to_learn], {n: m[~to_learn] for n, m in seen.segments.items()})
     about |= {"held_out": held_out, "users": len(half), "quality": quality}
-    return replace(model, calibrator=calibrator(np.ones(len(to_learn), dtype=bool))), about
+    return replace(model, calibrator=calibrator(np.ones(len(to_learn), dtype=bool))), about, cost
 
 
 def foretold(config: Config, model: Model, fold: Fold, embeddings: Embeddings,

@@ -12,6 +12,7 @@ import numpy as np
 from recsys.config import Config
 from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings
+from recsys.engine.indexes import Costs
 from recsys.engine.jobs import ENGINE, check, judge, publish
 from recsys.engine.model import Model
 from recsys.engine.training import quiet
@@ -32,6 +33,7 @@ class Trial:
     fold: Fold
     model: Model
     probability: dict[str, Any]
+    cost: Costs
 
     @classmethod
     def run(cls, config: Config, tables: Tables, embeddings: Embeddings, progress: Progress = quiet) -> Trial:
@@ -52,6 +54,7 @@ class Trial:
         told = {
             "metrics": report["metrics"][ENGINE],
             "probability": report["probability"],
+            "indexes": self.cost,
             "note": "fitted at the test cut by the demo: it knows nothing of what followed, unlike `recsys train`",
         }
         return publish(

@@ -53,8 +53,8 @@ class Embeddings:
 
 def embed(config: Config, catalog: Catalog) -> Embeddings:
     """Encode the catalogue through the store under `config.output`, and fit the whitening on it."""
-    encoder = load_encoder(config.embedding)
     store = VectorStore(Path(config.output) / "vectors")
+    encoder = load_encoder(config.embedding, store.folder)
     raw = store.encode(item_texts(catalog, config.embedding.text), encoder)
     whitening = Whitening.fit(raw) if config.embedding.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recsys.config import Config
 from recsys.embedding.texts import item_texts
-from recsys.engine.bundle import Bundle
+from recsys.engine.bundle import Bundle, extent
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.persistence import remembered
 from recsys.engine.training import build_retrievers
@@ -39,13 +40,23 @@ def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace)
         arrays |= {f"retrievers/{name}/{key}": array for key, array in grew.items()}
     for name, prepared in Featurizer.fit(config.features, state).prepared.items():
         arrays |= {f"features/{name}/{key}": array for key, array in prepared.items()}
+    arrays["item_order"] = _order(loaded, items["item_id"])
     for array in arrays.values():
         array.setflags(write=False)
     added = catalog.ids[loaded.manifest["counts"]["items"] :].to_list()
     digest = hashlib.sha256(json.dumps(added).encode()).hexdigest()[:8]
     version = f"{loaded.version.partition('+')[0]}+{len(added)}-{digest}"
     return replace(loaded, manifest={**loaded.manifest, "model_version": version},
-                   arrays={**loaded.arrays, **arrays}, tables={**loaded.tables, "catalog": catalog.frame})  # fmt: skip
+                   arrays={**loaded.arrays, **arrays}, tables={**loaded.tables, "catalog": catalog.frame},
+                   extents={**loaded.extents, **{name: extent(array) for name, array in arrays.items()}})  # fmt: skip
+
+
+def _order(loaded: Bundle, further: pl.Series) -> NDArray[np.int32]:
+    """The ascending order of all item ids `(I,)`: new rows go where their ids belong among the old."""
+    old, order = loaded.arrays["item_order"], further.arg_sort()
+    known = loaded.tables["catalog"]["item_id"].gather(old)
+    places = known.search_sorted(further.gather(order)).to_numpy().astype(np.int64)
+    return np.insert(old, places, len(old) + order.to_numpy().astype(np.int32))
 
 
 def _interactions(loaded: Bundle) -> Interactions:

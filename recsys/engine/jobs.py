@@ -15,6 +15,7 @@ from recsys.config import Config, nearest
 from recsys.engine.bundle import locked
 from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.indexes import figures
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
 from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, present, quiet
@@ -82,21 +83,24 @@ def train(config: Config, progress: Progress = quiet) -> Path:
         embeddings = embed(config, tables.catalog)
         as_of = end_of(tables, config)
         started = time.monotonic()
-        model, probability = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
+        model, probability, cost = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
         about = {"seconds": {"fit": round(time.monotonic() - started, 1)}, "probability": probability}
+        about |= {"indexes": cost}
         return publish(config, tables, embeddings, model, about)
 
 
 def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model, about: Mapping[str, Any]) -> Path:
-    """Publish a model fitted on all of the tables."""
+    """Publish a model fitted on all of the tables; `about` may hold what its `indexes` cost."""
     known = tables.interactions
     users = np.arange(known.n_users)
     moments = present(known, end_of(tables, config))
     histories = embeddings.told(known.histories(users, moments))
     window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
     counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
+    cost = about.get("indexes", {})
+    indexes = {name: told | cost.get(name, {}) for name, told in figures(model.retrieval).items()}
     return save(config.folder, config, model, embeddings, tables.user_ids, histories,
-                {"data_window": window, "counts": counts, **about})  # fmt: skip
+                {"data_window": window, "counts": counts, **about, "indexes": indexes})  # fmt: skip
 
 
 def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False,
@@ -118,7 +122,7 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
         fold = holdout(fold.known, config.split, fold.as_of)
     told: dict[str, Any] = {}
     if probabilities:
-        model, told = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
+        model, told, _ = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
     else:
         model = fit(config, fold.known, embeddings, fold.as_of, progress)
     clock.lap("fit")

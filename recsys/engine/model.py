@@ -56,11 +56,12 @@ class Retrieval:
         ]
 
     def context(self, histories: Histories, allowed: Allowed | None = None, excluded: IntArray | None = None,
-                rerank: bool = False) -> Context:  # fmt: skip
+                rerank: bool = False, answers: Mapping[str, Answer] | None = None) -> Context:  # fmt: skip
         """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some.
 
         Only `allowed` items are retrieved, and none of the `excluded` rows `(e,)`, which every asker is barred from.
         With `rerank` all allowed items that are not barred are candidates, whether a retriever proposes them or not.
+        `answers` are those of an earlier context of the same histories: they share what they searched.
         """
         n_items, n_lists = len(self.vectors), len(histories)
         barred = self.barred(histories)
@@ -68,7 +69,7 @@ class Retrieval:
             owner = np.repeat(np.arange(n_lists), len(excluded))
             barred = np.union1d(barred, pair_keys(owner, np.tile(excluded, n_lists), n_items))
         histories = histories.newest(self.history)
-        answers = self.ask(histories)
+        answers = self.ask(histories) if answers is None else answers
         hits = self.hits(answers, barred, allowed=allowed)
         if rerank and allowed is not None:
             candidates = union([*hits, all_of(allowed.rows, barred, n_lists, n_items)], n_lists, n_items)

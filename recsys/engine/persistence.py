@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from recsys.config import Config
-from recsys.embedding.encoders import load_encoder
-from recsys.embedding.store import VectorStore
 from recsys.embedding.whitening import Whitening
 from recsys.engine import bundle, soundness
 from recsys.engine.bundle import Bundle
-from recsys.engine.embeddings import Embeddings, TextSpace
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import build_retrievers
 from recsys.errors import ArtifactError
@@ -24,6 +21,10 @@ from recsys.ranking.calibration import Calibrator
 from recsys.ranking.features import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.types import FloatArray, Histories
+
+if TYPE_CHECKING:
+    from recsys.embedding.store import VectorStore
+    from recsys.engine.embeddings import Embeddings, TextSpace
 
 
 def restore(config: Config, loaded: Bundle) -> Model:
@@ -66,7 +67,10 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
 
     Raises `ArtifactError` where that encoder is not the one that made the bundle's vectors.
     """
-    encoder = load_encoder(config.embedding)
+    from recsys.embedding.encoders import load_encoder
+    from recsys.engine.embeddings import TextSpace
+
+    encoder = load_encoder(config.embedding, store.folder if store else None)
     wanted = loaded.manifest["encoder"]
     if encoder.fingerprint != wanted:
         raise ArtifactError(
@@ -84,6 +88,7 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
          about: Mapping[str, Any]) -> Path:  # fmt: skip
     """Publish a fitted model as a new version under `root`; return its folder. `about` joins the manifest."""
     arrays: dict[str, Any] = {"vectors": model.retrieval.vectors, "popular": model.retrieval.popular}
+    arrays["item_order"] = embeddings.catalog.ids.arg_sort().to_numpy().astype(np.int32)
     arrays |= history_arrays(histories)
     for name, fitted in model.retrieval.fitted.items():
         arrays |= {f"retrievers/{name}/{key}": array for key, array in fitted.arrays().items()}

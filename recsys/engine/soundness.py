@@ -1,7 +1,8 @@
 """Whether the parts of a bundle fit together: shapes, types and ranges, before anything is computed with them.
 
 A checksum tells that a file is what its writer wrote, not that the writer meant well or had no bug. A row number
-outside the catalogue would make a wrong answer, or read memory that is not the array's. Every array is passed once.
+outside the catalogue would make a wrong answer, or read memory that is not the array's. What each array holds was seen
+when it was loaded (`Bundle.extents`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import polars as pl
 from recsys.config import Config
 from recsys.engine.bundle import Arrays, Bundle
 from recsys.errors import ArtifactError
-from recsys.types import owners_of
+from recsys.types import late_events
 
 MAY_BE_UNKNOWN = "features"  # a price that is not known, for one
 
@@ -36,6 +37,10 @@ def _must(holds: object, told: str) -> None:
         raise _UnsoundError(told)
 
 
+def _ascends(ids: pl.Series) -> bool:
+    return bool((ids > ids.shift(1)).all())
+
+
 class _Check:
     def __init__(self, loaded: Bundle) -> None:
         self._arrays, self._loaded = loaded.arrays, loaded
@@ -43,15 +48,19 @@ class _Check:
         self._n_items, self._n_users = self._catalog.height, self._users.height
 
     def all(self, config: Config) -> None:
-        self._ids(self._catalog, "item_id", False)
-        self._ids(self._users, "user_id", True)
-        for name, array in self._arrays.items():
-            known = array.dtype.kind != "f" or name.startswith(MAY_BE_UNKNOWN) or np.isfinite(array).all()
+        self._ids(self._catalog, "item_id")
+        self._ids(self._users, "user_id")
+        _must(_ascends(self._users["user_id"]), "user_id is not in ascending order, or holds an id twice")
+        for name, ends in self._loaded.extents.items():
+            known = name.startswith(MAY_BE_UNKNOWN) or np.isfinite(ends).all()
             _must(known, f"{name} holds values that are not finite")
         width = self._shape("vectors", np.float32, self._n_items, None)[1]
+        self._sorted_items()
         self._shape("popular", np.int32, self._n_items)
         self._rows("popular")
-        _must(len(np.unique(self._arrays["popular"])) == self._n_items, "popular holds an item twice")
+        there = np.zeros(self._n_items, dtype=bool)
+        there[self._arrays["popular"]] = True
+        _must(there.all(), "popular holds an item twice")
         self._histories(width)
         for name in config.retrievers:
             self._retriever(f"retrievers/{name}", self._loaded.group(f"retrievers/{name}"))
@@ -63,11 +72,17 @@ class _Check:
             raw = self._shape("whitening/mean", np.float32, None)[0]
             self._shape("whitening/projection", np.float32, raw, width)
 
-    def _ids(self, table: pl.DataFrame, name: str, ascending: bool) -> None:
+    def _ids(self, table: pl.DataFrame, name: str) -> None:
         ids = table[name]
         _must(ids.dtype == pl.String or ids.dtype.is_integer(), f"{name} has the type {ids.dtype}")
-        _must(not ids.null_count() and ids.n_unique() == len(ids), f"{name} holds an id twice, or none")
-        _must(not ascending or ids.is_sorted(), f"{name} is not in ascending order")
+        _must(not ids.null_count(), f"{name} holds a row without an id")
+
+    def _sorted_items(self) -> None:
+        """Check the order that items are looked up in. Where each id is above the one before, none is there twice."""
+        self._shape("item_order", np.int32, self._n_items)
+        self._rows("item_order")
+        ids = self._catalog["item_id"].gather(self._arrays["item_order"])
+        _must(_ascends(ids), "item_order is not the ascending order of item_id, or item_id holds an id twice")
 
     def _shape(self, name: str, dtype: Any, *wanted: Any) -> tuple[int, ...]:
         """Check an array's type and shape: a number is a length, None any length, ... any further axes."""
@@ -81,11 +96,9 @@ class _Check:
 
     def _rows(self, name: str) -> None:
         """Check that an array holds rows of the catalogue."""
-        rows = self._arrays[name]
-        if rows.size:
-            low, high = int(rows.min()), int(rows.max())
-            fits = low >= 0 and high < self._n_items
-            _must(fits, f"{name} names rows {low} to {high} of a catalogue of {self._n_items}")
+        low, high = self._loaded.extents[name]
+        fits = not self._arrays[name].size or (low >= 0 and high < self._n_items)
+        _must(fits, f"{name} names rows {low} to {high} of a catalogue of {self._n_items}")
 
     def _offsets(self, name: str, lists: int, values: int) -> None:
         offsets = self._arrays[name]
@@ -103,8 +116,8 @@ class _Check:
         self._offsets("histories/offsets", self._n_users, n)
         self._rows("histories/item")
         time, as_of = self._arrays["histories/time"], self._arrays["histories/as_of"]
-        late = time >= as_of[owners_of(self._arrays["histories/offsets"])]
-        _must(not late.any(), f"histories/time holds {int(late.sum())} events at or after their user's as_of")
+        late = len(late_events(self._arrays["histories/offsets"], time, as_of))
+        _must(not late, f"histories/time holds {late} events at or after their user's as_of")
         if "histories/text_vectors" in self._arrays:
             self._shape("histories/text_vectors", np.float32, self._n_users, width)
 
@@ -122,7 +135,7 @@ class _Check:
             self._shape(f"{name}/position", np.float32, None, width - 1)
         elif "count" in arrays:
             self._shape(f"{name}/count", np.float32, self._n_items)
-        elif "index" in arrays:
+        if "index" in arrays:
             self._shape(f"{name}/index", np.uint8, None)
 
     def _scorer(self, arrays: Arrays) -> None:

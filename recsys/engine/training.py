@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys.config import Config, construct
-from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
 from recsys.ranking.features import Featurizer
@@ -29,6 +29,9 @@ from recsys.types import (
     State,
     offsets_of,
 )
+
+if TYPE_CHECKING:
+    from recsys.engine.embeddings import Embeddings
 
 Fitter = Callable[[Retriever, State], Fitted]
 Lists = tuple[FloatArray, LongArray, FloatArray]
@@ -74,7 +77,10 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
 
 
 def fit_once(fitter: Fitter) -> Fitter:
-    """Let a fitter fit a retriever that looks at the catalogue alone only once, for all moments of a run."""
+    """Let a fitter fit a retriever that is made of the catalogue alone only once, at the newest moment of a run.
+
+    An index is the same at every moment; only how far it looks is measured with the histories of the newest.
+    """
     kept: dict[Retriever, Fitted] = {}
 
     def fit_or_take(retriever: Retriever, state: State) -> Fitted:

@@ -72,7 +72,7 @@ def _update(config: Config) -> Path:
     changed = int((vectors[known] != old[place[known]]).any(axis=1).sum())
     state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
     kept = {
-        name: retriever.restore(tower.moved(loaded.group(f"retrievers/{name}"), old, vectors, place), vectors)
+        name: retriever.over(tower.moved(loaded.group(f"retrievers/{name}"), old, vectors, place), state)
         for name, retriever in build_retrievers(config).items()
         if isinstance(retriever, Tower)
     }

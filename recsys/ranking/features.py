@@ -21,7 +21,7 @@ from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import next_moments
-from recsys.types import DAY, Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
+from recsys.types import DAY, BoolArray, Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
 
 Arrays = dict[str, NDArray[Any]]
 BEST_OF = 10
@@ -35,6 +35,8 @@ class Context:
 
     `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
     (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
+    `proposed` `(n,)` tells, of a single asker, which candidates make up the list: each other one is seen as if it alone
+    had joined that, so that they do not push each other about. None where all do.
     """
 
     histories: Histories
@@ -43,6 +45,7 @@ class Context:
     vectors: FloatArray
     barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allowed: Allowed | None = None
+    proposed: BoolArray | None = None
 
     @property
     def owner(self) -> LongArray:
@@ -121,22 +124,32 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
-    columns = [_log_rank(context.candidates, column) for column in context.scores.T]
-    return np.stack(columns, axis=1)
+    score = _rounded(context.scores)
+    rank = _ranks(context.candidates, score) if context.proposed is None else _among(score, score[context.proposed])
+    return np.log1p(rank).astype(np.float32)
 
 
-def _log_rank(candidates: Candidates, score: FloatArray) -> FloatArray:
-    score = _rounded(score)
-    order = order_by_score(candidates.owner, score)
-    place, best = places_of(candidates.offsets), score[order]
+def _ranks(candidates: Candidates, score: FloatArray) -> LongArray:
+    """The place of each score `(n, r)` in the asker's column; without evidence (not above 0) after all that has any."""
+    n_lists, (n, columns) = len(candidates.offsets) - 1, score.shape
+    owner = (candidates.owner + n_lists * np.arange(columns)[:, None]).ravel()
+    score = score.T.ravel()
+    order = order_by_score(owner, score)
+    place, best = np.tile(places_of(candidates.offsets), columns), score[order]
     # Equal scores share the first one's place: else the order of the catalogue would be a feature.
     first = np.ones(len(score), dtype=bool)
     first[1:] = (best[1:] != best[:-1]) | (place[1:] == 0)
     rank = np.empty(len(score), dtype=np.int64)
     rank[order] = place[np.maximum.accumulate(np.where(first, np.arange(len(score)), 0))]
     has = score > 0
-    evidence = np.bincount(candidates.owner, weights=has, minlength=len(candidates.offsets) - 1)
-    return np.log1p(np.where(has, rank, evidence[candidates.owner])).astype(np.float32)
+    evidence = np.bincount(owner[has], minlength=n_lists * columns)
+    return np.where(has, rank, evidence[owner]).reshape(columns, n).T
+
+
+def _among(score: FloatArray, listed: FloatArray) -> LongArray:
+    """The place that each score `(n, r)` has, or would have alone, in one list of scores `(m, r)`: see `_ranks`."""
+    pairs = zip(np.sort(listed, axis=0).T, np.maximum(score, 0).T, strict=True)
+    return len(listed) - np.stack([np.searchsorted(ascending, own, side="right") for ascending, own in pairs], axis=1)
 
 
 def _rounded(score: FloatArray) -> FloatArray:
@@ -200,14 +213,19 @@ def best_match(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatA
 
 def _share(context: Context, code: IntArray) -> FloatArray:
     """Share of the asker's events whose code equals the candidate's; 0 where the candidate has none."""
-    histories = context.histories
-    known = code[histories.item] >= 0
-    keys = histories.owner[known] * (int(code.max(initial=0)) + 1) + code[histories.item[known]]
-    distinct, count = np.unique(keys, return_counts=True)
-    wanted = context.owner * (int(code.max(initial=0)) + 1) + code[context.item]
-    place = find_keys(distinct, np.where(code[context.item] >= 0, wanted, -1))
-    hit = np.where(place >= 0, count[place] if len(count) else 0, 0)
+    histories, n_items, wanted = context.histories, context.n_items, code[context.item]
+    past = code[histories.item]
+    hit = _times(
+        pair_keys(histories.owner, past, n_items)[past >= 0],
+        np.where(wanted >= 0, pair_keys(context.owner, wanted, n_items), -1),
+    )
     return (hit / np.maximum(histories.lengths[context.owner], 1)).astype(np.float32)
+
+
+def _times(keys: LongArray, wanted: LongArray) -> LongArray:
+    """How often each wanted key `(n,)` is among some keys."""
+    ascending = np.sort(keys)
+    return np.searchsorted(ascending, wanted, side="right") - np.searchsorted(ascending, wanted)
 
 
 def _last_equal(context: Context, code: IntArray) -> FloatArray:
@@ -262,10 +280,9 @@ def price_gap(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatAr
 
 def own_count(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of 1 + how often the asker had this very item."""
-    keys = pair_keys(context.histories.owner, context.histories.item, context.n_items)
-    distinct, count = np.unique(keys, return_counts=True)
-    place = find_keys(distinct, pair_keys(context.owner, context.item, context.n_items))
-    return np.log1p(np.where(place >= 0, count[place] if len(count) else 0, 0)).astype(np.float32)
+    histories, n_items = context.histories, context.n_items
+    had = pair_keys(histories.owner, histories.item, n_items)
+    return np.log1p(_times(had, pair_keys(context.owner, context.item, n_items))).astype(np.float32)
 
 
 def own_recency(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, stable_order
 from recsys.types import (
     BoolArray,
     Candidates,
@@ -74,7 +74,7 @@ class _Kinds:
         self._n = len(code)
         rows = np.flatnonzero(code >= 0)
         keys = pair_keys(owner[rows], code[rows], int(code.max(initial=0)) + 1)
-        order = np.argsort(keys, kind="stable")
+        order = stable_order(keys)
         self._rows, keys = rows[order], keys[order]
         first = np.ones(len(keys), dtype=bool)
         first[1:] = keys[1:] != keys[:-1]
@@ -126,9 +126,32 @@ def fill(ranking: Ranking, popular: IntArray, barred: LongArray, n_items: int, k
             given = done[new_owner] & (place < need[new_owner])
             fresh.append((new_owner[given], new_item[given]))
             left.append(some[~done[some]])
-        short, width = np.concatenate(left), min(len(popular), 4 * width)
+        short = np.concatenate(left)
+        if len(short):
+            popular = _with_room(popular, taken[np.isin(taken // n_items, short)], n_items, caps)
+            width = min(len(popular), 4 * width)
     fresh_owner, fresh_item = (np.concatenate(part) for part in zip(*fresh, strict=True))
     return _appended(ranking, fresh_owner, fresh_item)
+
+
+def _with_room(popular: IntArray, taken: LongArray, n_items: int, caps: Sequence[Cap]) -> IntArray:
+    """Leave out what no list that holds (or bars) `taken` can have room for, and keep the order of the rest.
+
+    Of items that every cap counts alike a list takes the first few that are not taken: once one has no room, none after
+    it has.
+    """
+    kind, room = np.zeros(n_items, dtype=np.int64), np.full(n_items, n_items)
+    for cap in caps:
+        kind = np.unique(kind * (int(cap.code.max(initial=0)) + 2) + cap.code + 1, return_inverse=True)[1]
+        room = np.where(cap.code >= 0, np.minimum(room, cap.most), room)
+    n_kinds = int(kind.max(initial=0)) + 1
+    pairs, count = np.unique(pair_keys(taken // n_items, kind[taken % n_items], n_kinds), return_counts=True)
+    most_taken = np.zeros(n_kinds, dtype=np.int64)
+    np.maximum.at(most_taken, pairs % n_kinds, count)
+    own = kind[popular]
+    place = np.empty(len(popular), dtype=np.int64)
+    place[stable_order(own)] = places_of(offsets_of(np.bincount(own, minlength=n_kinds)))
+    return popular[place < room[popular] + most_taken[own]]
 
 
 def _appended(ranking: Ranking, owner: LongArray, item: IntArray) -> Ranking:

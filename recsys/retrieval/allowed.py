@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.retrieval.candidates import find_keys
-from recsys.retrieval.index import Index
+from recsys.retrieval.index import Index, Searched
 from recsys.types import BoolArray, FloatArray, IntArray, LongArray, Rows
 
 # What a plan costs for one query, in item vectors that a flat index reads (measured at 100,000 x 384 on one core).
 GATHERED = 3.0  # one allowed vector fetched by its row number
 HIT = 5.0  # one hit more of a flat index
-APPROXIMATE_HIT = 50.0  # one hit more of an approximate index, which reads no vector but those on its way
+APPROXIMATE_HIT = 20.0  # one hit more of an approximate index, which reads no vector but those on its way
 
 BLOCK = 4096
 
@@ -56,7 +56,7 @@ class Allowed:
             depth *= 2
 
 
-def search(index: Index, vectors: FloatArray, queries: FloatArray, k: int, allowed: Allowed,
+def search(index: Index | Searched, vectors: FloatArray, queries: FloatArray, k: int, allowed: Allowed,
            ) -> tuple[IntArray, FloatArray]:  # fmt: skip
     """Return the best `k` allowed rows and their inner products, `(q, k)` each; -1 and -inf where fewer are allowed.
 

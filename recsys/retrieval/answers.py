@@ -6,16 +6,17 @@ retriever is a feature too.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy import sparse
 
 from recsys.retrieval.allowed import Allowed, search
 from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
-from recsys.retrieval.index import Index
-from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, offsets_of, owners_of
+from recsys.retrieval.index import Index, Searched
+from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
 
 
 class Answer(Protocol):
@@ -30,6 +31,8 @@ class Answer(Protocol):
 
 def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: Allowed | None = None) -> Hits:
     """Return each asker's `k` best (allowed) items that are not barred: fewer only where the answer has no more."""
+    if not len(barred):
+        return answer.top(min(n_items, k), allowed)
     depth = k + min(most_barred(barred, n_items), k)
     while True:
         hits = answer.top(min(n_items, depth), allowed)
@@ -47,13 +50,6 @@ def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray,
     place = np.repeat(histories.offsets[1:], histories.lengths) - np.arange(len(histories.item))
     rows = np.flatnonzero(place <= newest)
     return rows, (histories.weight[rows] * np.float64(decay) ** histories.age[rows]).astype(np.float32)
-
-
-def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
-    """Return the decayed histories as a sparse matrix `(U, I)`."""
-    rows, weight = decayed(histories, decay, newest)
-    place = (histories.owner[rows], histories.item[rows])
-    return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
 
 
 def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
@@ -79,26 +75,52 @@ def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, it
 
 @dataclass(frozen=True)
 class SparseAnswer:
-    """Scores of the pairs that have any `(U, I)`; the rest score 0."""
+    """Scores of the (asker, item) pairs that have any, `keys` `(n,)` ascending (see `pair_keys`); the rest score 0."""
 
-    scores: sparse.csr_matrix
+    keys: LongArray
+    value: FloatArray
+    n_lists: int
+    n_items: int
+
+    @classmethod
+    def of(cls, owner: LongArray, item: IntArray, value: FloatArray, n_lists: int,
+           n_items: int) -> SparseAnswer:  # fmt: skip
+        """Add up all that is said `(n,)` of each (asker, item) pair.
+
+        Key and place are sorted as one number: many times faster than a stable sort, and what is added keeps its order.
+        """
+        bits = len(item).bit_length()
+        packed = (pair_keys(owner, item, n_items) << bits) | np.arange(len(item))
+        packed.sort()
+        keys, place = packed >> bits, packed & ((1 << bits) - 1)
+        first = np.ones(len(keys), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        starts = np.flatnonzero(first)
+        added = np.add.reduceat(value[place], starts) if len(starts) else value
+        return cls(keys[starts], added, n_lists, n_items)
 
     def top(self, k: int, allowed: Allowed | None = None) -> Hits:
-        owner = owners_of(self.scores.indptr)
-        positive = np.flatnonzero(self.scores.data > 0)
-        if allowed is not None:
-            positive = positive[allowed.holds(self.scores.indices[positive])]
-        return top_of_pairs(
-            owner[positive], self.scores.indices[positive], self.scores.data[positive], self.scores.shape[0], k
-        )
+        begins = np.arange(self.n_lists + 1) * self.n_items
+        offsets = np.searchsorted(self.keys, begins)
+        lengths = lengths_of(offsets)
+        item = (self.keys - np.repeat(begins[:-1], lengths)).astype(np.int32)
+        value = self.value if allowed is None else np.where(allowed.holds(item), self.value, 0)
+        # What is below an asker's k-th is left out before anything is sorted.
+        edges = [_kth(value[start:end], k) for start, end in itertools.pairwise(offsets.tolist())]
+        kept = np.flatnonzero((value > 0) & (value >= np.repeat(np.array(edges, dtype=np.float32), lengths)))
+        owner = np.searchsorted(offsets, kept, side="right") - 1
+        return top_of_pairs(owner, item[kept], value[kept], self.n_lists, k)
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
-        n_items = self.scores.shape[1]
-        rows = owners_of(self.scores.indptr)
-        place = find_keys(pair_keys(rows, self.scores.indices, n_items), pair_keys(owner, item, n_items))
-        if not self.scores.nnz:
+        if not len(self.keys):
             return np.zeros(len(item), dtype=np.float32)
-        return np.where(place >= 0, self.scores.data[place], 0).astype(np.float32)
+        place = find_keys(self.keys, pair_keys(owner, item, self.n_items))
+        return np.where(place >= 0, self.value[place], np.float32(0))
+
+
+def _kth(value: FloatArray, k: int) -> float:
+    """The k-th highest of some values, -inf where there are fewer."""
+    return np.partition(value, len(value) - k)[len(value) - k] if 0 < k < len(value) else -np.inf
 
 
 @dataclass(frozen=True)
@@ -109,15 +131,23 @@ class SemanticAnswer:
     vectors: FloatArray
     index: Index | None
 
+    @cached_property
+    def _asking(self) -> LongArray:
+        return np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
+
+    @cached_property
+    def _searched(self) -> Searched | None:
+        return None if self.index is None else Searched(self.index, self.queries[self._asking])
+
     def top(self, k: int, allowed: Allowed | None = None) -> Hits:
-        asking = np.flatnonzero(np.abs(self.queries).sum(axis=1) > 0)
-        if self.index is None or not len(asking):
+        asking, searched = self._asking, self._searched
+        if searched is None or not len(asking):
             return Hits(np.zeros(len(self.queries) + 1, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
         queries = self.queries[asking]
         rows, scores = (
-            self.index.search(queries, k)
+            searched.search(queries, k)
             if allowed is None
-            else search(self.index, self.vectors, queries, min(k, len(allowed)), allowed)
+            else search(searched, self.vectors, queries, min(k, len(allowed)), allowed)
         )
         found = rows >= 0
         counts = np.zeros(len(self.queries), dtype=np.int64)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Rows, offsets_of, owners_of
+from recsys.types import (
+    Candidates,
+    FloatArray,
+    Histories,
+    Hits,
+    IntArray,
+    LongArray,
+    Rows,
+    offsets_of,
+    owners_of,
+    places_of,
+)
 
 
 def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
@@ -26,22 +36,32 @@ def seen_keys(histories: Histories, n_items: int) -> LongArray:
     return np.unique(pair_keys(histories.owner, histories.item, n_items))
 
 
-def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
-    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order.
+def stable_order(keys: Rows) -> LongArray:
+    """Return the order `(n,)` that sorts keys of 0 and above; equal ones keep their order.
 
-    Asker and score are packed into one integer, since sorting that is many times faster than a lexsort.
+    Key and place are packed into one integer where they fit: sorting numbers is many times faster than finding the
+    order that sorts them.
     """
+    bits = len(keys).bit_length()
+    if int(keys.max(initial=0)).bit_length() + bits > 64:
+        return np.argsort(keys, kind="stable")
+    packed = (keys.astype(np.uint64) << np.uint64(bits)) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    return (packed & np.uint64((1 << bits) - 1)).astype(np.int64)
+
+
+def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
+    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order."""
     bits = (score + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return np.argsort((owner.astype(np.uint64) << np.uint64(32)) | ~ascending, kind="stable")
+    return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~ascending)
 
 
 def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: int, k: int) -> Hits:
     """Keep the `k` best-scored pairs of each asker, best first; ties keep their order."""
-    order = order_by_score(owner, score)
-    starts = offsets_of(np.bincount(owner, minlength=n_lists))
-    kept = order[np.arange(len(owner)) - starts[owner[order]] < k]
-    return Hits(offsets_of(np.minimum(np.diff(starts), k)), item[kept], score[kept])
+    offsets = offsets_of(np.bincount(owner, minlength=n_lists))
+    kept = order_by_score(owner, score)[places_of(offsets) < k]
+    return Hits(offsets_of(np.minimum(np.diff(offsets), k)), item[kept], score[kept])
 
 
 def most_barred(barred: LongArray, n_items: int) -> int:
@@ -71,11 +91,17 @@ def all_of(rows: IntArray, barred: LongArray, n_lists: int, n_items: int) -> Hit
 
 def union(found: list[Hits], n_lists: int, n_items: int) -> Candidates:
     """Join the lists of `r` retrievers; `Candidates.found` keeps who found what, and at which place."""
-    keys = [pair_keys(owners_of(hits.offsets), hits.item, n_items) for hits in found]
-    everything: NDArray[np.int64] = np.unique(np.concatenate(keys)) if keys else np.zeros(0, dtype=np.int64)
-    places = np.full((len(everything), len(found)), -1, dtype=np.int32)
-    for column, (hits, own) in enumerate(zip(found, keys, strict=True)):
-        rank = np.arange(len(own)) - np.repeat(hits.offsets[:-1], np.diff(hits.offsets))
-        places[np.searchsorted(everything, own), column] = rank
-    owner, item = np.divmod(everything, n_items)
-    return Candidates(offsets_of(np.bincount(owner, minlength=n_lists)), item.astype(np.int32), places)
+    if not found:
+        return Candidates(np.zeros(n_lists + 1, np.int64), np.zeros(0, np.int32), np.zeros((0, 0), np.int32))
+    keys = np.concatenate([pair_keys(owners_of(hits.offsets), hits.item, n_items) for hits in found])
+    rank = np.concatenate([places_of(hits.offsets) for hits in found])
+    column = np.repeat(np.arange(len(found)), [len(hits.item) for hits in found])
+    order = stable_order(keys)
+    keys = keys[order]
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    places = np.full((int(first.sum()), len(found)), -1, dtype=np.int32)
+    places[np.cumsum(first) - 1, column[order]] = rank[order]
+    keys, begins = keys[first], np.arange(n_lists + 1) * n_items
+    offsets = np.searchsorted(keys, begins)
+    return Candidates(offsets, (keys - np.repeat(begins[:-1], np.diff(offsets))).astype(np.int32), places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,14 @@ from recsys.retrieval.answers import (
     SemanticAnswer,
     SparseAnswer,
     decayed,
-    history_matrix,
 )
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
-from recsys.types import FloatArray, Histories, IntArray, offsets_of, unit_rows
+from recsys.types import FloatArray, Histories, IntArray, LongArray, lengths_of, offsets_of, unit_rows
 
 Arrays = dict[str, NDArray[Any]]
+
+TOGETHER = 16  # askers whose sums are sorted at once, in memory that fits a cache
 
 
 class Fitted(Protocol):
@@ -46,9 +48,24 @@ class ItemToItem:
     newest: int
 
     def ask(self, histories: Histories) -> Answer:
-        product = history_matrix(histories, self.decay, self.newest, self.neighbours.shape[0]) @ self.neighbours
-        product.sort_indices()
-        return SparseAnswer(product)
+        rows, weight = decayed(histories, self.decay, self.newest)
+        owner, item, n_items = histories.owner[rows], histories.item[rows], self.neighbours.shape[0]
+        bounds = np.searchsorted(owner, np.arange(0, len(histories) + TOGETHER, TOGETHER))
+        some = (slice(start, stop) for start, stop in itertools.pairwise(bounds))
+        parts = [self._spoken(owner[part], item[part], weight[part], len(histories)) for part in some]
+        keys = np.concatenate([part.keys for part in parts] or [rows])
+        value = np.concatenate([part.value for part in parts] or [weight])
+        return SparseAnswer(keys, value, len(histories), n_items)
+
+    def _spoken(self, owner: LongArray, item: IntArray, weight: FloatArray, n_lists: int) -> SparseAnswer:
+        """Add up what some events `(e,)` say of other items: rows of the matrix, gathered, so nothing is `(I,)`."""
+        matrix = self.neighbours
+        starts = matrix.indptr[item].astype(np.int64)
+        offsets = offsets_of(matrix.indptr[item + 1] - starts)
+        lengths = lengths_of(offsets)
+        place = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        said = np.repeat(weight, lengths) * matrix.data[place]
+        return SparseAnswer.of(np.repeat(owner, lengths), matrix.indices[place], said, n_lists, matrix.shape[0])
 
     def arrays(self) -> Arrays:
         return {"indptr": self.neighbours.indptr, "indices": self.neighbours.indices, "data": self.neighbours.data}
@@ -70,7 +87,7 @@ class FittedSemantic:
     newest: int
     query: str
 
-    def ask(self, histories: Histories) -> Answer:
+    def ask(self, histories: Histories) -> SemanticAnswer:
         rows, weight = decayed(histories, self.decay, self.newest)
         item = histories.item[rows]
         starts = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))
@@ -82,8 +99,7 @@ class FittedSemantic:
         return SemanticAnswer(queries, self.vectors, self.index)
 
     def arrays(self) -> Arrays:
-        # An exact index is its vectors, which the bundle holds already.
-        return {} if self.index is None or self.index.exact else {"index": self.index.to_bytes()}
+        return _index_arrays(self.index)
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,12 @@ class FittedTower:
         return OddsAnswer(queries(self.weights, histories), self.weights["items"], self.index)
 
     def arrays(self) -> Arrays:
-        return dict(self.weights)
+        return {**self.weights, **_index_arrays(self.index)}
+
+
+def _index_arrays(index: Index | None) -> Arrays:
+    # An exact index is its vectors, which the bundle holds already.
+    return {} if index is None or index.exact else {"index": index.to_bytes()}
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,8 @@ class FittedRepeat:
     newest: int
 
     def ask(self, histories: Histories) -> Answer:
-        return SparseAnswer(history_matrix(histories, self.decay, self.newest, self.n_items))
+        rows, weight = decayed(histories, self.decay, self.newest)
+        return SparseAnswer.of(histories.owner[rows], histories.item[rows], weight, len(histories), self.n_items)
 
     def arrays(self) -> Arrays:
         return {}

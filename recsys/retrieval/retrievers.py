@@ -19,7 +19,6 @@ from pydantic import Field
 from scipy import sparse
 
 from recsys.config import Choice, Range
-from recsys.errors import ArtifactError
 from recsys.retrieval import statistics, tower
 from recsys.retrieval.fitted import (
     Fitted,
@@ -29,8 +28,8 @@ from recsys.retrieval.fitted import (
     FittedTower,
     ItemToItem,
 )
-from recsys.retrieval.index import EXACT, Index
-from recsys.types import DAY, FloatArray, State
+from recsys.retrieval.index import AUTO, EXACT, FLOOR, QUERIES, Index, mixtures
+from recsys.types import DAY, FloatArray, Histories, Interactions, State
 
 Depth = Annotated[int, Field(ge=0), Range(0.5, 2, log=True, relative=True)]
 Decay = Annotated[float, Range(0.3, 1)]
@@ -68,8 +67,9 @@ class Semantic:
     """Items whose text vectors lie nearest to the decayed sum of the history's, by inner product in FAISS.
 
     With `query: text` the asker's own encoded behaviour text is the query (the sum stands in where there is none).
-    `index` is `Flat` (exact) or a FAISS factory string, `search` how far it looks (`nprobe=32`, `efSearch=256`); an
-    approximate index that finds less than `floor` of the true 100 nearest is refused when it is built.
+    `index` is `auto` (exact while that takes a few milliseconds), `Flat` (exact) or a FAISS factory string, `search`
+    how far it looks (`nprobe=32`, `efSearch=256`); an approximate index that finds less than `floor` of the true 100
+    nearest is refused when it is built. Events only tell how far it must look.
     """
 
     dated: ClassVar[bool] = False
@@ -77,28 +77,23 @@ class Semantic:
     decay: Decay = 0.8
     newest: Newest = 10
     query: Literal["pool", "text"] = "pool"
-    index: str = EXACT
+    index: str = AUTO
     search: str = ""
-    floor: float = 0.98
+    floor: float = FLOOR
 
     def fit(self, state: State) -> Fitted:
-        fitted = self._over(state.vectors, Index.build(state.vectors, self.index, self.search) if self.depth else None)
-        if fitted.index is not None and self.index != EXACT:
-            self._check(fitted.index, state.vectors)
-        return fitted
+        if not self.depth:
+            return self._over(state.vectors, None)
+        queries = self.asked(state)
+        return self._over(state.vectors, Index.chosen(state.vectors, queries, self.index, self.search, self.floor))
 
-    def _check(self, index: Index, vectors: FloatArray) -> None:
-        if (recall := index.recall(vectors)) < self.floor:
-            raise ArtifactError(
-                f"index {self.index!r} finds {recall:.3f} of the true 100 nearest items, below the floor of "
-                f"{self.floor}: let it search more (`search: nprobe=64` or `efSearch=512`), or use `index: {EXACT}`"
-            )
+    def asked(self, state: State) -> FloatArray:
+        """What an index is measured with `(q, d)`: queries of known histories, and mixtures where these are few."""
+        pooled = self._over(state.vectors, None).ask(_some(state.interactions, self.newest)).queries
+        return np.concatenate([pooled, mixtures(state.vectors, QUERIES - len(pooled))])
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
-        if not self.depth:
-            return self._over(vectors, None)
-        exact = self.index == EXACT
-        return self._over(vectors, Index.build(vectors) if exact else Index.from_bytes(arrays["index"], vectors.shape))
+        return self._over(vectors, _restored(arrays, vectors, self.index) if self.depth else None)
 
     def _over(self, vectors: FloatArray, index: Index | None) -> FittedSemantic:
         return FittedSemantic(vectors, index, self.decay, self.newest, self.query)
@@ -106,16 +101,16 @@ class Semantic:
     def grow(self, arrays: Stored, state: State) -> Stored:
         if "index" not in arrays:
             return {}
-        index = Index.grown(arrays["index"], state.vectors)
-        self._check(index, state.vectors)
-        return {"index": index.to_bytes()}
+        queries = self.asked(state)
+        return {"index": Index.grown(arrays["index"], state.vectors, queries, self.index, self.floor).to_bytes()}
 
 
 @dataclass(frozen=True)
 class Tower:
     """A learned user tower over frozen text vectors: attention over the `length` newest events asks in FAISS.
 
-    Learns from every event and the ones before it, with the sampled softmax; see `recsys.retrieval.tower`.
+    Learns from every event and the ones before it, with the sampled softmax; see `recsys.retrieval.tower`. `index`
+    and `floor` as for `Semantic`, measured with what known histories ask.
     """
 
     dated: ClassVar[bool] = True
@@ -124,17 +119,45 @@ class Tower:
     length: int = 20
     epochs: Annotated[int, Choice((6, 12, 20))] = 12
     dropout: Annotated[float, Choice((0.3, 0.5))] = 0.5
+    index: str = AUTO
+    floor: float = FLOOR
     seed: int = 0
 
     def fit(self, state: State) -> Fitted:
-        weights = tower.train(state, self.width, self.length, self.epochs, self.dropout, self.seed)
-        return self.restore(weights, state.vectors)
+        return self.over(tower.train(state, self.width, self.length, self.epochs, self.dropout, self.seed), state)
+
+    def over(self, weights: tower.Weights, state: State) -> Fitted:
+        """Index the items of weights that were learnt."""
+        if not self.depth:
+            return FittedTower(weights, None)
+        queries = tower.queries(weights, _some(state.interactions, self.length))
+        return FittedTower(weights, Index.chosen(weights["items"], queries, self.index, floor=self.floor))
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
-        return FittedTower(arrays, Index.build(arrays["items"]) if self.depth else None)
+        weights = {name: array for name, array in arrays.items() if name != "index"}
+        return FittedTower(weights, _restored(arrays, weights["items"], self.index) if self.depth else None)
 
     def grow(self, arrays: Stored, state: State) -> Stored:
-        return tower.grown(arrays, state.vectors)
+        grown = tower.grown(arrays, state.vectors)
+        if "index" not in arrays:
+            return grown
+        queries = tower.queries(grown, _some(state.interactions, self.length))
+        return grown | {
+            "index": Index.grown(arrays["index"], grown["items"], queries, self.index, self.floor).to_bytes()
+        }
+
+
+def _some(events: Interactions, newest: int) -> Histories:
+    """The newest events of at most `QUERIES` users that have any, as of their last."""
+    users = np.flatnonzero(np.diff(events.offsets))
+    users = users[np.linspace(0, len(users) - 1, min(QUERIES, len(users))).astype(np.int64)]
+    return events.histories(users, events.time[events.offsets[1:][users] - 1] + 1, newest)
+
+
+def _restored(arrays: Stored, vectors: FloatArray, index: str) -> Index:
+    """The stored index; `auto` stores none where it is exact."""
+    exact = index == EXACT or (index == AUTO and "index" not in arrays)
+    return Index(vectors) if exact else Index.from_bytes(arrays["index"], vectors)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def moved(weights: Weights, before: FloatArray, vectors: FloatArray, place: Long
     items[known, :-1] += (vectors[known] - before[old]) @ weights["projection"]
     items[~known] = weights["newcomer"]
     items[~known, :-1] += vectors[~known] @ weights["projection"]
-    return {**weights, "items": items}
+    return {**{name: array for name, array in weights.items() if name != "index"}, "items": items}
 
 
 def grown(weights: Weights, vectors: FloatArray) -> dict[str, NDArray[Any]]:

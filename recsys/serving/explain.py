@@ -189,13 +189,12 @@ def _explained(model: Model, catalog: Catalog, histories: Histories, context: Co
         answer.append(
             Explanation(
                 item_id=catalog.ids[row],
-                title=catalog.titles[row],
+                title=catalog.title(row),
                 score=float(score[at]),
                 base=base,
                 contributions=_by_size(names, part),
                 because=[
-                    Influence(catalog.ids[int(had[n])], catalog.titles[int(had[n])], float(effect[n]))
-                    for n in strongest
+                    Influence(catalog.ids[int(had[n])], catalog.title(int(had[n])), float(effect[n])) for n in strongest
                 ],
                 history_effect=float(effect[-1]),
                 sources=_sources(model, context.candidates.found[at]),
@@ -232,11 +231,11 @@ def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, 
         rival = int(order[k - 1])
         ahead, own = model.scorer.contributions(x[[rival, place]])
         row = int(context.item[rival])
-        kth = Rival(catalog.ids[row], catalog.titles[row], float(score[rival]))
+        kth = Rival(catalog.ids[row], catalog.title(row), float(score[rival]))
         gap = _by_size(model.featurizer.names(context), ahead - own)
     return WhyNot(
         item_id=catalog.ids[item],
-        title=catalog.titles[item],
+        title=catalog.title(item),
         stage=stage,
         k=k,
         rank=rank,

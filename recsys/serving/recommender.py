@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -16,8 +17,6 @@ import polars as pl
 from recsys.config import Config, parse_config
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
-from recsys.engine.embeddings import TextSpace
-from recsys.engine.growth import grown
 from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
@@ -33,9 +32,9 @@ from recsys.serving import requests
 from recsys.serving.context import TextHits, text_of
 from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.filters import Filters, Where
+from recsys.serving.offer import Offer
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
-from recsys.tables.ingest import further_items
 from recsys.threads import in_threads
 from recsys.types import (
     Candidates,
@@ -49,6 +48,9 @@ from recsys.types import (
     owners_of,
     places_of,
 )
+
+if TYPE_CHECKING:
+    from recsys.engine.embeddings import TextSpace
 
 TRIED, TRIED_K = 3, 10  # users that a bundle is tried out on when it is loaded, and items for each
 
@@ -70,16 +72,16 @@ class Request(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """A list, and all that led to it: `own` is the scorer's score of the candidates of `about` `(n,)`.
+    """A list, and all that led to it: the candidates of `about` with their features `x`, and their scores in `offer`.
 
-    `every` are these and the pinned items `lead`; `matching` what `where` leaves, `offered` what `candidates` leaves of
-    that, `barred` the rows of `exclude`.
+    `every` are these candidates and the pinned items `lead`; `matching` what `where` leaves, `offered` what
+    `candidates` leaves of that, `barred` the rows of `exclude`.
     """
 
     histories: Histories
     about: Context
     x: FloatArray
-    own: FloatArray
+    offer: Offer
     every: Candidates
     ranking: Ranking
     near: TextHits | None
@@ -154,6 +156,9 @@ class Recommender:
         them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
         that is there already; `ArtifactError` as `search` does.
         """
+        from recsys.engine.growth import grown
+        from recsys.tables.ingest import further_items
+
         further = further_items(items, self.catalog)
         if not further.height:
             return self
@@ -215,7 +220,7 @@ class Recommender:
         offered = matching if candidates is None else self._among(candidates, matching)
         barred = self._rows("exclude", request.get("exclude"))
         lead = self._find_items([] if pinned is None else requests.pinned(pinned))
-        lead = lead[np.sort(np.unique(lead, return_index=True)[1])]
+        lead = lead[np.sort(np.unique(lead, return_index=True)[1])] if len(lead) else lead
         histories = self._asking(user_id, request.get("history"), request.get("strict", False))
         about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
         near = None if text is None else self._near(about, text)
@@ -224,7 +229,8 @@ class Recommender:
         x = self._model.featurizer.compute(about)
         own = self._model.scorer.score(x)
         score = own if near is None else standard_sum(about.candidates.offsets, [own, near.score(about)])
-        every, score = self._with_pinned(about, score, lead)
+        offer = Offer(self._model, about, own)
+        every, score = self._with_pinned(about, offer, score, lead)
         if boosts is not None:
             score = score + self._boosts(boosts, every.item)
         ranking = pin(best(every, score, None), lead) if len(lead) else best(every, score, None)
@@ -232,7 +238,7 @@ class Recommender:
             first = int(np.isin(ranking.item, lead).sum())
             ranking = diversify(ranking, about.vectors, diversity, k, first, limits)
         ranking = self._model.fill(about, cut(ranking, k, limits), k, limits)
-        return _Answer(histories, about, x, own, every, ranking, near, matching, offered, barred, lead)
+        return _Answer(histories, about, x, offer, every, ranking, near, matching, offered, barred, lead)
 
     def _probability(self, told: _Answer) -> FloatArray:
         """The probability of each item of a list `(n,)`, NaN for one that only filled it.
@@ -240,14 +246,16 @@ class Recommender:
         Under a filter, a share of the few that it leaves would tell too much: what counts is the share among all that
         the user would be offered.
         """
-        probability = np.full(len(told.ranking.item), np.nan, dtype=np.float32)
-        if told.near is not None:  # words are evidence that the calibration never saw
+        items = told.ranking.item.astype(np.int64)
+        probability = np.full(len(items), np.nan, dtype=np.float32)
+        if told.near is not None or self._model.calibrator is None:  # words are evidence that it never saw
             return probability
-        if told.offered is None and not len(told.barred) and not len(told.lead):
-            return self._model.probability_of(told.ranking, told.about, told.own)
-        scored = find_keys(told.every.item, told.ranking.item) >= 0
-        if self._model.calibrator is not None and scored.any():
-            probability[scored] = self._thought_of(told.histories, told.ranking.item[scored].astype(np.int64))[1]
+        offer = told.offer
+        if told.offered is not None or len(told.barred):
+            free = self._model.retrieval.context(told.histories, answers=told.about.answers)
+            offer = Offer(self._model, free)
+        scored = find_keys(told.every.item, items) >= 0
+        probability[scored] = offer.probability(items[scored], offer.score(items[scored]))
         return probability
 
     def _near(self, asked: Context, text: str) -> TextHits:
@@ -315,41 +323,10 @@ class Recommender:
         """
         histories = self._asking(user_id, history, strict)
         wanted = self._find_items(requests.listed("item_ids", item_ids))
-        score, probability = self._thought_of(histories, wanted)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score,
-                             "probability": pl.Series(probability).fill_nan(None)})  # fmt: skip
-
-    def _thought_of(self, histories: Histories, wanted: LongArray) -> tuple[FloatArray, FloatArray]:
-        """Score and probability of any items `(m,)` for one asker."""
-        context = self._model.retrieval.context(histories)
-        place = find_keys(context.item.astype(np.int64), wanted)
-        own, outside = place >= 0, np.unique(wanted[place < 0])
-        listed = self._model.score(context)
-        score, probability = np.empty((2, len(wanted)), dtype=np.float32)
-        score[own], probability[own] = listed[place[own]], self._model.probability(context, listed)[place[own]]
-        for some in batches(outside):
-            asked = wanted[~own]
-            here = np.isin(asked, some)
-            score[np.flatnonzero(~own)[here]] = self._score_outside(context, some)[np.searchsorted(some, asked[here])]
-        probability[~own] = self._model.probability_outside(context, listed, score[~own])
-        return score, probability
-
-    def _score_outside(self, context: Context, items: LongArray) -> FloatArray:
-        """Score items `(m,)` that nobody proposed to one user, each as if it alone had joined the candidates.
-
-        Together they would push each other's and the candidates' ranks about, and so their scores.
-        """
-        own, m = context.candidates, len(items)
-        n = len(own.item)
-        item = np.concatenate([np.broadcast_to(own.item, (m, n)), items[:, None]], axis=1).astype(np.int32)
-        order = np.argsort(item, axis=1)
-        found = np.concatenate([own.found, np.full((1, own.found.shape[1]), -1, np.int32)])[order]
-        histories = context.histories.select(np.zeros(m, dtype=np.int64))
-        candidates = Candidates(np.arange(m + 1) * (n + 1), np.take_along_axis(item, order, axis=1).ravel(),
-                                found.reshape(m * (n + 1), -1))  # fmt: skip
-        answers = self._model.retrieval.ask(histories)
-        score = self._model.score(Context(histories, candidates, answers, context.vectors))
-        return score.reshape(m, n + 1)[order == n]
+        offer = Offer(self._model, self._model.retrieval.context(histories))
+        score = offer.score(wanted)
+        probability = pl.Series(offer.probability(wanted, score)).fill_nan(None)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score, "probability": probability})
 
     def explain(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
                 strict: bool = False) -> list[Explanation]:  # fmt: skip
@@ -398,9 +375,8 @@ class Recommender:
         return self._items(newest).with_columns(time=pl.Series(histories.time[::-1]))
 
     def _items(self, rows: Any) -> pl.DataFrame:
-        titles = self.catalog.titles
-        named = pl.Series([titles[row] for row in rows], dtype=pl.String)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": named})
+        titles = pl.Series([self.catalog.title(int(row)) for row in rows], dtype=pl.String)
+        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": titles})
 
     def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
         score = self._model.retrieval.vectors @ query
@@ -454,8 +430,9 @@ class Recommender:
         rows = self._rows("candidates", candidates)
         return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
 
-    def _with_pinned(self, context: Context, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
-        """The candidates and pinned items that may be shown, with the score of each: see `_score_outside`."""
+    def _with_pinned(self, context: Context, offer: Offer, score: FloatArray,
+                     lead: LongArray) -> tuple[Candidates, FloatArray]:  # fmt: skip
+        """The candidates and pinned items that may be shown, with the score of each."""
         own = context.candidates
         fresh = np.setdiff1d(lead, own.item)
         fresh = fresh[find_keys(context.barred, fresh) < 0]
@@ -465,7 +442,7 @@ class Recommender:
             return own, score
         item = np.concatenate([own.item, fresh.astype(np.int32)])
         found = np.concatenate([own.found, np.full((len(fresh), own.found.shape[1]), -1, np.int32)])
-        score = np.concatenate([score, *(self._score_outside(context, some) for some in batches(fresh))])
+        score = np.concatenate([score, offer.score(fresh)])
         order = np.argsort(item)
         return Candidates(np.array([0, len(item)]), item[order], found[order]), score[order]
 
@@ -490,8 +467,8 @@ class Recommender:
 
     @cached_property
     def _sorted_items(self) -> tuple[pl.Series, LongArray]:
-        order = self.catalog.ids.arg_sort()
-        return self.catalog.ids.gather(order), order.to_numpy().astype(np.int64)
+        order = self._bundle.arrays["item_order"]
+        return self.catalog.ids.gather(order), order.astype(np.int64)
 
     def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
         """What one user did, with the events that the request tells; asked just after the last of them."""
@@ -551,21 +528,22 @@ class Recommender:
 
     def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
                 probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        titles, pinned = self.catalog.titles, np.isin(ranking.item, lead)
-        ids = self.catalog.ids.gather(ranking.item)
+        ids = self.catalog.ids
+        pinned = find_keys(np.sort(lead), ranking.item) >= 0
+        columns = (ranking.item, ranking.score, probability, ranking.found, pinned)
         return [
             Recommendation(
-                item_id=item_id,
-                title=titles[row],
+                item_id=ids[row],
+                title=self.catalog.title(int(row)),
                 rank=place + 1,
                 score=score,
-                probability=None if np.isnan(probability[place]) else float(probability[place]),
+                probability=None if math.isnan(likely) else likely,
                 sources={n: f + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
-                | ({} if near is None else near.source(int(row))),
+                | ({} if near is None else near.source(row)),
                 reasons=reasons[place],
                 pinned=first,
             )
-            for place, (item_id, row, score, found, first) in enumerate(
-                zip(ids, ranking.item, ranking.score.tolist(), ranking.found.tolist(), pinned.tolist(), strict=True)
+            for place, (row, score, likely, found, first) in enumerate(
+                zip(*(column.tolist() for column in columns), strict=True)
             )
         ]

@@ -1,0 +1,135 @@
+"""One user asks, everything warm: how long `recommend` takes beside the search of its index."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed import made
+from benchmarks.speed.measure import Row
+from recsys import Recommender
+from recsys.config import Config, parse_config
+from recsys.retrieval.answers import SemanticAnswer
+from recsys.types import Catalog, Id, LongArray
+
+TITLE = "One user, warm"
+ABOUT = """
+`Recommender.recommend` for ten items: retrieval (text vectors, co-visitation, what the user had, recent popularity),
+the features of `configs/demo.yaml`, three averaged MLPs, calibrated probabilities and rules, over made catalogues, and
+over the bundle of `recsys demo` where there is one. Each request is that of another user. Next to it stands what it
+cannot do without, one search of the same query in the same FAISS index. Both take turns; *beside the search* is what
+a request takes more than that.
+"""
+SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
+CASES = (*SIZES, "demo")
+DEMO = Path("artifacts/demo")
+KINDS = ("plain", "where, half of the items", "where, 1 of 100 items", "10 items excluded", "300 candidates given",
+         "3 items pinned", "3 events of a session")  # fmt: skip
+REQUESTS, WARM = 500, 20
+K = 10
+
+
+def run(case: str, data: Path) -> list[Row]:
+    """Ask for many users, in every way, and search for them."""
+    if case == "demo":
+        return measured(Recommender.load(DEMO), case)
+    with tempfile.TemporaryDirectory() as folder:
+        n_items = SIZES[case]  # twenty events a user, for each fourth item one
+        made.publish(Path(folder), settings(), n_items // 4, n_items, 5 * n_items)
+        return measured(Recommender.load(folder), case)
+
+
+def settings() -> Config:
+    """The retrievers, features and scorer of `configs/demo.yaml`, a little less deep."""
+    return parse_config({
+        "name": "made",
+        "data": {"catalog": {}, "interactions": {}},
+        "split": {"kind": "time", "horizon_days": 28, "folds": 2},
+        "train_users": 2000,
+        "retrievers": {
+            "repeat": {"depth": 50, "decay": 0.97},
+            "semantic": {"depth": 100, "decay": 0.9, "newest": 30},
+            "covisitation": {"depth": 100, "window": 1, "decay": 0.9, "newest": 60, "neighbours": 200},
+            "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
+            "popularity": {"depth": 0},
+        },
+        "features": ["scores", "ranks", "found_by", "log_popularity", "category_share", "category_last", "parent_share",
+                     "brand_share", "history_length", "own_count", "own_recency", "repeat_rate", "due"],
+        "scorer": {"kind": "mlp"},
+        "rules": {"seen": "keep"},
+    })  # fmt: skip
+
+
+def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping[str, Any]]]:
+    """What a request of each kind tells, drawn anew for each."""
+    price, ids = catalog.frame["price"].drop_nulls().sort(), catalog.ids
+
+    def some(rng: np.random.Generator, number: int) -> list[Id]:
+        return ids.gather(rng.integers(len(ids), size=number)).to_list()
+
+    def up_to(share: float) -> str:
+        return f"price <= {price[round(share * len(ids))]:.6f}"
+
+    half, few = up_to(0.5), up_to(0.01)
+    told: tuple[Callable[[np.random.Generator], Mapping[str, Any]], ...] = (
+        lambda rng: {},
+        lambda rng: {"where": half},
+        lambda rng: {"where": few},
+        lambda rng: {"exclude": some(rng, 10)},
+        lambda rng: {"candidates": some(rng, 300)},
+        lambda rng: {"pinned": some(rng, 3)},
+        lambda rng: {"history": some(rng, 3)},
+    )
+    return dict(zip(KINDS, told, strict=True))
+
+
+def measured(recommender: Recommender, case: str) -> list[Row]:
+    """Time requests of every kind, each beside the search for the same user."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for kind, request in asked(recommender.catalog).items():
+        users = rng.permutation(len(recommender.user_ids))[: WARM + REQUESTS]
+        asked_for = [(recommender.user_ids[int(row)], request(rng)) for row in users]
+        search = searches(recommender, users)
+        whole, alone = np.empty((2, len(users)))
+        for number, (user, told) in enumerate(asked_for):
+            works: list[tuple[NDArray[np.float64], Callable[[], object]]] = [
+                (alone, partial(search, number)),
+                (whole, partial(recommender.recommend, user, K, **told)),
+            ]
+            for seconds, work in works[:: 1 if number % 2 else -1]:
+                begun = time.perf_counter()
+                work()
+                seconds[number] = time.perf_counter() - begun
+        rows += told_of(kind, case, len(recommender.catalog), 1000 * whole[WARM:], 1000 * alone[WARM:])
+    return rows
+
+
+def searches(recommender: Recommender, users: LongArray) -> Callable[[int], object]:
+    """The search of the n-th of some users, alone: what the semantic retriever asks its index."""
+    retrieval = recommender._model.retrieval
+    answer = retrieval.fitted["semantic"].ask(recommender._histories(users).newest(retrieval.history))
+    assert isinstance(answer, SemanticAnswer)
+    queries, index, depth = answer.queries, answer.index, retrieval.depths["semantic"]
+    assert index is not None
+    return lambda number: index.search(queries[number : number + 1], depth)
+
+
+def told_of(kind: str, case: str, n_items: int, whole: NDArray[np.float64], alone: NDArray[np.float64]) -> list[Row]:
+    """The rows of one kind of request, in milliseconds, each with the goal that holds for its catalogue."""
+    beside, rows = whole - alone, []
+    for name, share, most in (("p50", 50, 2), ("p99", 99, 6)):
+        mine, theirs = float(np.percentile(whole, share)), float(np.percentile(alone, share))
+        wanted = f"<= {most}" if n_items <= SIZES["100k"] else ""
+        rows.append(Row(f"{kind}, {name} beside the search, {case}", float(np.percentile(beside, share)), "ms",
+                        wanted=wanted, size=n_items if name == "p50" and kind == "plain" else 0))  # fmt: skip
+        rows.append(Row(f"{kind}, {name} whole, {case}", mine, "ms", "FAISS, one search", theirs,
+                        wanted="<= 1.5" if n_items > SIZES["100k"] and name == "p50" else ""))  # fmt: skip
+    return rows

@@ -1,0 +1,105 @@
+"""From nothing to the first answer: a whole process, and the loading of a bundle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.speed import made
+from benchmarks.speed.measure import Row, alternately, median, own_mb
+from recsys import Recommender
+from recsys.config import Config, parse_config
+from recsys.retrieval.index import Index
+
+TITLE = "Start"
+ABOUT = """
+A whole process, `recsys score USER --json` on the bundle of `recsys demo`, next to a process that does no more than
+import numpy, FAISS and polars. `Recommender.load` of made bundles, of as many items as users, ten events each: every
+byte is looked at (checksum, range), and the model answers for a few users. Beside it stands the reading of the same
+files. Everything comes from the page cache; from a disk it takes the disk's time. MB are the process's own memory,
+without the mapped pages of the files.
+"""
+SIZES = {"100k": 100_000, "1m": 1_000_000}
+CASES = ("demo", *SIZES)
+DEMO = Path("artifacts/demo")
+EVENTS = 10
+# Lists enough that one holds a thousand items; whether they find enough is not measured here.
+APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.0}
+SCORE = "from recsys.cli import main; main()"
+IMPORTS = "import numpy, faiss, polars"
+
+
+def run(case: str, data: Path) -> list[Row]:
+    """Start a process, or load, some times."""
+    if case == "demo":
+        return [process(DEMO)]
+    n_items = SIZES[case]
+    with tempfile.TemporaryDirectory() as folder:
+        return loading(made.publish(Path(folder), settings(), n_items, n_items, EVENTS * n_items), case, n_items)
+
+
+def settings() -> Config:
+    """A few retrievers and features, each kind of array among what they store."""
+    return parse_config({
+        "name": "made",
+        "data": {"catalog": {}, "interactions": {}},
+        "split": {"kind": "time"},
+        "train_users": 1000,
+        "retrievers": {
+            "semantic": {"depth": 100, **APPROXIMATE},
+            "covisitation": {"depth": 100, "window": 1},
+            "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
+            "repeat": {"depth": 50},
+        },
+        "features": ["scores", "ranks", "found_by", "log_popularity", "category_share", "brand_share", "due"],
+        "scorer": {"kind": "logistic"},
+    })  # fmt: skip
+
+
+def process(bundle: Path) -> Row:
+    """Whole processes in turn."""
+    user = str(Recommender.load(bundle).user_ids[0])
+
+    def python(*command: str) -> None:
+        subprocess.run([sys.executable, "-c", *command], check=True, stdout=subprocess.DEVNULL)
+
+    seconds = alternately({
+        "ours": lambda: python(SCORE, "score", user, "--json", "--bundle", str(bundle)),
+        "theirs": lambda: python(IMPORTS),
+    }, rounds=15, warm=2)  # fmt: skip
+    return Row("recsys score USER --json, a whole process", median(seconds["ours"]), "s",
+               f"python -c '{IMPORTS}'", median(seconds["theirs"]), "<= 2.5")  # fmt: skip
+
+
+def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
+    """Load a bundle and read its files in turn."""
+    files = [path for path in bundle.rglob("*") if path.is_file()]
+    before = own_mb()
+    first = Recommender.load(bundle)
+    grown = own_mb() - before
+    vectors = first._model.retrieval.vectors
+    seconds = alternately({
+        "load": lambda: Recommender.load(bundle),
+        "read": lambda: read(files),
+        "exact": lambda: Index.build(vectors),
+    }, rounds=7)  # fmt: skip
+    load, reading, exact = (median(seconds[name]) for name in ("load", "read", "exact"))
+    gigabytes = sum(path.stat().st_size for path in files) / 1e9
+    return [
+        Row(f"load, {case} items and users", load, "s", wanted="<= 1", size=n_items, ours_mb=grown,
+            note=f"{gigabytes:.1f} GB, index {APPROXIMATE['index']}"),
+        Row(f"load, {case}, next to its bytes", load, "s", "reading the files, one thread", reading),
+        Row(f"an exact index of the vectors, {case}", exact, "s", note="part of a load where the index is Flat"),
+    ]  # fmt: skip
+
+
+def read(files: Sequence[Path]) -> None:
+    """Read files piece by piece into one place."""
+    piece = bytearray(1 << 18)
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(piece):
+                pass
