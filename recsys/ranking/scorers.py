@@ -26,6 +26,7 @@ Progress = Callable[[str, int, int], None]
 LIMIT = 10  # standard deviations from the mean, beyond which a feature is cut
 ROWS = 8192
 CACHED = 1024  # rows of which all that a network makes fits a cache
+LEAST = 1e-30  # odds of all that was not chosen, where that is nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +147,10 @@ class Logistic:
 
     `loss: pointwise` is scikit-learn's, each candidate a row of its own: the score is a log odds, as in the
     articles the project began from. `loss: listwise` is the conditional logit (McFadden 1974), which learns which
-    candidate of a list was chosen, and ranks far better. `c` is the inverse strength of the L2 penalty. At the `knots`,
-    quantiles of a feature, its slope may change (a linear spline, as a hinge max(0, x - knot) beside x); without
-    knots the model is linear. They pay where lists are many, and cost where they are few: see docs/log.md.
+    candidate of a list was chosen, and ranks far better. Where several were, each counts in full and is set against the
+    candidates that were not chosen, never against the other choices. `c` is the inverse strength of the L2 penalty. At
+    the `knots`, quantiles of a feature, its slope may change (a linear spline, as a hinge max(0, x - knot) beside x);
+    without knots the model is linear. They take ten times as long to fit: see docs/log.md for where they pay.
     """
 
     loss: Literal["listwise", "pointwise"] = "listwise"
@@ -175,9 +177,8 @@ class Logistic:
                   ) -> tuple[NDArray[np.float64], float]:  # fmt: skip
         from scipy.optimize import minimize
 
-        starts, owner = offsets[:-1], owners_of(offsets)
-        share = (y / np.add.reduceat(y > 0, starts, dtype=np.float32)[owner]).astype(np.float32)
-        worth = np.add.reduceat(share, starts)
+        starts, owner, chosen = offsets[:-1], owners_of(offsets), y > 0
+        of_chosen, worth = owner[chosen], y[chosen]
         # The hinges of all rows at once would take as much memory as the features, once a knot.
         blocks = [slice(start, start + ROWS) for start in range(0, len(z), ROWS)]
 
@@ -186,9 +187,11 @@ class Logistic:
             logit = np.concatenate([_hinged(z[block], bends) @ single for block in blocks])
             logit -= np.maximum.reduceat(logit, starts)[owner]
             odds = np.exp(logit)
-            total = np.add.reduceat(odds, starts)
-            value = float(worth @ np.log(total) - share @ logit) + 0.5 / self.c * float(weight @ weight)
-            error = (worth / total)[owner] * odds - share
+            others = np.maximum(np.add.reduceat(np.where(chosen, 0, odds), starts), LEAST)
+            total = odds[chosen] + others[of_chosen]
+            value = float(worth @ (np.log(total) - logit[chosen])) + 0.5 / self.c * float(weight @ weight)
+            error = odds * np.bincount(of_chosen, worth / total, len(starts)).astype(np.float32)[owner]
+            error[chosen] = worth * (odds[chosen] / total - 1)
             slope = weight / self.c
             for block in blocks:
                 slope += error[block] @ _hinged(z[block], bends)
@@ -225,7 +228,10 @@ def _as_layers(bends: FloatArray, weight: FloatArray, bias: float) -> tuple[list
 
 @dataclass(frozen=True)
 class MLP:
-    """A small multilayer perceptron under a listwise softmax (ListNet, Cao et al. 2007), trained by Adam in torch.
+    """A small multilayer perceptron under the listwise loss of `Logistic`, trained by Adam in torch.
+
+    With one choice a list that is the softmax of ListNet (Cao et al. 2007), which with several would have the choices
+    push each other down.
 
     A tenth of the lists is held out; training stops when their loss has not improved for `patience` epochs, and
     the best weights are kept. `members` networks from different seeds are averaged.
@@ -262,6 +268,7 @@ class MLP:
         """Return weight and bias of each layer in turn, as of the best held-out loss."""
         import torch
         from torch import nn
+        from torch.nn.functional import softplus
 
         sizes = [z.shape[1], *self.hidden, 1]
         layers: list[nn.Module] = []
@@ -277,12 +284,12 @@ class MLP:
             rows = torch.from_numpy(np.repeat(offsets[chosen] - starts[:-1], lengths) + np.arange(starts[-1]))
             owner = torch.from_numpy(owners_of(starts))
             logit = net(features[rows])[:, 0]
-            top = torch.full((len(chosen),), -torch.inf).scatter_reduce(0, owner, logit.detach(), "amax")
-            odds = torch.zeros(len(chosen)).index_add(0, owner, torch.exp(logit - top[owner]))
-            log_p = logit - top[owner] - torch.log(odds)[owner]
             label = labels[rows]
-            count = torch.zeros(len(chosen)).index_add(0, owner, (label > 0).float())
-            return -(label * log_p / count[owner]).sum() / len(chosen)
+            top = torch.full((len(chosen),), -torch.inf).scatter_reduce(0, owner, logit.detach(), "amax")
+            odds = torch.exp(logit - top[owner]) * (label == 0)
+            others = torch.zeros(len(chosen)).index_add(0, owner, odds).clamp(min=LEAST)
+            log_p = -softplus((torch.log(others) + top)[owner] - logit)
+            return -(label * log_p).sum() / len(chosen)
 
         best, best_loss, waited = [p.detach().clone() for p in net.parameters()], np.inf, 0
         for epoch in range(self.epochs):
