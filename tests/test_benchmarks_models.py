@@ -22,7 +22,7 @@ from recsys.tables.split import holdout
 from recsys.types import Tables
 
 RING = 20
-SMALL = {"hidden": 32, "dropout": 0.0, "learning_rate": 0.005, "batch_events": 256, "epochs": 40, "patience": 10}
+SMALL = {"hidden": 32, "dropout": 0.0, "learning_rate": 0.005, "batch_events": 256, "epochs": 40}
 
 
 def task_of(rows, n_items, seen="keep", **changes) -> Task:
