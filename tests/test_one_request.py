@@ -90,4 +90,4 @@ def test_an_item_that_nobody_proposed_scores_as_if_it_alone_had_joined(large: Re
         items = np.concatenate([items, items[:3], context.item[:4]])
         alone = [joined(context, int(item)) for item in items]
         right = [model.score(one)[one.item == item][0] for one, item in zip(alone, items, strict=True)]
-        np.testing.assert_allclose(Offer(model, context).score(items), right, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(Offer.of(model, context).score(items), right, rtol=1e-4, atol=1e-4)

@@ -116,16 +116,6 @@ class Model:
         place = find_keys(own, pair_keys(owners_of(ranking.offsets), ranking.item, context.n_items))
         return np.append(self.probability(context, score), np.float32(np.nan))[place]
 
-    def probability_outside(self, context: Context, score: FloatArray, outside: FloatArray) -> FloatArray:
-        """Return the probability of items `(m,)` that nobody proposed to one asker, by the `score` of the candidates.
-
-        As with its score, each is told as if it alone had joined them.
-        """
-        if self.calibrator is None:
-            return np.full(len(outside), np.nan, dtype=np.float32)
-        log_share = outside - np.logaddexp(log_totals(context.candidates, score)[0], outside)
-        return self.calibrator.probability(log_share, np.zeros(len(outside), dtype=np.int64), context.histories)
-
     def order(self, context: Context, score: FloatArray, k: int, caps: Sequence[Cap] = ()) -> Ranking:
         """Cut scored candidates to `k` and fill what is short."""
         ranking = best(context.candidates, score, None if caps else k)

@@ -7,7 +7,7 @@ arrays for the bundle, from nothing later than the state's moment. `compute(cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import next_moments
-from recsys.types import DAY, BoolArray, Candidates, FloatArray, Histories, IntArray, LongArray, State, places_of
+from recsys.types import DAY, Candidates, FloatArray, Histories, IntArray, LongArray, State, offsets_of, places_of
 
 Arrays = dict[str, NDArray[Any]]
 BEST_OF = 10
@@ -35,8 +35,8 @@ class Context:
 
     `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
     (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
-    `proposed` `(n,)` tells, of a single asker, which candidates make up the list: each other one is seen as if it alone
-    had joined that, so that they do not push each other about. None where all do.
+    `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
+    list, each candidate (of a single asker) is seen as if it alone had joined that list: they do not push each other.
     """
 
     histories: Histories
@@ -45,7 +45,8 @@ class Context:
     vectors: FloatArray
     barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allowed: Allowed | None = None
-    proposed: BoolArray | None = None
+    retrieved: FloatArray | None = None
+    joining: FloatArray | None = None
 
     @property
     def owner(self) -> LongArray:
@@ -65,6 +66,8 @@ class Context:
     @cached_property
     def scores(self) -> FloatArray:
         """Every retriever's own score of every pair `(n, r)`."""
+        if self.retrieved is not None:
+            return self.retrieved
         return np.stack([answer.score(self.owner, self.item) for answer in self.answers.values()], axis=1)
 
     @cached_property
@@ -93,6 +96,18 @@ class Context:
         distinct, row = self.own_events
         place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
         return np.where(place >= 0, row[place] if len(row) else -1, -1)
+
+
+def side_by_side(contexts: Sequence[Context]) -> Context:
+    """Several lists of one and the same asker as those of several: all features for little more than one list's."""
+    one, lists = contexts[0], np.zeros(len(contexts), dtype=np.int64)
+    candidates = Candidates(
+        offsets_of(np.array([len(context.item) for context in contexts])),
+        np.concatenate([context.item for context in contexts]),
+        np.concatenate([context.candidates.found for context in contexts]),
+    )
+    scores = np.concatenate([context.scores for context in contexts])
+    return Context(one.histories.select(lists), candidates, one.answers, one.vectors, retrieved=scores)
 
 
 def _nothing(state: State) -> Arrays:
@@ -125,7 +140,7 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
     """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
     score = _rounded(context.scores)
-    rank = _ranks(context.candidates, score) if context.proposed is None else _among(score, score[context.proposed])
+    rank = _ranks(context.candidates, score) if context.joining is None else _among(score, _rounded(context.joining))
     return np.log1p(rank).astype(np.float32)
 
 

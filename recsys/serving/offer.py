@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys.engine.model import Model
 from recsys.engine.training import batches
+from recsys.ranking.calibration import log_totals
 from recsys.ranking.features import Context
 from recsys.retrieval.candidates import find_keys
 from recsys.types import Candidates, FloatArray, LongArray
@@ -15,50 +16,46 @@ from recsys.types import Candidates, FloatArray, LongArray
 TOGETHER = 16_384  # items whose features are held at a time
 
 
+@dataclass(frozen=True, eq=False)
 class Offer:
-    """One asker's candidates, those of `context`; `score` `(n,)` are theirs, computed when asked for if not at hand."""
+    """One asker's candidates, those of `context`, and the scorer's `score` `(n,)` of each."""
 
-    def __init__(self, model: Model, context: Context, score: FloatArray | None = None) -> None:
-        self._model, self._context, self._listed = model, context, score
+    model: Model
+    context: Context
+    own: FloatArray
+
+    @classmethod
+    def of(cls, model: Model, context: Context) -> Offer:
+        """Score the candidates of a context."""
+        return cls(model, context, model.score(context))
 
     def score(self, items: LongArray) -> FloatArray:
         """Score any items `(m,)`."""
-        place = find_keys(self._context.item, items)
-        own = place >= 0
-        outside, back = np.unique(items[~own], return_inverse=True)
-        joining = [self._joining(some) for some in batches(outside, TOGETHER)]
+        place = find_keys(self.context.item, items)
+        inside = place >= 0
         score = np.empty(len(items), dtype=np.float32)
-        if joining:
-            score[~own] = np.concatenate(joining)[back]
-        score[own] = self._own()[place[own]]
+        score[inside] = self.own[place[inside]]
+        if not inside.all():
+            outside, back = np.unique(items[~inside], return_inverse=True)
+            score[~inside] = np.concatenate([self._joining(some) for some in batches(outside, TOGETHER)])[back]
         return score
 
     def probability(self, items: LongArray, score: FloatArray) -> FloatArray:
-        """Return the probabilities `(m,)` of items that `score` gave these scores; NaN without a calibrator."""
-        place = find_keys(self._context.item, items)
-        own = place >= 0
-        probability = np.empty(len(items), dtype=np.float32)
-        if own.any():
-            probability[own] = self._model.probability(self._context, self._own())[place[own]]
-        if not own.all():
-            probability[~own] = self._model.probability_outside(self._context, self._own(), score[~own])
-        return probability
+        """Return the probabilities `(m,)` of items that `score` gave these scores; NaN without a calibrator.
 
-    def _own(self) -> FloatArray:
-        """The scores of the candidates."""
-        if self._listed is None:
-            self._listed = self._model.score(self._context)
-        return self._listed
+        What nobody proposed is told as if it alone had joined, as with its score.
+        """
+        if self.model.calibrator is None:
+            return np.full(len(items), np.nan, dtype=np.float32)
+        total = log_totals(self.context.candidates, self.own)[0]
+        inside = find_keys(self.context.item, items) >= 0
+        log_share = score - np.where(inside, total, np.logaddexp(total, score))
+        return self.model.calibrator.probability(log_share, np.zeros(len(items), np.int64), self.context.histories)
 
     def _joining(self, items: LongArray) -> FloatArray:
-        """Score distinct items that nobody proposed, and the candidates with them: in one pass."""
-        own = self._context
-        item = np.concatenate([own.item, items.astype(np.int32)])
-        order = np.argsort(item)
-        proposed = order < len(own.item)
-        found = np.full((len(item), own.candidates.found.shape[1]), -1, np.int32)
-        found[proposed] = own.candidates.found
-        candidates = Candidates(np.array([0, len(item)]), item[order], found)
-        score = self._model.score(replace(own, candidates=candidates, proposed=proposed))
-        self._listed = score[proposed]
-        return score[~proposed]
+        """Score distinct ascending items that nobody proposed."""
+        found = np.full((len(items), self.context.candidates.found.shape[1]), -1, np.int32)
+        candidates = Candidates(np.array([0, len(items)]), items.astype(np.int32), found)
+        return self.model.score(
+            replace(self.context, candidates=candidates, retrieved=None, joining=self.context.scores)
+        )

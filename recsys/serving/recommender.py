@@ -21,7 +21,7 @@ from recsys.engine.persistence import remembered, restore, restore_space
 from recsys.engine.training import batches
 from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
 from recsys.ranking.diversity import diversify, pin
-from recsys.ranking.features import Context
+from recsys.ranking.features import Context, side_by_side
 from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
 from recsys.retrieval.allowed import Allowed
@@ -72,16 +72,17 @@ class Request(TypedDict, total=False):
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """A list, and all that led to it: the candidates of `about` with their features `x`, and their scores in `offer`.
+    """A list, and all that led to it: the candidates of `about` with their features `x`.
 
-    `every` are these candidates and the pinned items `lead`; `matching` what `where` leaves, `offered` what
-    `candidates` leaves of that, `barred` the rows of `exclude`.
+    `free` is what the asker would be offered if the request had no conditions, `every` the candidates and the pinned
+    items `lead`; `matching` what `where` leaves, `offered` what `candidates` leaves of that, `barred` the rows of
+    `exclude`.
     """
 
     histories: Histories
     about: Context
     x: FloatArray
-    offer: Offer
+    free: Offer
     every: Candidates
     ranking: Ranking
     near: TextHits | None
@@ -226,11 +227,15 @@ class Recommender:
         near = None if text is None else self._near(about, text)
         if near is not None:
             about = near.join(about)
-        x = self._model.featurizer.compute(about)
-        own = self._model.scorer.score(x)
+        unfiltered = about
+        if near is None and (offered is not None or len(barred)):
+            unfiltered = self._model.retrieval.context(histories, answers=about.answers)
+        x = self._model.featurizer.compute(about if unfiltered is about else side_by_side([about, unfiltered]))
+        scores = self._model.scorer.score(x)
+        x, own = x[: len(about.item)], scores[: len(about.item)]
+        free = Offer(self._model, unfiltered, scores[len(scores) - len(unfiltered.item) :])
         score = own if near is None else standard_sum(about.candidates.offsets, [own, near.score(about)])
-        offer = Offer(self._model, about, own)
-        every, score = self._with_pinned(about, offer, score, lead)
+        every, score = self._with_pinned(Offer(self._model, about, own), score, lead)
         if boosts is not None:
             score = score + self._boosts(boosts, every.item)
         ranking = pin(best(every, score, None), lead) if len(lead) else best(every, score, None)
@@ -238,7 +243,7 @@ class Recommender:
             first = int(np.isin(ranking.item, lead).sum())
             ranking = diversify(ranking, about.vectors, diversity, k, first, limits)
         ranking = self._model.fill(about, cut(ranking, k, limits), k, limits)
-        return _Answer(histories, about, x, offer, every, ranking, near, matching, offered, barred, lead)
+        return _Answer(histories, about, x, free, every, ranking, near, matching, offered, barred, lead)
 
     def _probability(self, told: _Answer) -> FloatArray:
         """The probability of each item of a list `(n,)`, NaN for one that only filled it.
@@ -250,12 +255,8 @@ class Recommender:
         probability = np.full(len(items), np.nan, dtype=np.float32)
         if told.near is not None or self._model.calibrator is None:  # words are evidence that it never saw
             return probability
-        offer = told.offer
-        if told.offered is not None or len(told.barred):
-            free = self._model.retrieval.context(told.histories, answers=told.about.answers)
-            offer = Offer(self._model, free)
         scored = find_keys(told.every.item, items) >= 0
-        probability[scored] = offer.probability(items[scored], offer.score(items[scored]))
+        probability[scored] = told.free.probability(items[scored], told.free.score(items[scored]))
         return probability
 
     def _near(self, asked: Context, text: str) -> TextHits:
@@ -323,7 +324,7 @@ class Recommender:
         """
         histories = self._asking(user_id, history, strict)
         wanted = self._find_items(requests.listed("item_ids", item_ids))
-        offer = Offer(self._model, self._model.retrieval.context(histories))
+        offer = Offer.of(self._model, self._model.retrieval.context(histories))
         score = offer.score(wanted)
         probability = pl.Series(offer.probability(wanted, score)).fill_nan(None)
         return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score, "probability": probability})
@@ -430,10 +431,9 @@ class Recommender:
         rows = self._rows("candidates", candidates)
         return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
 
-    def _with_pinned(self, context: Context, offer: Offer, score: FloatArray,
-                     lead: LongArray) -> tuple[Candidates, FloatArray]:  # fmt: skip
+    def _with_pinned(self, offer: Offer, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
         """The candidates and pinned items that may be shown, with the score of each."""
-        own = context.candidates
+        context, own = offer.context, offer.context.candidates
         fresh = np.setdiff1d(lead, own.item)
         fresh = fresh[find_keys(context.barred, fresh) < 0]
         if context.allowed is not None:
