@@ -99,11 +99,16 @@ class SparseAnswer:
         added = np.add.reduceat(value[place], starts) if len(starts) else value
         return cls(keys[starts], added, n_lists, n_items)
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+    @cached_property
+    def _lists(self) -> tuple[LongArray, IntArray]:
+        """Offsets `(U + 1,)` and items `(n,)` of the pairs, as ragged lists."""
         begins = np.arange(self.n_lists + 1) * self.n_items
         offsets = np.searchsorted(self.keys, begins)
+        return offsets, (self.keys - np.repeat(begins[:-1], lengths_of(offsets))).astype(np.int32)
+
+    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+        offsets, item = self._lists
         lengths = lengths_of(offsets)
-        item = (self.keys - np.repeat(begins[:-1], lengths)).astype(np.int32)
         value = self.value if allowed is None else np.where(allowed.holds(item), self.value, 0)
         # What is below an asker's k-th is left out before anything is sorted.
         edges = [_kth(value[start:end], k) for start, end in itertools.pairwise(offsets.tolist())]

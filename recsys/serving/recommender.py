@@ -434,6 +434,8 @@ class Recommender:
     def _with_pinned(self, offer: Offer, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
         """The candidates and pinned items that may be shown, with the score of each."""
         context, own = offer.context, offer.context.candidates
+        if not len(lead):
+            return own, score
         fresh = np.setdiff1d(lead, own.item)
         fresh = fresh[find_keys(context.barred, fresh) < 0]
         if context.allowed is not None:
