@@ -474,7 +474,7 @@ def test_score_starts_without_heavy_imports(shop: Shop) -> None:
     code = (
         "import sys; from recsys.cli import main\n"
         "try: main()\nexcept SystemExit as stopped: print(stopped.code, file=sys.stderr)\n"
-        "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules], file=sys.stderr)"
+        "print([m for m in ('torch', 'transformers', 'sklearn', 'scipy') if m in sys.modules], file=sys.stderr)"
     )
     for args in (["score", USER], ["explain", USER, ITEM], ["similar", ITEM], ["inspect"]):
         command = [sys.executable, "-c", code, *args, "--json", "--bundle", str(shop.folder)]

@@ -12,7 +12,6 @@ from benchmarks.speed import made
 from benchmarks.speed.measure import Row, alternately, median, own_mb
 from recsys import Recommender
 from recsys.config import Config, parse_config
-from recsys.retrieval.index import Index
 
 TITLE = "Start"
 ABOUT = """
@@ -26,8 +25,6 @@ SIZES = {"100k": 100_000, "1m": 1_000_000}
 CASES = ("demo", *SIZES)
 DEMO = Path("artifacts/demo")
 EVENTS = 10
-# Lists enough that one holds a thousand items; whether they find enough is not measured here.
-APPROXIMATE = {"index": "IVF1024,Flat", "search": "nprobe=32", "floor": 0.0}
 SCORE = "from recsys.cli import main; main()"
 IMPORTS = "import numpy, faiss, polars"
 
@@ -49,7 +46,7 @@ def settings() -> Config:
         "split": {"kind": "time"},
         "train_users": 1000,
         "retrievers": {
-            "semantic": {"depth": 100, **APPROXIMATE},
+            "semantic": {"depth": 100},
             "covisitation": {"depth": 100, "window": 1},
             "recent_popularity": {"kind": "popularity", "depth": 100, "half_life_days": 28},
             "repeat": {"depth": 50},
@@ -80,19 +77,14 @@ def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
     before = own_mb()
     first = Recommender.load(bundle)
     grown = own_mb() - before
-    vectors = first._model.retrieval.vectors
-    seconds = alternately({
-        "load": lambda: Recommender.load(bundle),
-        "read": lambda: read(files),
-        "exact": lambda: Index.build(vectors),
-    }, rounds=7)  # fmt: skip
-    load, reading, exact = (median(seconds[name]) for name in ("load", "read", "exact"))
+    del first
+    seconds = alternately({"load": lambda: Recommender.load(bundle), "read": lambda: read(files)}, rounds=7)
+    load, reading = (median(seconds[name]) for name in ("load", "read"))
     gigabytes = sum(path.stat().st_size for path in files) / 1e9
     return [
         Row(f"load, {case} items and users", load, "s", wanted="<= 1", size=n_items, ours_mb=grown,
-            note=f"{gigabytes:.1f} GB, index {APPROXIMATE['index']}"),
+            note=f"{gigabytes:.1f} GB, index auto"),
         Row(f"load, {case}, next to its bytes", load, "s", "reading the files, one thread", reading),
-        Row(f"an exact index of the vectors, {case}", exact, "s", note="part of a load where the index is Flat"),
     ]  # fmt: skip
 
 

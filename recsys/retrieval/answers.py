@@ -7,6 +7,7 @@ retriever is a feature too.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -16,7 +17,9 @@ import numpy as np
 from recsys.retrieval.allowed import Allowed, search
 from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
 from recsys.retrieval.index import Index, Searched
-from recsys.types import FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
+from recsys.types import BoolArray, FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
+
+TOGETHER = 16  # askers whose lists are padded to one length and multiplied as a stack
 
 
 class Answer(Protocol):
@@ -55,22 +58,35 @@ def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray,
 def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
     """Inner products of each asker's `q` queries `(U, q, d)` with the vectors of its own list of items: `(n, q)`.
 
-    A few askers at a time are padded to one length and multiplied as a stack, so that each item vector is
-    gathered once, into memory that fits a cache.
+    Each item vector is gathered once, a few askers at a time, into memory that fits a cache.
     """
-    together = 16
     products = np.empty((len(item), queries.shape[1]), dtype=np.float32)
-    for start in range(0, len(queries), together):
-        starts = offsets[start : start + together + 1]
-        lengths = np.diff(starts)
-        if not lengths.any():
-            continue
-        real = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.zeros(real.shape, dtype=np.int64)
-        padded[real] = item[starts[0] : starts[-1]]
-        block = vectors[padded] @ queries[start : start + together].transpose(0, 2, 1)
-        products[starts[0] : starts[-1]] = block[real]
+    for some, rows, real, padded in _padded(offsets, item):
+        products[rows] = (vectors[padded] @ queries[some].transpose(0, 2, 1))[real]
     return products
+
+
+def ragged_sums(weight: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
+    """The weighted sum of the vectors of each asker's own list of items: `(U, d)`. Weights are `(n,)`."""
+    sums = np.zeros((len(offsets) - 1, vectors.shape[1]), dtype=np.float32)
+    for some, rows, real, padded in _padded(offsets, item):
+        weights = np.zeros(real.shape, dtype=np.float32)
+        weights[real] = weight[rows]
+        sums[some] = (weights[:, None, :] @ vectors[padded])[:, 0]
+    return sums
+
+
+def _padded(offsets: LongArray, item: IntArray) -> Iterator[tuple[slice, slice, BoolArray, LongArray]]:
+    """Pad the lists of a few askers at a time to one length: who, which rows, which are real, and their items."""
+    for start in range(0, len(offsets) - 1, TOGETHER):
+        starts = offsets[start : start + TOGETHER + 1]
+        lengths = np.diff(starts)
+        if lengths.any():
+            real = np.arange(lengths.max()) < lengths[:, None]
+            padded = np.zeros(real.shape, dtype=np.int64)
+            rows = slice(starts[0], starts[-1])
+            padded[real] = item[rows]
+            yield slice(start, start + len(lengths)), rows, real, padded
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from recsys.retrieval.answers import (
     Answer,
@@ -19,10 +18,14 @@ from recsys.retrieval.answers import (
     SemanticAnswer,
     SparseAnswer,
     decayed,
+    ragged_sums,
 )
 from recsys.retrieval.index import Index
 from recsys.retrieval.tower import Weights, queries
-from recsys.types import FloatArray, Histories, IntArray, LongArray, lengths_of, offsets_of, unit_rows
+from recsys.types import FloatArray, Histories, IntArray, LongArray, Rows, lengths_of, offsets_of, unit_rows
+
+if TYPE_CHECKING:  # importing scipy takes a service a third of what numpy, FAISS and polars take together
+    from scipy import sparse
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,13 +46,28 @@ class Fitted(Protocol):
 class ItemToItem:
     """A fitted retriever that is one sparse matrix `(I, I)`: how much an item of the history speaks for another."""
 
-    neighbours: sparse.csr_matrix
+    indptr: Rows
+    indices: Rows
+    data: FloatArray
     decay: float
     newest: int
 
+    @classmethod
+    def of(cls, matrix: sparse.csr_matrix, decay: float, newest: int) -> ItemToItem:
+        """Take the arrays of a matrix."""
+        return cls(matrix.indptr, matrix.indices, matrix.data, decay, newest)
+
+    @property
+    def neighbours(self) -> sparse.csr_matrix:
+        """The matrix."""
+        from scipy import sparse
+
+        n_items = len(self.indptr) - 1
+        return sparse.csr_matrix((self.data, self.indices, self.indptr), shape=(n_items, n_items), copy=False)
+
     def ask(self, histories: Histories) -> Answer:
         rows, weight = decayed(histories, self.decay, self.newest)
-        owner, item, n_items = histories.owner[rows], histories.item[rows], self.neighbours.shape[0]
+        owner, item, n_items = histories.owner[rows], histories.item[rows], len(self.indptr) - 1
         bounds = np.searchsorted(owner, np.arange(0, len(histories) + TOGETHER, TOGETHER))
         some = (slice(start, stop) for start, stop in itertools.pairwise(bounds))
         parts = [self._spoken(owner[part], item[part], weight[part], len(histories)) for part in some]
@@ -59,22 +77,19 @@ class ItemToItem:
 
     def _spoken(self, owner: LongArray, item: IntArray, weight: FloatArray, n_lists: int) -> SparseAnswer:
         """Add up what some events `(e,)` say of other items: rows of the matrix, gathered, so nothing is `(I,)`."""
-        matrix = self.neighbours
-        starts = matrix.indptr[item].astype(np.int64)
-        offsets = offsets_of(matrix.indptr[item + 1] - starts)
+        starts = self.indptr[item].astype(np.int64)
+        offsets = offsets_of(self.indptr[item + 1] - starts)
         lengths = lengths_of(offsets)
         place = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
-        said = np.repeat(weight, lengths) * matrix.data[place]
-        return SparseAnswer.of(np.repeat(owner, lengths), matrix.indices[place], said, n_lists, matrix.shape[0])
+        said = np.repeat(weight, lengths) * self.data[place]
+        return SparseAnswer.of(np.repeat(owner, lengths), self.indices[place], said, n_lists, len(self.indptr) - 1)
 
     def arrays(self) -> Arrays:
-        return {"indptr": self.neighbours.indptr, "indices": self.neighbours.indices, "data": self.neighbours.data}
+        return {"indptr": self.indptr, "indices": self.indices, "data": self.data}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], decay: float, newest: int) -> ItemToItem:
-        n_items = len(arrays["indptr"]) - 1
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        return cls(sparse.csr_matrix(parts, shape=(n_items, n_items), copy=False), decay, newest)
+        return cls(arrays["indptr"], arrays["indices"], arrays["data"], decay, newest)
 
 
 @dataclass(frozen=True)
@@ -89,10 +104,8 @@ class FittedSemantic:
 
     def ask(self, histories: Histories) -> SemanticAnswer:
         rows, weight = decayed(histories, self.decay, self.newest)
-        item = histories.item[rows]
-        starts = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))
-        pool = sparse.csr_matrix((weight, item, starts), shape=(len(histories), len(self.vectors)))
-        queries = unit_rows(np.asarray(pool @ self.vectors, dtype=np.float32))
+        offsets = offsets_of(np.bincount(histories.owner[rows], minlength=len(histories)))
+        queries = unit_rows(ragged_sums(weight, self.vectors, offsets, histories.item[rows]))
         if self.query == "text" and histories.text_vectors is not None:
             told = np.abs(histories.text_vectors).sum(axis=1) > 0
             queries = np.where(told[:, None], histories.text_vectors, queries)

@@ -4,6 +4,8 @@ A retriever is a dataclass of settings. `fit(state)` returns a `Fitted` one, whi
 any histories: users of the table and live sessions alike; `restore` rebuilds it from those arrays, and `grow` makes
 room in them for items that joined the catalogue since.
 `depth` is how many items it proposes; `depth: 0` means that it only scores what others propose.
+
+The statistics are imported where something is learnt: they bring scipy, which no answer needs.
 """
 
 from __future__ import annotations
@@ -16,10 +18,9 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from recsys.config import Choice, Range
-from recsys.retrieval import statistics, tower
+from recsys.retrieval import tower
 from recsys.retrieval.fitted import (
     Fitted,
     FittedPopularity,
@@ -171,7 +172,7 @@ class _ItemToItem(ABC):
     neighbours: int = 500
 
     def fit(self, state: State) -> Fitted:
-        return ItemToItem(self.matrix(state), self.decay, self.newest)
+        return ItemToItem.of(self.matrix(state), self.decay, self.newest)
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         return ItemToItem.from_arrays(arrays, self.decay, self.newest)
@@ -194,6 +195,8 @@ class Covisitation(_ItemToItem):
     backward: Annotated[float, Choice((0.0, 0.5, 1.0))] = 0.5
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         return statistics.covisitation(
             state.interactions, len(state.catalog), self.window, self.backward, self.neighbours
         )
@@ -212,6 +215,8 @@ class TextCovisitation(Covisitation):
     least: float = 0.3
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         spread = statistics.text_neighbours(state.vectors, self.alike, self.sharpness, self.least)
         return statistics.between(spread, super().matrix(state), self.neighbours)
 
@@ -230,17 +235,23 @@ class Lexical(_ItemToItem):
     most_items: int = 5_000
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         return statistics.shared_words(state.catalog, self.most_items, self.neighbours)
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         """Compare the new items with all, by how rare words are now."""
+        from scipy import sparse
+
+        from recsys.retrieval import statistics
+
         old = len(arrays["indptr"]) - 1
         padded = ItemToItem.from_arrays(super().grow(arrays, state), self.decay, self.newest).neighbours
         new = statistics.shared_words(state.catalog, self.most_items, self.neighbours, first=old).tocoo()
         # What a new item says of an old one, that one says of it: the cosine is the same both ways.
         back = new.col < old
         turned = sparse.csr_matrix((new.data[back], (new.col[back], new.row[back])), shape=new.shape)
-        return ItemToItem((padded + new + turned).tocsr(), self.decay, self.newest).arrays()
+        return ItemToItem.of((padded + new + turned).tocsr(), self.decay, self.newest).arrays()
 
 
 @dataclass(frozen=True)
@@ -252,6 +263,8 @@ class ItemKNN(_ItemToItem):
     shrink: Annotated[float, Choice((1.0, 10.0, 50.0))] = 10.0
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         return statistics.cosine(state.interactions, len(state.catalog), self.shrink, self.neighbours)
 
 
@@ -263,6 +276,8 @@ class Ease(_ItemToItem):
     max_items: int = 12_500
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         return statistics.ease(state.interactions, len(state.catalog), self.penalty, self.max_items, self.neighbours)
 
 
@@ -277,6 +292,8 @@ class Slit(_ItemToItem):
     span: int = 8
 
     def matrix(self, state: State) -> Any:
+        from recsys.retrieval import statistics
+
         return statistics.transitions(state.interactions, len(state.catalog), self.penalty, self.max_items,
                                       self.source_decay, self.ahead, self.span, self.neighbours)  # fmt: skip
 
