@@ -7,23 +7,29 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
-from recsys import threads
+from recsys import Recommender, threads
 from recsys.threads import cores, in_threads
+from recsys.types import Id
 
 SCRIPT = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
 import faiss, scipy.sparse.linalg
 from threadpoolctl import threadpool_info
-from recsys.threads import in_threads, single
+from recsys.threads import in_threads, one_thread, single
 
 def teams(part=0):
     1 // (part + 1)
     return sorted({library["num_threads"] for library in threadpool_info()})
+
+def openmp():
+    return sorted({library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"})
 
 def failing():
     try:
@@ -43,6 +49,14 @@ told["error"], told["after an error"] = failing(), teams()
 with ThreadPoolExecutor(2) as callers:  # who comes first is not who leaves last
     told["callers"] = list(callers.map(lambda n: list(in_threads(teams, range(n))), [2, 60]))
 told["after callers"] = teams()
+try:
+    with one_thread():
+        told["one thread"] = openmp()
+        with ThreadPoolExecutor(1) as other:
+            told["beside it"] = other.submit(openmp).result()
+        {}["missing"]
+except KeyError:
+    told["after one thread"] = teams()
 with ThreadPoolExecutor(2, initializer=single) as pool:
     told["service"] = list(pool.map(teams, range(8)))
 print(json.dumps(told))
@@ -59,11 +73,31 @@ def test_workers_compute_alone_and_others_as_before():
     assert told["first"] == told["second"] == [[1]] * 8, "who ends first must not give the others their teams back"
     assert told["error"] == "failed"
     assert told["callers"] == [[[1]] * 2, [[1]] * 60]
+    assert told["one thread"] == [1]
+    assert told["beside it"] == [3], "another thread keeps its team"
     assert told["service"] == [[1]] * 8
     assert 3 in told["before"]  # OpenBLAS never has more than there are cores
     after = {name: teams for name, teams in told.items() if name.startswith("after")}
-    assert len(after) == 5
+    assert len(after) == 6
     assert all(teams == told["before"] for teams in after.values()), after
+
+
+def test_a_request_starts_no_team(recommender: Recommender) -> None:
+    """Told by the request's own candidates, which it reads while it works."""
+
+    def teams() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "openmp"}
+
+    def read(within: list[set[int]]) -> Iterator[Id]:
+        within.append(teams())
+        yield recommender.catalog.ids[0]
+
+    before, user = teams(), recommender.user_ids[0]
+    within: list[set[int]] = []
+    recommender.recommend(user, 5, candidates=read(within))
+    recommender.recommend(user, 5, exclude=read(within))
+    assert within == [{1}, {1}]
+    assert teams() == before
 
 
 def test_results_keep_their_order_and_few_parts_are_taken_up(monkeypatch):

@@ -1,4 +1,4 @@
-"""Eight request threads on few cores: what it costs where BLAS and OpenMP start threads of their own."""
+"""Eight request threads on few cores: what it costs where BLAS starts threads of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from recsys.threads import cores, single
 TITLE = "Threads"
 ABOUT = """
 Eight threads call `Recommender.recommend` for ten items each, as fast as they get answers, over the made shops of
-*Everyone*. Ours: `recsys.threads.single` for each of them, as `examples/ranking_service` does. Beside it: BLAS and
-OpenMP left as they come, with as many threads as there are cores for each call. Each figure is the median of runs in
-processes of their own, in turn.
+*Everyone*. Ours: `recsys.threads.single` for each of them, as `examples/ranking_service` does. Beside it: BLAS left as
+it comes, with as many threads as there are cores for each call; OpenMP starts none in a request anyway. Each figure is
+the median of runs in processes of their own, in turn.
 """
 CASES = ("10k", "100k")
 CALLERS, REQUESTS, ROUNDS = 8, 1_000, 3

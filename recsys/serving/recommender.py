@@ -35,7 +35,7 @@ from recsys.serving.filters import Filters, Where
 from recsys.serving.offer import Offer
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
-from recsys.threads import in_threads
+from recsys.threads import in_threads, one_thread
 from recsys.types import (
     Candidates,
     Catalog,
@@ -165,6 +165,7 @@ class Recommender:
             return self
         return Recommender(grown(self._bundle, self.config, further, self._space), self._space)
 
+    @one_thread()
     def recommend(self, user_id: Id, k: int = 10, *, history: Events | None = None,
                   context: Mapping[str, Any] | None = None,
                   candidates: Iterable[Id] | None = None, exclude: Iterable[Id] | None = None,
@@ -314,6 +315,7 @@ class Recommender:
             }
         ).with_columns(model_version=pl.lit(self.version))
 
+    @one_thread()
     def score(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
               strict: bool = False) -> pl.DataFrame:  # fmt: skip
         """Return what the model thinks of items that the caller already has, in the order given.
@@ -329,6 +331,7 @@ class Recommender:
         probability = pl.Series(offer.probability(wanted, score)).fill_nan(None)
         return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score, "probability": probability})
 
+    @one_thread()
     def explain(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
                 strict: bool = False) -> list[Explanation]:  # fmt: skip
         """Tell what put each item where it stands for a user, in the order given: features, and the history behind.
@@ -341,6 +344,7 @@ class Recommender:
         items = self._find_items(requests.listed("item_ids", item_ids))
         return explanations(self._model, self.catalog, histories, self._model.retrieval.context(histories), items)
 
+    @one_thread()
     def why_not(self, user_id: Id, item_id: Id, k: int = 10, **request: Unpack[Request]) -> WhyNot:
         """Tell at which stage an item was lost on the way to a user's list of `k`, and what it would have taken.
 
