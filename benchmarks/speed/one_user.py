@@ -24,7 +24,8 @@ ABOUT = """
 the features of `configs/demo.yaml`, three averaged MLPs, calibrated probabilities and rules, over made catalogues, and
 over the bundle of `recsys demo`. Each request is that of another user. Next to it stands what it cannot do without, its
 own searches in the index (under conditions an approximate index is asked twice: for the list, and for what the user
-would be offered without them); *beside its searches* is what a request takes more than that. One thread asks; nothing is said of BLAS and OpenMP.
+would be offered without them); *beside its searches* is what a request takes more than that. One thread asks;
+BLAS is as it comes.
 """
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 CASES = (*SIZES, "demo")

@@ -133,7 +133,7 @@ class Index:
         _, rows = finder.search(queries, deeper, params=self._further(k))
         if rows.max(initial=-1) >= len(self.vectors):
             raise ArtifactError(f"the index names row {rows.max()} of {len(self.vectors)}: it is damaged; train again")
-        scores = self._products(queries, rows)
+        scores = products(queries, self.vectors, rows)
         if k < deeper:
             best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
             rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
@@ -146,16 +146,6 @@ class Index:
             return None
         lists = min(self._ivf.nlist, -(-self._ivf.nprobe * k // K))
         return faiss.SearchParametersIVF(nprobe=lists)  # type: ignore[call-arg]
-
-    def _products(self, queries: FloatArray, rows: LongArray) -> FloatArray:
-        """The product of each query with its own rows `(q, n)`; -inf for row -1. No vector is copied."""
-        products = np.empty(rows.shape, dtype=np.float32)
-        faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
-            faiss.swig_ptr(products), faiss.swig_ptr(queries), faiss.swig_ptr(self.vectors), faiss.swig_ptr(rows),
-            self.vectors.shape[1], *rows.shape,
-        )  # fmt: skip
-        products[rows < 0] = -np.inf
-        return products
 
     def recall(self, queries: FloatArray, k: int = K) -> float:
         """Share of the true best `k` that this index finds for queries `(q, d)`; of equally good ones any counts."""
@@ -223,6 +213,18 @@ class Index:
         index = cls(vectors, finder, factory)
         index._measure(queries, math.inf)
         return index._above(floor)
+
+
+def products(queries: FloatArray, vectors: FloatArray, rows: LongArray) -> FloatArray:
+    """The product of each query `(q, d)` with its own rows `(q, n)`; -inf for row -1. No vector is copied."""
+    result = np.empty(rows.shape, dtype=np.float32)
+    queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(rows, dtype=np.int64)
+    faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
+        faiss.swig_ptr(result), faiss.swig_ptr(queries), faiss.swig_ptr(vectors), faiss.swig_ptr(rows),
+        vectors.shape[1], *rows.shape,
+    )  # fmt: skip
+    result[rows < 0] = -np.inf
+    return result
 
 
 def compressed(shape: tuple[int, ...]) -> str:
