@@ -25,8 +25,11 @@ TOGETHER = 16  # askers whose lists are padded to one length and multiplied as a
 class Answer(Protocol):
     """What a fitted retriever says to some histories."""
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
-        """Return at most `k` (allowed) items for each asker, best first."""
+    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+        """Return at most `k + spare` (allowed) items for each asker, best first.
+
+        The spare ones stand in for items that the caller will leave out: nobody need look further for them.
+        """
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
         """Return the retriever's own score of each (asker, item) pair `(n,)`, finite, 0 for no evidence."""
@@ -36,10 +39,11 @@ def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: A
     """Return each asker's `k` best (allowed) items that are not barred: fewer only where the answer has no more."""
     if not len(barred):
         return answer.top(min(n_items, k), allowed)
-    depth = k + min(most_barred(barred, n_items), k)
+    depth, spare = k, min(most_barred(barred, n_items), k)
     while True:
-        hits = answer.top(min(n_items, depth), allowed)
+        hits = answer.top(depth, allowed, spare)
         free = without(hits, barred, n_items, k)
+        depth, spare = depth + spare, 0
         if depth >= n_items or not ((np.diff(free.offsets) < k) & (np.diff(hits.offsets) == depth)).any():
             return free
         depth *= 2
@@ -122,8 +126,9 @@ class SparseAnswer:
         offsets = np.searchsorted(self.keys, begins)
         return offsets, (self.keys - np.repeat(begins[:-1], lengths_of(offsets))).astype(np.int32)
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
         offsets, item = self._lists
+        k += spare
         lengths = lengths_of(offsets)
         value = self.value if allowed is None else np.where(allowed.holds(item), self.value, 0)
         # What is below an asker's k-th is left out before anything is sorted.
@@ -160,15 +165,15 @@ class SemanticAnswer:
     def _searched(self) -> Searched | None:
         return None if self.index is None else Searched(self.index, self.queries[self._asking])
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
         asking, searched = self._asking, self._searched
         if searched is None or not len(asking):
             return Hits(np.zeros(len(self.queries) + 1, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
         queries = self.queries[asking]
         rows, scores = (
-            searched.search(queries, k)
+            searched.search(queries, k, spare)
             if allowed is None
-            else search(searched, self.vectors, queries, min(k, len(allowed)), allowed)
+            else search(searched, self.vectors, queries, min(k + spare, len(allowed)), allowed)
         )
         found = rows >= 0
         counts = np.zeros(len(self.queries), dtype=np.int64)
@@ -184,8 +189,8 @@ class SemanticAnswer:
 class OddsAnswer(SemanticAnswer):
     """Queries against item vectors whose products are log odds: a score is the odds against the mean item."""
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
-        hits = super().top(k, allowed)
+    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+        hits = super().top(k, allowed, spare)
         return Hits(hits.offsets, hits.item, _odds(hits.score))
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
@@ -205,7 +210,8 @@ class PopularityAnswer:
     order: IntArray
     n_lists: int
 
-    def top(self, k: int, allowed: Allowed | None = None) -> Hits:
+    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+        k += spare
         best = self.order[:k] if allowed is None else self._best(k, allowed)
         offsets = np.arange(self.n_lists + 1, dtype=np.int64) * len(best)
         return Hits(offsets, np.tile(best, self.n_lists), np.tile(self.count[best], self.n_lists))

@@ -110,16 +110,17 @@ class Index:
             return f"nprobe={self._ivf.nprobe}"
         return f"efSearch={self._finder.hnsw.efSearch}" if isinstance(self._finder, faiss.IndexHNSW) else ""
 
-    def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-        """Return the best `k` rows and their inner products, `(q, k)` each, best first.
+    def search(self, queries: FloatArray, k: int, spare: int = 0) -> tuple[IntArray, FloatArray]:
+        """Return the best `k + spare` rows and their inner products, `(q, k + spare)` each, best first.
 
-        Where an approximate index finds fewer than `k`, the rest holds row -1 and score -inf. Raises `ArtifactError`
-        where a stored index names rows that it does not have.
+        An approximate index looks as far as `k` need: the spare ones are the best of what it met besides. Where it
+        finds fewer, the rest holds row -1 and score -inf. Raises `ArtifactError` where a stored index names rows that
+        it does not have.
         """
-        k = min(k, len(self.vectors))
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if self._finder is not None:
-            return self._find(self._finder, queries, k)
+            return self._find(self._finder, queries, k, spare)
+        k = min(k + spare, len(self.vectors))
         if self._gpu is None or k > GPU_MOST:
             scores, rows = faiss.knn(queries, self.vectors, k, faiss.METRIC_INNER_PRODUCT)
         else:
@@ -127,12 +128,14 @@ class Index:
                 scores, rows = self._gpu.search(queries, k)
         return rows.astype(np.int32), scores
 
-    def _find(self, finder: faiss.Index, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    def _find(self, finder: faiss.Index, queries: FloatArray, k: int, spare: int) -> tuple[IntArray, FloatArray]:
         """Let the index propose rows, and order them by their exact products."""
-        deeper = min(len(self.vectors), self._deeper * max(k, K))
-        _, rows = finder.search(queries, deeper, params=self._further(k))
-        if rows.max(initial=-1) >= len(self.vectors):
-            raise ArtifactError(f"the index names row {rows.max()} of {len(self.vectors)}: it is damaged; train again")
+        n_items = len(self.vectors)
+        params = self._further(min(k, n_items))
+        k, deeper = min(k + spare, n_items), min(max(self._deeper * max(k, K), k + spare), n_items)
+        _, rows = finder.search(queries, deeper, params=params)
+        if rows.max(initial=-1) >= n_items:
+            raise ArtifactError(f"the index names row {rows.max()} of {n_items}: it is damaged; train again")
         scores = products(queries, self.vectors, rows)
         if k < deeper:
             best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
@@ -268,23 +271,24 @@ class Searched:
 
     def __init__(self, index: Index, queries: FloatArray) -> None:
         self._index, self._queries = index, queries
-        self._found: dict[int, tuple[IntArray, FloatArray]] = {}
+        self._found: dict[tuple[int, int], tuple[IntArray, FloatArray]] = {}
 
     @property
     def exact(self) -> bool:
         """Whether the index compares a query with every vector."""
         return self._index.exact
 
-    def search(self, queries: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    def search(self, queries: FloatArray, k: int, spare: int = 0) -> tuple[IntArray, FloatArray]:
         """Do as `Index.search` does, for all of the queries or for some of them."""
-        depth = max(LEAST_DEPTH, 1 << (k - 1).bit_length()) if self.exact else k
+        most = k + spare
+        asked = (max(LEAST_DEPTH, 1 << (most - 1).bit_length()), 0) if self.exact else (k, spare)
         if len(queries) < len(self._queries):
-            rows, scores = self._index.search(queries, depth)
+            rows, scores = self._index.search(queries, *asked)
         else:
-            if depth not in self._found:
-                self._found[depth] = self._index.search(queries, depth)
-            rows, scores = self._found[depth]
-        return rows[:, :k], scores[:, :k]
+            if asked not in self._found:
+                self._found[asked] = self._index.search(queries, *asked)
+            rows, scores = self._found[asked]
+        return rows[:, :most], scores[:, :most]
 
 
 def _read(data: NDArray[np.uint8]) -> faiss.Index:
