@@ -16,7 +16,7 @@ import numpy as np
 
 from recsys.retrieval.allowed import Allowed, search
 from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
-from recsys.retrieval.index import Index, Searched
+from recsys.retrieval.index import Index, Searched, pair_products
 from recsys.types import BoolArray, FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
 
 TOGETHER = 16  # askers whose lists are padded to one length and multiplied as a stack
@@ -181,8 +181,7 @@ class SemanticAnswer:
         return Hits(offsets_of(counts), rows[found], scores[found])
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
-        offsets = offsets_of(np.bincount(owner, minlength=len(self.queries)))
-        return ragged_dots(self.queries[:, None, :], self.vectors, offsets, item)[:, 0]
+        return pair_products(self.queries, owner, self.vectors, item)
 
 
 @dataclass(frozen=True)

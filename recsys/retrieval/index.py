@@ -230,6 +230,18 @@ def products(queries: FloatArray, vectors: FloatArray, rows: LongArray) -> Float
     return result
 
 
+def pair_products(queries: FloatArray, owner: LongArray, vectors: FloatArray, item: IntArray) -> FloatArray:
+    """The product of each pair's query and item vector `(n,)`. No vector is copied."""
+    result = np.empty(len(item), dtype=np.float32)
+    left, right = (np.ascontiguousarray(rows, dtype=np.int64) for rows in (owner, item))
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    faiss.pairwise_indexed_inner_product(  # type: ignore[attr-defined]
+        vectors.shape[1], len(item), faiss.swig_ptr(queries), faiss.swig_ptr(left), faiss.swig_ptr(vectors),
+        faiss.swig_ptr(right), faiss.swig_ptr(result),
+    )  # fmt: skip
+    return result
+
+
 def compressed(shape: tuple[int, ...]) -> str:
     """The factory for many vectors `(I, d)`: an inverted file of about the root of their number lists, and short codes.
 
