@@ -229,6 +229,19 @@ def test_times_of_other_dtypes(shop, column, zone):
     assert shop.load(events=events, timezone=zone, tolerated=0.5).interactions.time.tolist() == [micros(2025, 1, 1, 12)]
 
 
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_moments_that_no_calendar_holds_are_refused(shop, unit, zone):
+    """Such as the ends of 64 bits, at which polars panics when it writes or converts them."""
+    good = micros(2025, 1, 1, 12) * {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit] // 1_000
+    times = pl.Series([2**63 - 1, 1 - 2**63, good], dtype=pl.Int64).cast(pl.Datetime(unit, zone))
+    events = pl.DataFrame({"timestamp": times, "user_id": "u", "item_id": "a", "seen": times})
+    tables = shop.load(events=events, timezone=zone or "UTC", tolerated=0.9)
+    assert tables.interactions.time.tolist() == [micros(2025, 1, 1, 12)]
+    assert tables.report["interactions"]["refused"] == {"timestamp: in the future": 1, "timestamp: before 1970": 1}
+    assert shop.quarantine("interactions").height == 2
+
+
 def test_a_date_is_midnight_in_the_zone(shop):
     events = pl.DataFrame({"timestamp": [datetime(2025, 1, 1).date()], "user_id": "u", "item_id": "a"})
     assert shop.load(events=events, timezone="Asia/Tokyo").interactions.time.tolist() == [micros(2024, 12, 31, 15)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import available_timezones
 
 import polars as pl
@@ -33,6 +33,8 @@ SNIFFED_ROWS = 10_000
 LEAST_EPOCH = 1e8
 # Upper bound of each unit's numbers, and how many microseconds it has: seconds, milli-, micro-, nanoseconds.
 EPOCH_UNITS = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (float("inf"), 1e-3))
+EPOCH, CALENDAR = date(1970, 1, 1), (date(1, 1, 2), date(9999, 12, 30))  # a day less at either end: time zones
+PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 NAIVE_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
 
 
@@ -57,7 +59,8 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
     column is not in the files, or one holds structs, durations and the like.
     """
     known = CATALOG if table == "catalog" else INTERACTIONS
-    have = [name for name in source.frame.collect_schema() if name not in (FILE, ROW, REFUSED, DROPPED)]
+    types_of = source.frame.collect_schema()
+    have = [name for name in types_of if name not in (FILE, ROW, REFUSED, DROPPED)]
     where = f"data.{table}.columns"
     for ours, theirs in settings.columns.items():
         if ours not in known:
@@ -80,7 +83,7 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
     theirs_of |= {name: name for name in have if name not in theirs_of.values() and name not in known}
     blank = {"event": pl.lit(DEFAULT_KIND)}
     cells = {
-        ours: pl.col(theirs) if theirs in have else blank.get(ours, pl.lit(None, pl.String))
+        ours: _in_calendar(theirs, types_of[theirs]) if theirs in have else blank.get(ours, pl.lit(None, pl.String))
         for ours, theirs in theirs_of.items()
     }
     frame = source.frame.select(FILE, ROW, REFUSED, DROPPED, **cells)
@@ -92,6 +95,15 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
             )
     types = {ours: source.types[theirs] for ours, theirs in theirs_of.items() if theirs in source.types}
     return Source(frame, source.files, types)
+
+
+def _in_calendar(column: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as it is; moments outside the years 1 to 9999, at which polars panics, at the near end of these."""
+    if not isinstance(dtype, pl.Date | pl.Datetime):
+        return pl.col(column)
+    per_day = PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+    ends = [max(-(2**63), min((end - EPOCH).days * per_day, 2**63 - 1)) for end in CALENDAR]
+    return pl.col(column).to_physical().clip(*ends).cast(dtype)
 
 
 def identifier(column: str, dtype: pl.DataType) -> tuple[pl.Expr, list[Check]]:
