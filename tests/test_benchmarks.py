@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import DAY, GROUP, N_ITEMS, asks, catalog_of, checkerboard, log_of, logs, random_vectors, rows_of
 
+from benchmarks.page import read_parts, sections
 from benchmarks.quality import report
 from benchmarks.quality.job import Job, Result, run
 from benchmarks.quality.judge import board_of, judge, place, targets_of
@@ -326,6 +327,22 @@ def test_a_job_tunes_on_validation_and_tests_both_habits(tmp_path, shop_task, ca
     assert f"| popularity | {figure.per_user('popularity', 'recall', 10).mean():.4f} |" in page
     assert page.count("| repeat_last |") == 2 + 3 + 1  # habits, slices, settings
     assert f"{len(targets.users):,} users, {len(targets.keys):,} targets" in page
+    assert "By `python -m benchmarks.quality --budget 0` on " in page
+
+
+def test_a_report_leaves_the_sections_of_what_was_not_run(tmp_path, shop_task, monkeypatch):
+    prepare(shop_task, tmp_path, tmp_path / "store")
+    monkeypatch.setitem(report.TASKS, "other", shop_task)
+    job, page = job_of(tmp_path, "popularity"), tmp_path / "page.md"
+    run(job)
+    page.write_text("# Old head\n\n## gone\n\nno task\n\n## shop\n\nold\n\n## other\n\nkept\n\n## Cold start\n\nkept\n")
+    report.write(page, [job], "", {})
+    told = sections(read_parts(page)[0])
+    assert list(told) == ["", "shop", "other", "Cold start"]
+    assert told["other"] == "## other\n\nkept"
+    assert told["Cold start"] == "## Cold start\n\nkept"
+    assert "old" not in told["shop"]
+    assert told[""].startswith("# Benchmarks")
 
 
 def test_a_report_refuses_results_of_other_data(tmp_path, shop_task):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.page import machine, write_part
+from benchmarks.page import machine, read_parts, sections, write_part
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
@@ -33,17 +33,12 @@ LENGTHS = {"0 events": (0, 0), "1–4": (1, 4), "5–9": (5, 9), "10–19": (10,
 
 HEAD = """# Benchmarks
 
-How well the engine recommends, beside the models that it has to beat. `make bench-quality` writes this page; here by
-
-```
-{command}
-```
-
-on {machine}, {date}.
+How well the engine recommends, beside the models that it has to beat. `make bench-quality` writes this part of the
+page, or anew those sections of it that it was asked for; each tells when and where it was made.
 
 - Every model ranks the whole catalogue; every other item with an equal score stands ahead of the target.
 - Settings are chosen by ndcg@10 on the validation cut, one holdout before the test, on at most {validation:,} users.
-  Each model may try up to {most} settings, and begins another only within {budget:g} s.
+  Each model may try up to {most} settings, and begins another only within the `--budget` of seconds.
 - Then a model learns again from everything before the test cut: *refitted*. *Train only* learns from what came before
   the validation cut, and is asked with the whole history.
 - Where training is random there are {seeds} seeds (*train only*: one): figures are means, the range of ndcg@10 stands
@@ -92,37 +87,34 @@ def _board(targets: Targets, places: IntArray) -> Board:
 
 
 def write(page: Path, jobs: Sequence[Job], command: str, spots: Mapping[str, Any]) -> None:
-    """Write the page for these jobs, all of which have results; `command` is what made them.
+    """Write the sections of these jobs, all of which have results; `command` is what made them.
 
-    `spots` is what `weak_spots.py` keeps, by data set; there may be none.
+    `spots` is what `weak_spots.py` keeps, by data set; there may be none. Sections of what has no results here stay as
+    they stand on the page.
     """
-    parts = [head(jobs[0].budget, command)] if jobs else ["# Benchmarks\n\nThere are no results yet.\n"]
-    for name, some in groupby(jobs, key=lambda job: job.task):
-        parts.append(section(name, list(some)))
-    if left := [name for name in TASKS if name not in {job.task for job in jobs}]:
-        parts.append(f"Tasks without results here: {', '.join(left)}.\n")
+    parts = [head(), *(section(name, list(some), command) for name, some in groupby(jobs, key=lambda job: job.task))]
     if spots:
         parts.append(weak_spots(spots))
-    write_part(page, "\n".join(parts), speed=False)
+    told = sections(read_parts(page)[0]) | sections("\n".join(parts))
+    if len(told) == 1:
+        told[""] += "\n\nThere are no results yet."
+    order = ["", *TASKS, *sections(WEAK_SPOTS)]
+    write_part(page, "\n\n".join(told[name] for name in dict.fromkeys(order) if name in told), speed=False)
 
 
-def head(budget: float, command: str) -> str:
-    """Say what was run, where and when, and how to read it."""
+def head() -> str:
+    """Say how to read it."""
     return HEAD.format(
-        command=command,
-        machine=machine(),
-        date=datetime.now(UTC).strftime("%Y-%m-%d"),
         validation=VALIDATION_USERS,
         most=MOST_SETTINGS,
-        budget=budget,
         seeds=len(SEEDS),
         engine=ENGINE,
         together=", ".join(f"`{model}`" for model in TOGETHER),
     )
 
 
-def section(name: str, jobs: Sequence[Job]) -> str:
-    """Everything about one task."""
+def section(name: str, jobs: Sequence[Job], command: str) -> str:
+    """Everything about one task, and what was run, where and when."""
     store = Path(jobs[0].store)
     task = load(name, Path(jobs[0].data), store)
     test = dated(task, store)
@@ -134,7 +126,9 @@ def section(name: str, jobs: Sequence[Job]) -> str:
         f"{len(targets.users):,} users, {len(targets.keys):,} targets, {len(task.tables.catalog):,} items, "
         f"{len(test.known):,} events before the cut."
     )
-    lines = [f"## {name}", "", f"{recipe.about}. {counts}", ""]
+    ended = datetime.fromtimestamp(max(job.about.stat().st_mtime for job in jobs), UTC)
+    lines = [f"## {name}", "", f"{recipe.about}. {counts}", "",
+             f"By `{command}` on {machine()}, {ended:%Y-%m-%d}.", ""]  # fmt: skip
     done = {job.model for job in jobs}
     if left := [model for model in RIVALS if model not in done and not pointless(model, task.config)]:
         lines += [f"Without results here: {', '.join(left)}.", ""]
