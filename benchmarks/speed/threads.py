@@ -1,7 +1,8 @@
-"""Eight request threads on few cores: what it costs where BLAS starts threads of its own."""
+"""Eight request threads on few cores: what it costs where BLAS and OpenMP start threads of their own."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from recsys.threads import cores, single
 TITLE = "Threads"
 ABOUT = """
 Eight threads call `Recommender.recommend` for ten items each, as fast as they get answers, over the made shops of
-*Everyone*. Ours: `recsys.threads.single` for each of them, as `examples/ranking_service` does. Beside it: BLAS left as
-it comes, with as many threads as there are cores for each call; OpenMP starts none in a request anyway. Each figure is
+*Everyone*. Ours: as `examples/ranking_service` does it, `recsys.threads.single` for each of them. Beside it: the same
+requests without what holds OpenMP and BLAS back, so each call has as many threads as there are cores. Each figure is
 the median of runs in processes of their own, in turn.
 """
 CASES = ("10k", "100k")
@@ -52,9 +53,11 @@ def asked(way: str, folder: str) -> tuple[float, float]:
     recommender = Recommender.load(folder)
     users = recommender.user_ids.gather(np.random.default_rng(0).permutation(len(recommender.user_ids))).to_list()
 
+    ask = Recommender.recommend if way == "single" else inspect.unwrap(Recommender.recommend)
+
     def one(user: str) -> float:
         begun = time.perf_counter()
-        recommender.recommend(user, 10)
+        ask(recommender, user, 10)
         return time.perf_counter() - begun
 
     with ThreadPoolExecutor(CALLERS, initializer=single if way == "single" else None) as pool:
