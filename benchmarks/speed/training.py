@@ -34,7 +34,10 @@ and a third for the probabilities. The scorer learns from the lists of 10,000 us
 cut to the strongest, by a join of the log with itself in polars. Each retriever that a shop may have is also fitted
 once, alone.
 """
-CASES = ("1m", "1m_retrievers", "4m", "4m_retrievers", "20m", "20m_retrievers")
+CASES = (
+    "1m", "1m_covisitation", "1m_retrievers", "4m", "4m_covisitation", "4m_retrievers", "20m", "20m_covisitation",
+    "20m_retrievers",
+)  # fmt: skip
 EVENTS = {"1m": 1_000_000, "4m": 4_000_000, "20m": 20_000_000}
 PER_USER, PER_ITEM = 20, 100  # events
 TRAIN_USERS = 10_000
@@ -135,11 +138,9 @@ def joined_counts(log: Interactions) -> pl.DataFrame:
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Measure one size, whole or one retriever after the other."""
+    """Measure one size: whole, co-visitation beside a join, or one retriever after the other."""
     size, _, only = case.partition("_")
-    if not only:
-        return _whole(size)
-    return [*_beside_a_join(size), *_retrievers(size)]
+    return {"": _whole, "covisitation": _beside_a_join, "retrievers": _retrievers}[only](size)
 
 
 def _whole(size: str) -> list[Row]:
