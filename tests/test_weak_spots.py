@@ -170,5 +170,5 @@ def test_the_page_has_a_column_a_data_set_and_a_column_a_model(tmp_path):
         "| among new items only | 0.5000 / 0.2500 | 0.1250 / 0.0000 | 0.0100 / 0.0050 |",
     ):
         assert f"\n{line}\n" in page
-    report.write(tmp_path / "page.md", [], "", {})
-    assert "Cold start" not in (tmp_path / "page.md").read_text()
+    report.write(tmp_path / "other.md", [], "", {})
+    assert "Cold start" not in (tmp_path / "other.md").read_text()
