@@ -36,7 +36,7 @@ and recent popularity (50) propose, without what the user had; 21 features, thre
 Parquet. Beside it stand the batch search for the 200 nearest in the same index with all cores, the limit (FAISS, and
 where it compares short codes the exact products of what it found), and `implicit` (`recommend` for 100 items without
 those already liked, factors of the same size). Retrieval alone is the same retriever asked through the engine: query
-vectors made of histories, a search deep enough to leave out what the user had, ragged lists. Made shops of 384
+vectors made of histories, room in what was found to leave out what the user had, ragged lists. Made shops of 384
 dimensions and 20 events a user, `index: auto`; users per second.
 """
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "1m_everyone": 1_000_000}

@@ -95,9 +95,9 @@ def _products(vectors: FloatArray, queries: FloatArray, k: int, rows: IntArray) 
     score = np.zeros((len(queries), 0), dtype=np.float32)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        best = np.concatenate([best, np.broadcast_to(block, (len(queries), len(block)))], axis=1)
-        own = best[:, -len(block) :]
+        own = np.broadcast_to(block, (len(queries), len(block)))
         found = products(queries, vectors, own) if len(queries) <= FEW else queries @ vectors[block].T
+        best = np.concatenate([best, own], axis=1)
         score = np.concatenate([score, found], axis=1)
         if best.shape[1] > k:
             kept = np.argpartition(-score, k - 1, axis=1)[:, :k]

@@ -43,10 +43,10 @@ def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: A
     while True:
         hits = answer.top(depth, allowed, spare)
         free = without(hits, barred, n_items, k)
-        depth, spare = depth + spare, 0
-        if depth >= n_items or not ((np.diff(free.offsets) < k) & (np.diff(hits.offsets) == depth)).any():
+        asked = depth + spare
+        if asked >= n_items or not ((np.diff(free.offsets) < k) & (np.diff(hits.offsets) == asked)).any():
             return free
-        depth *= 2
+        depth, spare = 2 * asked, 0
 
 
 def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray, FloatArray]:

@@ -218,7 +218,7 @@ class Index:
         return index._above(floor)
 
 
-def products(queries: FloatArray, vectors: FloatArray, rows: LongArray) -> FloatArray:
+def products(queries: FloatArray, vectors: FloatArray, rows: IntArray | LongArray) -> FloatArray:
     """The product of each query `(q, d)` with its own rows `(q, n)`; -inf for row -1. No vector is copied."""
     result = np.empty(rows.shape, dtype=np.float32)
     queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(rows, dtype=np.int64)
