@@ -9,8 +9,8 @@ from typing import Any
 from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.engine.bundle import MANIFEST
 from recsys.engine.jobs import train
+from recsys.engine.registry import MANIFEST
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

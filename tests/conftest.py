@@ -12,9 +12,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from publications import parts
 from tiny_bert import MAX_TOKENS, build_tiny_bert
 
 from recsys import Recommender
+from recsys.engine.bundle import publish
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,3 +84,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Shop:
     ran = recsys_process(["train", str(config)], cwd=folder, env=os.environ)
     assert ran.returncode == 0, ran.stderr
     return Shop(config, folder / "artifacts" / "shop", Path(ran.stdout.strip()), ran.stderr)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """The folder of a small version that is published and current."""
+    return publish(tmp_path / "root", *parts(1))
+
+
+@pytest.fixture
+def root(version: Path) -> Path:
+    """The bundle root that holds it."""
+    return version.parent.parent

@@ -21,7 +21,7 @@ from conftest import ROOT, Shop, recsys_process, write_shop_config
 
 from recsys.cli import console, doctor, main, words
 from recsys.config import load_config
-from recsys.engine import bundle
+from recsys.engine import registry
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 from recsys.serving.recommendations import Recommendation
 
@@ -549,7 +549,7 @@ def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
     assert process.returncode == console.INTERRUPTED, err
     assert out == ""
     assert "Traceback" not in err
-    assert bundle.versions(tmp_path / "artifacts" / "shop") == []
+    assert registry.versions(tmp_path / "artifacts" / "shop") == []
 
 
 # Words and progress

@@ -673,14 +673,14 @@ def test_a_store_below_a_file_is_refused(encoder: Encoder, tmp_path: Path) -> No
         VectorStore(tmp_path / "file").encode(["x"], encoder)
 
 
-def test_abandoned_drafts_are_swept(encoder: Encoder, tmp_path: Path) -> None:
+def test_what_dead_writers_left_is_swept(encoder: Encoder, tmp_path: Path) -> None:
     folder = tmp_path / encoder.fingerprint
     folder.mkdir()
-    for name, age in (("old.draft", 7200), ("young.draft", 5)):
+    for name, age in ((".old.npy.1.99", 7200), (".young.npy.1.99", 5)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - age,) * 2)
     VectorStore(tmp_path).encode(["x"], encoder)
-    assert [path.name for path in folder.glob("*.draft")] == ["young.draft"]
+    assert [path.name for path in folder.glob(".*")] == [".young.npy.1.99"]
 
 
 def test_what_was_encoded_before_an_error_is_kept(encoder: Encoder, tmp_path: Path) -> None:

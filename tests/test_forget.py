@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 from recsys import Recommender, errors, forget, train
 from recsys.cli.app import app
 from recsys.config import Config, load_config
-from recsys.engine import bundle
+from recsys.engine import bundle, registry
 from recsys.serving.batch import write_candidates
 from recsys.serving.forget import Forgotten
 from recsys.tables.tombstones import Tombstones
@@ -151,7 +152,7 @@ def test_a_person_is_gone_and_everybody_else_is_answered_as_before(run: Run) -> 
     assert store_keys(run.vectors) == keys - own
     new = Recommender.load(run.root)
     assert new.version == told.version
-    assert bundle.versions(run.root) == [told.version]
+    assert registry.versions(run.root) == [told.version]
     assert told.pruned == tuple(sorted(told.pruned))
     assert old.version in told.pruned
     assert len(told.pruned) == 2
@@ -205,9 +206,9 @@ def test_versions_that_never_named_anybody_asked_stay(run: Run) -> None:
     naming_them = republished(run.root, all_of_them).name
     told = run.forget(GONE)
     assert told.pruned == (naming_them,)
-    assert bundle.versions(run.root) == [free, told.version]
+    assert registry.versions(run.root) == [free, told.version]
     naming_them = republished(run.root, all_of_them).name
-    bundle.point(run.root, free)
+    registry.point(run.root, free)
     told = run.forget(GONE)
     assert (told.version, told.pruned) == (None, (naming_them,))
     assert Recommender.load(run.root).version == free
@@ -453,11 +454,11 @@ def test_killed_at_any_instant_it_is_finished_by_the_next_run(made: Run, tmp_pat
 def test_what_dead_processes_left_goes_and_a_living_one_is_waited_for(run: Run) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     [folder] = run.root.glob("candidates/*")
-    shard = folder / f".part-00009.parquet.{child.pid}"
+    shard = folder / f".part-00009.parquet.1.{child.pid}"
     shard.write_bytes(b"half of u383")
-    drafts = [run.root / "quarantine" / f"interactions.parquet.{child.pid}.tmp", run.root / ".CURRENT-0123abcd"]
+    drafts = [run.root / name for name in (f"quarantine/.items.parquet.1.{child.pid}", f".CURRENT.1.{child.pid}")]
     half = run.root / "versions" / ".20250101T000000000000-01234567"
-    shutil.copytree(run.root / "versions" / bundle.versions(run.root)[0], half)
+    shutil.copytree(run.root / "versions" / registry.versions(run.root)[0], half)
     with pytest.raises(errors.ArtifactError, match=rf"process {child.pid} is writing .*{re.escape(shard.name)}: wait"):
         run.forget(GONE)
     assert not (run.root / "forgotten.json").exists()
@@ -496,13 +497,14 @@ def test_a_damaged_tombstone_stops_every_run(run: Run) -> None:
 
 
 def test_where_nothing_can_be_written(run: Run) -> None:
-    (run.root / f".forgotten.json.{os.getpid()}").mkdir()
+    mine = f"{threading.get_ident()}.{os.getpid()}"
+    (run.root / f".forgotten.json.{mine}").mkdir()
     with pytest.raises(errors.ArtifactError, match=r"forgotten.json could not be written \(.*\): nobody was forgotten"):
         run.forget(GONE)
     assert naming(run.root / "versions", GONE)
-    (run.root / f".forgotten.json.{os.getpid()}").rmdir()
+    (run.root / f".forgotten.json.{mine}").rmdir()
     [named] = [path for path in run.root.glob("candidates/*/*.parquet") if GONE in pl.read_parquet(path)["user_id"]]
-    blocked = named.with_name(f".{named.name}.{os.getpid()}")
+    blocked = named.with_name(f".{named.name}.{mine}")
     blocked.mkdir()
     with pytest.raises(errors.ArtifactError, match=f"could not forget everybody in {run.root}: .*; what is done stays"):
         run.forget(GONE)
@@ -516,7 +518,7 @@ def test_where_nothing_can_be_written(run: Run) -> None:
 
 
 def test_a_damaged_current_version_stops_and_an_older_one_goes(run: Run) -> None:
-    older, current = bundle.versions(run.root)
+    older, current = registry.versions(run.root)
     (run.root / "versions" / older / "users.parquet").write_bytes(b"PAR1 no more")
     broken = run.root / "versions" / current / "popular.npy"
     whole = broken.read_bytes()
@@ -531,7 +533,7 @@ def test_a_damaged_current_version_stops_and_an_older_one_goes(run: Run) -> None
 def test_folders_that_cannot_be_meant(run: Run, tmp_path: Path) -> None:
     with pytest.raises(errors.ArtifactError, match="nowhere does not exist: nothing to forget there"):
         run.forget(GONE, outputs=[tmp_path / "nowhere"])
-    version = run.root / "versions" / bundle.versions(run.root)[0]
+    version = run.root / "versions" / registry.versions(run.root)[0]
     with pytest.raises(errors.ArtifactError, match=rf"one version of a bundle; name the bundle's folder, {run.root}$"):
         forget(version, GONE)
 

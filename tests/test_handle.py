@@ -18,12 +18,13 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import write_tiny_config
-from test_bundle import forge
+from publications import forge
 from test_soundness import change, put
 
 from recsys import Recommender, RecommenderHandle, train
 from recsys.config import Config, load_config
-from recsys.engine.bundle import POINTER, VERSIONS, point, prune, rollback
+from recsys.engine.bundle import rollback
+from recsys.engine.registry import POINTER, VERSIONS, point, prune
 from recsys.errors import ArtifactError, ConfigError
 from recsys.serving.recommendations import Recommendations
 

@@ -18,9 +18,9 @@ from conftest import ROOT, Shop, write_shop_config, write_tiny_config
 from recsys import Recommender, evaluate, train
 from recsys.config import Config, TimeSplit, load_config
 from recsys.engine import jobs
-from recsys.engine.bundle import locked, versions
 from recsys.engine.demo import Trial
 from recsys.engine.embeddings import embed
+from recsys.engine.registry import locked, versions
 from recsys.engine.training import fit
 from recsys.errors import ArtifactError, ConfigError, DataError
 

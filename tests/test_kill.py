@@ -20,10 +20,10 @@ DRIVER = """
 import importlib, json, os, signal, sys, time
 import scipy.optimize
 from recsys.config import load_config
-from recsys.engine.bundle import current, prune, versions
+from recsys.engine.registry import current, prune, versions
 from recsys.engine.jobs import train
 from recsys.serving.recommender import Recommender
-from test_bundle import left
+from publications import left
 
 config = load_config(sys.argv[1])
 module, _, name = sys.argv[2].rpartition(".")

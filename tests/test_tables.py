@@ -382,9 +382,7 @@ def test_quarantine_that_cannot_be_written(shop, monkeypatch, code, why):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(
-        ArtifactError, match=rf"catalog.parquet: 1 refused rows \(\d+ bytes\) could not be written: .*{why}"
-    ):
+    with pytest.raises(ArtifactError, match=rf"catalog.parquet: 1 refused rows could not be written: .*{why}"):
         shop.load(items=ITEMS + "a,Again,1\n", tolerated=0.5)
     assert list((shop.folder / "out" / "quarantine").iterdir()) == [], "no half-written file stays"
 

@@ -357,7 +357,8 @@ def inspect(
 ) -> None:
     """Check every file of a bundle, and tell what it was made from and how."""
     from recsys.cli import views
-    from recsys.engine.bundle import VERSIONS, load, versions
+    from recsys.engine.bundle import load
+    from recsys.engine.registry import VERSIONS, versions
 
     found = load(_where(bundle, config))
     root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
@@ -395,8 +396,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Check an older version, or any that you name, and make it current; print its folder."""
-    from recsys.engine.bundle import VERSIONS
     from recsys.engine.bundle import rollback as go_back
+    from recsys.engine.registry import VERSIONS
 
     root = _where(bundle, config)
     name = go_back(root, version)
@@ -412,7 +413,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete old versions, never the current one, and what dead processes left; print the names of the deleted."""
-    from recsys.engine.bundle import prune as delete
+    from recsys.engine.registry import prune as delete
 
     deleted = delete(_where(bundle, config), keep)
     show_json({"deleted": deleted}) if as_json else print(*deleted, sep="\n", end="\n" if deleted else "")

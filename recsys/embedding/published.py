@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import time
-import uuid
 from pathlib import Path
 
+from recsys import disk
 from recsys.errors import ArtifactError
-
-_ABANDONED_S = 3600  # age of a half-written file whose writer must be dead
 
 
 def sound(path: Path) -> bool:
@@ -27,38 +24,21 @@ def publish(folder: Path, content: bytes | memoryview, suffix: str, what: str) -
     Raises `ArtifactError` where the folder cannot be written (disk full, no permission).
     """
     target = folder / f"{hashlib.sha256(content).hexdigest()}{suffix}"
-    draft = folder / f"{uuid.uuid4().hex}.draft"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.draft"):
+        for left, _ in disk.asides(folder.iterdir()):
             with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                if time.time() - left.stat().st_mtime > disk.ABANDONED_S:
                     left.unlink()
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-        _flush(folder)
+        with disk.whole(target) as aside:
+            aside.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
         raise ArtifactError(
             f"vector store {folder}: {len(content)} bytes for {what} could not be written "
             f"({error.strerror}){_free(folder)}; what was published before is kept: make room or set another "
             "output folder, and run again"
         ) from error
     return target
-
-
-def _flush(folder: Path) -> None:
-    """Make a rename last through a power cut, where the system allows it."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _free(folder: Path) -> str:

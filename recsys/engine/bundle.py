@@ -1,29 +1,23 @@
 """Bundles: a model on disk as plain arrays, tables and one manifest. Nothing is ever unpickled.
 
-A bundle root holds one folder per version under `versions/` and a pointer file `CURRENT` that names one of them.
 A version is written beside the others under a temporary name, its manifest last of all; then it is renamed, then
-the pointer is swapped. A process that dies at any instant leaves the earlier version whole and current. The manifest
-holds the checksum of every file, and one of itself. They tell damage, not malice: whoever can write a bundle can write
-its checksums too, so what a file holds is never trusted (`recsys.engine.soundness`), and XXH3, at the speed of memory,
-does as well as a slow hash. Writers take turns (`locked`); readers wait for nobody.
+the pointer is swapped (`recsys.engine.registry`). A process that dies at any instant leaves the earlier version whole
+and current. The manifest holds the checksum of every file, and one of itself. They tell damage, not malice: whoever
+can write a bundle can write its checksums too, so what a file holds is never trusted (`recsys.engine.soundness`), and
+XXH3, at the speed of memory, does as well as a slow hash.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
 import mmap
 import os
 import re
 import shutil
-import socket
-import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -34,18 +28,15 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
+from recsys import disk
+from recsys.engine import registry
+from recsys.engine.registry import MANIFEST, VERSIONS
 from recsys.errors import ArtifactError
 from recsys.threads import cores
 
 SCHEMA_VERSION = 2
-MANIFEST = "manifest.json"
-POINTER = "CURRENT"
-VERSIONS = "versions"
 CHECKSUM = "xxh3_128"
 WRITTEN = ("schema_version", "model_version", "created_at", "files")
-LOCK = ".lock"  # held by the one process that makes a new version, as long as it takes
-TURN = ".turn"  # held for the moment in which the pointer moves or a version goes
-
 CHUNK = 1 << 18  # bytes that a core's cache keeps while they are looked at more than once
 MOST_THREADS = 8
 
@@ -87,7 +78,7 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
     `about` is added to the manifest. Raises `ArtifactError` where the disk is full or cannot be written, or another
     process holds the lock; then nothing is left behind and the earlier version stays current.
     """
-    with locked(root):
+    with registry.locked(root):
         return _publish(root, arrays, tables, about)
 
 
@@ -96,7 +87,7 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
     version = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     temporary = root / VERSIONS / f".{version}"
     final = root / VERSIONS / version
-    with _told(root):
+    with registry.written(root):
         try:
             temporary.mkdir(parents=True)
             for name, array in arrays.items():
@@ -114,39 +105,18 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
                 "files": {path.relative_to(temporary).as_posix(): _describe(path, arrays, temporary) for path in files},
             }
             for path in (*files, *(path for path in temporary.rglob("*") if path.is_dir())):
-                sync(path)
+                disk.sync(path)
             manifest |= {"checksum": _checksum(manifest)}
-            _write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
-            sync(temporary)
+            disk.write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             os.replace(temporary, final)
-            sync(final.parent)
-            point(root, version)
+            disk.sync(final.parent)
+            registry.point(root, version)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            if _named(root) != version:
+            if registry.named(root) != version:
                 shutil.rmtree(final, ignore_errors=True)
             raise
     return final
-
-
-def point(root: Path, version: str) -> None:
-    """Make a version current. Raises `ArtifactError` if it is not there."""
-    with _told(root), _turn(root):
-        if version not in versions(root):
-            raise ArtifactError(f"{root} holds no version {version!r}; it holds: {', '.join(versions(root)) or 'none'}")
-        aside = root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
-        try:
-            _write(aside, version + "\n")
-            os.replace(aside, root / POINTER)
-        finally:
-            aside.unlink(missing_ok=True)
-        sync(root)
-
-
-def versions(root: Path) -> list[str]:
-    """Names of the complete versions, oldest first."""
-    found = (path.parent for path in (root / VERSIONS).glob(f"[!.]*/{MANIFEST}"))
-    return sorted(folder.name for folder in found if not folder.is_symlink())
 
 
 def describe(root: Path) -> list[dict[str, Any]]:
@@ -154,8 +124,8 @@ def describe(root: Path) -> list[dict[str, Any]]:
 
     Reads no other file; `load` checks them all. Raises `ArtifactError` where there is no version.
     """
-    named, told = _named(root), []
-    for version in versions(root) or [current(root)]:
+    named, told = registry.named(root), []
+    for version in registry.versions(root) or [registry.current(root)]:
         folder = root / VERSIONS / version
         manifest, problem = {}, None
         try:
@@ -168,27 +138,6 @@ def describe(root: Path) -> list[dict[str, Any]]:
     return told
 
 
-def current(root: Path) -> str:
-    """Name of the version that the pointer names. Raises `ArtifactError` where there is none."""
-    version = _named(root)
-    if version is None:
-        raise ArtifactError(f"{root} holds no bundle ({POINTER} is missing); make one with `recsys train CONFIG`")
-    if version not in versions(root):
-        raise ArtifactError(
-            f"{root / POINTER} names {version!r}, which is no version here; it should name one of: "
-            f"{', '.join(versions(root)) or 'none, so train again'}"
-        )
-    return version
-
-
-def stamp(root: Path) -> object:
-    """Return what is another value once the pointer, or a file of the version that it names, has changed. Cheap."""
-    version = _named(root)
-    files = sorted((root / VERSIONS / version).rglob("*")) if version in versions(root) else []
-    told = [(str(path), path.lstat()) for path in files]
-    return version, [(name, about.st_ino, about.st_size, about.st_mtime_ns) for name, about in told]
-
-
 def rollback(root: Path, version: str | None = None) -> str:
     """Check a version, by default the one before the current, and make it current; return its name.
 
@@ -196,101 +145,15 @@ def rollback(root: Path, version: str | None = None) -> str:
     is no such version, or it is damaged; then the pointer stays.
     """
     if version is None:
-        now = current(root)
-        older = [name for name in versions(root) if name < now]
+        now = registry.current(root)
+        older = [name for name in registry.versions(root) if name < now]
         if not older:
             raise ArtifactError(f"{root} holds no version older than the current one, {now}; nothing to go back to")
         version = older[-1]
-    if version in versions(root):
+    if version in registry.versions(root):
         load(root / VERSIONS / version)
-    point(root, version)
+    registry.point(root, version)
     return version
-
-
-def prune(root: Path, keep: int) -> list[str]:
-    """Delete all but the `keep` newest versions and the current one; return the names of the deleted, oldest first.
-
-    Deletes what dead processes left behind, too. A process that has a deleted version loaded keeps it: mapped pages
-    outlive their file. Raises `ArtifactError` where no version is current, another process is making one, or the disk
-    cannot be written.
-    """
-    if keep < 1:
-        raise ArtifactError(f"prune keeps the newest versions, at least 1, and was asked to keep {keep}")
-    current(root)
-    with locked(root):
-        return discard(root, versions(root)[:-keep])
-
-
-def discard(root: Path, names: Iterable[str]) -> list[str]:
-    """Delete versions by their names, but never the current one; return the names of the deleted. Raises as `prune`."""
-    with locked(root), _told(root):
-        deleted = []
-        for name in names:
-            with _turn(root):
-                if name != _named(root):
-                    # Renamed first, so that a version is whole or not there.
-                    os.replace(root / VERSIONS / name, root / VERSIONS / f".{name}")
-                    deleted.append(name)
-        sync(root / VERSIONS)
-        sweep(root)
-    return deleted
-
-
-def sweep(root: Path) -> list[Path]:
-    """Delete what processes that died while they made or deleted a version left behind; return it. Needs the lock."""
-    left = [*root.glob(f".{POINTER}-*"), *(root / VERSIONS).glob(".*")]
-    for path in left:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-    return left
-
-
-_held = threading.local()
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Be the only one who makes versions under `root`: held over the whole of a training.
-
-    A thread that holds the lock may take it again. The kernel drops it with the process, so one that died holds
-    nothing. Raises `ArtifactError` where another process or thread holds it, naming that.
-    """
-    key = root.resolve()
-    mine: set[Path] = _held.__dict__.setdefault("roots", set())
-    if key in mine:
-        yield
-        return
-    with _told(root):
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 256).decode(errors="replace") or "another process"
-            raise ArtifactError(
-                f"{root} is being written by {holder}: wait until it is done, or stop it, and run again; a process "
-                "that died holds no lock"
-            ) from None
-        with _told(root):
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
-        mine.add(key)
-        try:
-            yield
-        finally:
-            mine.discard(key)
-            fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone would not do it if a process was forked meanwhile
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _turn(root: Path) -> Iterator[None]:
-    """Wait for the turn to move the pointer or take a version away."""
-    with (root / TURN).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def load(path: str | Path) -> Bundle:
@@ -379,16 +242,7 @@ def _map(file: Path) -> NDArray[Any]:
 
 
 def _resolve(path: Path) -> Path:
-    return path if (path / MANIFEST).is_file() else path / VERSIONS / current(path)
-
-
-def _named(root: Path) -> str | None:
-    """The version that the pointer names, whether it is there or not; None without a pointer."""
-    pointer = root / POINTER
-    if pointer.is_symlink() or not pointer.is_file():
-        return None
-    with pointer.open(encoding="utf-8", errors="replace") as file:
-        return file.read(256).strip()
+    return path if (path / MANIFEST).is_file() else path / VERSIONS / registry.current(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -467,38 +321,3 @@ def _digest(path: Path) -> str:
         while part := file.read(CHUNK):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Force a file or a folder onto the disk, so that a rename never points at bytes that are not there yet."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _told(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(
-            f"could not write the bundle in {root}: {why_not_written(error, root)}; the earlier version is untouched"
-        ) from error
-
-
-def why_not_written(error: Exception, folder: Path) -> str:
-    """Tell why writing below a folder failed, and what to do."""
-    with suppress(OSError):
-        free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
-        # numpy tells of a full disk only how much it could not write, polars only in words.
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error) or free < 1 << 20:
-            return "the disk is full: free some space and run again"
-        return f"{error} ({free:,} bytes are free there): make room, or set another output folder, and run again"
-    return str(error)

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from recsys import disk
 from recsys.config import Config, nearest
-from recsys.engine.bundle import locked
 from recsys.engine.calibrating import fit_calibrated, foretold
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.indexes import figures
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
+from recsys.engine.registry import locked
 from recsys.engine.training import BATCH, batches, build_retrievers, build_scorer, fit, present, quiet
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
@@ -45,7 +46,7 @@ def ingest(config: Config) -> Tables:
     check(config)
     tables = load_tables(config.data, config.folder)
     config.folder.mkdir(parents=True, exist_ok=True)
-    (config.folder / "ingest.json").write_text(json.dumps(tables.report, indent=1, default=str), encoding="utf-8")
+    disk.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))
     return tables
 
 
@@ -132,7 +133,7 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     if told:
         report["probability"] = told | foretold(config, model, fold, embeddings, progress)
         clock.lap("probabilities")
-    (config.folder / "evaluation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    disk.write(config.folder / "evaluation.json", json.dumps(report, indent=1))
     return report
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from recsys import disk
 from recsys.config import Choice, Config, Range, parse_config, read_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.jobs import ENGINE, ingest, judge
@@ -241,7 +242,7 @@ class Tuned:
 # The best of many trials looks better than it is. Changed: {", ".join(best.changes) or "nothing"}.
 """
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(head + text, encoding="utf-8")
+        disk.write(out, head + text)
 
 
 def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progress = quiet, *,
@@ -295,7 +296,7 @@ def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progr
         seconds=round(spent, 1),
         budget_seconds=budget_seconds,
     )
-    (config.folder / "tuning.json").write_text(json.dumps(tuned.to_dict(), indent=1), encoding="utf-8")
+    disk.write(config.folder / "tuning.json", json.dumps(tuned.to_dict(), indent=1))
     return tuned
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from recsys.config import Config, parse_config
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import item_texts
-from recsys.engine import bundle
+from recsys.engine import bundle, registry
 from recsys.engine.bundle import Bundle
 from recsys.engine.embeddings import Embeddings, TextSpace
 from recsys.engine.jobs import end_of, ingest, publish
@@ -55,7 +55,7 @@ def update(config: Config) -> Path:
         ConfigError: settings differ from those that the bundle was trained with.
         DataError: as `train`.
     """
-    with bundle.locked(config.folder):
+    with registry.locked(config.folder):
         return _update(config)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from recsys.engine.bundle import why_not_written
+from recsys import disk
 from recsys.engine.training import BATCH, batches, quiet
 from recsys.errors import ArtifactError
 from recsys.ranking.scorers import Progress
@@ -46,10 +45,10 @@ def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_us
                 _write_shard(recommender, path, np.arange(start, stop), k, progress, users)
             rows += _rows(path)
             progress("candidates", stop, users)
-        place(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
+        disk.write(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
-            f"could not write candidates to {out}: {why_not_written(error, out)}; finished files are kept"
+            f"could not write candidates to {out}: {disk.why_not_written(error, out)}; finished files are kept"
         ) from error
     return out
 
@@ -77,7 +76,7 @@ def _agree(out: Path, plan: dict[str, object]) -> None:
     elif any(out.glob("*.parquet")):
         raise ArtifactError(f"{out} holds Parquet files that this job did not write; choose an empty folder")
     else:
-        place(path, json.dumps(plan))
+        disk.write(path, json.dumps(plan))
 
 
 def _write_shard(
@@ -89,19 +88,5 @@ def _write_shard(
         progress("candidates", int(rows[0]) + min(len(frames) * BATCH, len(rows)), users)
     now = datetime.now(UTC).replace(microsecond=0)
     shard = pl.concat(frames).with_columns(generated_at=pl.lit(now))
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with disk.whole(path) as aside:
         shard.write_parquet(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def place(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,24 +18,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recsys import disk
 from recsys.config import DataConfig
 from recsys.embedding.store import Keys, VectorStore, keys_of
 from recsys.embedding.texts import behaviour_texts
-from recsys.engine import bundle
-from recsys.engine.bundle import MANIFEST, POINTER, VERSIONS, Bundle, why_not_written
+from recsys.engine import bundle, registry
+from recsys.engine.bundle import Bundle
 from recsys.engine.persistence import history_arrays, remembered
+from recsys.engine.registry import MANIFEST, POINTER, VERSIONS
 from recsys.errors import ArtifactError, UnknownIdError
-from recsys.serving.batch import PLAN, SUCCESS, place
+from recsys.serving.batch import PLAN, SUCCESS
 from recsys.serving.scan import USER, Hit, Scan, Wanted, files_of, named_users, scan
 from recsys.tables.ingest import rows_of
 from recsys.tables.tombstones import Tombstones
 from recsys.types import BoolArray, Catalog, Histories, Id, offsets_of, places_of
 
-ABANDONED_S = 3600
 SHOWN = 10
 QUARANTINE = "quarantine"
-# Files that a writer renames when they are whole, with its process id in their name.
-ASIDE = re.compile(r"\..+\.(?P<pid>\d+)|.+\.(?P<tmp>\d+)\.tmp")
 PREFIXES = 512
 
 
@@ -91,7 +89,7 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
     store = VectorStore(root.parent / "vectors")
     published = [root, *map(Path, outputs)]
     _check(published)
-    with bundle.locked(root):
+    with registry.locked(root):
         return _forget(root, users, published, store, data)
 
 
@@ -117,10 +115,10 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         leftovers = _tidy(root, published)
         rows = _remove_rows(published, root / VERSIONS, users)
         version = _publish_without(root, holders, users)
-        bundle.discard(root, [path.name for path in holders])
+        registry.discard(root, [path.name for path in holders])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
-            f"could not forget everybody in {root}: {why_not_written(error, root)}; what is done stays done"
+            f"could not forget everybody in {root}: {disk.why_not_written(error, root)}; what is done stays done"
         ) from error
     proof = scan(places, users, keys)
     if proof.hits:
@@ -159,33 +157,17 @@ def _check(places: Sequence[Path]) -> None:
         raise ArtifactError(
             f"{places[0]} is one version of a bundle; name the bundle's folder, {places[0].parent.parent}"
         )
-    for path, pid in _asides(places):
-        if pid != os.getpid() and _alive(pid) and time.time() - path.stat().st_mtime < ABANDONED_S:
+    for path, pid in disk.asides(files_of(places)):
+        if pid != os.getpid() and disk.alive(pid) and time.time() - path.stat().st_mtime < disk.ABANDONED_S:
             raise ArtifactError(f"process {pid} is writing {path}: wait for it or stop it, then run again")
-
-
-def _asides(places: Sequence[Path]) -> list[tuple[Path, int]]:
-    """Files that were to be renamed once whole, and which process began them."""
-    found = [(path, ASIDE.fullmatch(path.name)) for path in files_of(places)]
-    return [(path, int(match["pid"] or match["tmp"])) for path, match in found if match]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
     """Delete what processes that died have left half written; return it."""
-    files = [path for path, _ in _asides(places)]
+    files = [path for path, _ in disk.asides(files_of(places))]
     for path in files:
         path.unlink(missing_ok=True)
-    return files + bundle.sweep(root)
+    return files + registry.sweep(root)
 
 
 def _holders(root: Path, found: Scan) -> list[Path]:
@@ -260,16 +242,14 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
         if gone and gone == rows and refused:
             path.unlink()
         elif gone or cells:
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
             left = table.filter(~own)
             if cells:
                 left = left.with_columns(value=pl.when(~amiss).then("value"))
-            left.sink_parquet(aside)
-            bundle.sync(aside)
-            os.replace(aside, path)
+            with disk.whole(path) as aside:
+                left.sink_parquet(aside)
         if gone or cells:
             removed[str(path)] = gone + cells
-            bundle.sync(path.parent)
+            disk.sync(path.parent)
     for path in files_of(places):
         if path.name == SUCCESS:
             _recount(path.parent)
@@ -296,8 +276,8 @@ def _recount(folder: Path) -> None:
     shards = pl.scan_parquet(folder / "part-*.parquet")
     rows, users = shards.select(pl.len(), pl.col(USER).n_unique()).collect(engine="streaming").row(0)
     if rows != before:
-        place(plan, json.dumps(about | {"users": users}))
-        place(success, json.dumps(told | {"users": users, "rows": rows}))
+        disk.write(plan, json.dumps(about | {"users": users}))
+        disk.write(success, json.dumps(told | {"users": users, "rows": rows}))
 
 
 def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) -> str | None:

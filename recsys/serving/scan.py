@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 
 from recsys.embedding.store import Keys
-from recsys.engine.bundle import MANIFEST, POINTER, VERSIONS
+from recsys.engine.registry import MANIFEST, POINTER, VERSIONS
 from recsys.tables.tombstones import TOMBSTONES
 
 USER = "user_id"

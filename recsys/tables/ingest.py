@@ -7,10 +7,6 @@ config does not want it. It is a *duplicate* where the same user did the same to
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from recsys import disk
 from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.tables import schema
@@ -301,23 +298,16 @@ def _settle(
 
 
 def _write_quarantine(bad: pl.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    content = io.BytesIO()
-    bad.write_parquet(content)
     try:
         if bad.is_empty():
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.getbuffer())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise ArtifactError(
-            f"{path}: {bad.height} refused rows ({content.tell()} bytes) could not be written: {why}"
-        ) from error
+        with disk.whole(path) as aside:
+            bad.write_parquet(aside)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        why = disk.why_not_written(error, path.parent)
+        raise ArtifactError(f"{path}: {bad.height} refused rows could not be written: {why}") from error
 
 
 def _counted(labels: pl.Series) -> dict[str, int]:

@@ -6,10 +6,8 @@ beforehand, or from being the same in two shops. It is no secret: whoever holds 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recsys import disk
 from recsys.errors import ArtifactError
 
 TOMBSTONES = "forgotten.json"
@@ -60,19 +59,9 @@ class Tombstones:
         today = datetime.now(UTC).date().isoformat()
         both = Tombstones(self.salt, {self._hash(text): today for text in ids} | dict(self.users))
         path = folder / TOMBSTONES
-        aside = folder / f".{TOMBSTONES}.{os.getpid()}"
         try:
-            with aside.open("w", encoding="utf-8") as file:
-                json.dump({"salt": both.salt.hex(), "users": both.users}, file, indent=1, sort_keys=True)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-            handle = os.open(folder, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
+            disk.write(path, json.dumps({"salt": both.salt.hex(), "users": both.users}, indent=1, sort_keys=True))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
             raise ArtifactError(f"{path} could not be written ({error}): nobody was forgotten") from error
         return both
 
