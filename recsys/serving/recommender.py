@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,9 @@ import polars as pl
 from recsys.config import Config, parse_config
 from recsys.engine import bundle
 from recsys.engine.bundle import Bundle
-from recsys.engine.persistence import remembered, restore, restore_space
+from recsys.engine.persistence import restore, restore_space
 from recsys.engine.training import batches
-from recsys.errors import ArtifactError, ConfigError, DataError, RequestError, UnknownIdError
+from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.features import Context, side_by_side
 from recsys.ranking.fusion import standard_sum
@@ -32,6 +31,7 @@ from recsys.serving import requests
 from recsys.serving.context import TextHits, text_of
 from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.filters import Filters, Where
+from recsys.serving.known import Known
 from recsys.serving.offer import Offer
 from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
 from recsys.serving.requests import Events
@@ -100,8 +100,9 @@ class Recommender:
         self._given_space = space
         self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
-        self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
         self._model = restore(self.config, bundle)
+        self._known = Known(bundle, self.config)
+        self.user_ids = self._known.user_ids
         self._proposers = self._model.retrieval.proposers
         self._filters = Filters(self.catalog, self._model.retrieval.popular)
 
@@ -128,7 +129,7 @@ class Recommender:
         """Ask for a few users, and for one of whom nothing is known: what is answered must be an answer."""
         few = np.unique(np.linspace(0, len(self.user_ids) - 1, min(TRIED, len(self.user_ids))).astype(np.int64))
         k = min(TRIED_K, len(self.catalog))
-        cold = self._model.rank(self._histories(np.array([-1])), k)
+        cold = self._model.rank(self._known.histories(np.array([-1])), k)
         answers = [self.recommend(self.user_ids[int(row)], k) for row in few]
         scores = np.concatenate([cold.score, *([item.score for item in answer.items] for answer in answers)])
         if len(cold.item) != k or not np.isfinite(scores).all():
@@ -137,7 +138,6 @@ class Recommender:
                 f"items to one without history, and {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that "
                 "are not finite; train again"
             )
-        self._sorted_items  # noqa: B018 - cached from here on
 
     @property
     def version(self) -> str:
@@ -220,10 +220,10 @@ class Recommender:
         matching = self._filters.allowed(request.get("where"))
         candidates, pinned, boosts = request.get("candidates"), request.get("pinned"), request.get("boosts")
         offered = matching if candidates is None else self._among(candidates, matching)
-        barred = self._rows("exclude", request.get("exclude"))
-        lead = self._find_items([] if pinned is None else requests.pinned(pinned))
+        barred = self._known.item_rows("exclude", request.get("exclude"))
+        lead = self._known.items([] if pinned is None else requests.pinned(pinned))
         lead = lead[np.sort(np.unique(lead, return_index=True)[1])] if len(lead) else lead
-        histories = self._asking(user_id, request.get("history"), request.get("strict", False))
+        histories = self._known.asking(user_id, request.get("history"), request.get("strict", False))
         about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
         near = None if text is None else self._near(about, text)
         if near is not None:
@@ -283,21 +283,21 @@ class Recommender:
         k = requests.count(k)
         limits = self._filters.caps(caps)
         allowed = self._filters.allowed(where)
-        barred = self._rows("exclude", exclude)
+        barred = self._known.item_rows("exclude", exclude)
         if len(barred):
             mask = np.full(len(self.catalog), allowed is None)
             if allowed is not None:
                 mask[allowed.rows] = True
             mask[barred] = False
             allowed = Allowed.of(mask, self._model.retrieval.popular)
-        rows = np.arange(len(self.user_ids)) if users is None else self._find_users(requests.listed("users", users))
+        rows = np.arange(len(self.user_ids)) if users is None else self._known.users(requests.listed("users", users))
         frames = list(in_threads(lambda some: self.rank_rows(some, k, allowed, limits), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
     def rank_rows(self, rows: LongArray, k: int, allowed: Allowed | None = None,
                   caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
         """Do as `recommend_batch` does for users by their row numbers, in one batch."""
-        context = self._model.retrieval.context(self._histories(rows), allowed)
+        context = self._model.retrieval.context(self._known.histories(rows), allowed)
         score = self._model.score(context)
         ranking = self._model.order(context, score, min(k, len(self.catalog)), caps)
         probability = np.full(len(ranking.item), np.nan, dtype=np.float32)
@@ -324,8 +324,8 @@ class Recommender:
         same as in `recommend` without `candidates`. `history` is that of `recommend`. Raises `UnknownIdError` naming
         items that the catalogue lacks, and `RequestError`.
         """
-        histories = self._asking(user_id, history, strict)
-        wanted = self._find_items(requests.listed("item_ids", item_ids))
+        histories = self._known.asking(user_id, history, strict)
+        wanted = self._known.items(requests.listed("item_ids", item_ids))
         offer = Offer.of(self._model, self._model.retrieval.context(histories))
         score = offer.score(wanted)
         probability = pl.Series(offer.probability(wanted, score)).fill_nan(None)
@@ -340,8 +340,8 @@ class Recommender:
         that of `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks, and with `strict` for an
         unknown user; `RequestError` as `recommend` does.
         """
-        histories = self._asking(user_id, history, strict)
-        items = self._find_items(requests.listed("item_ids", item_ids))
+        histories = self._known.asking(user_id, history, strict)
+        items = self._known.items(requests.listed("item_ids", item_ids))
         return explanations(self._model, self.catalog, histories, self._model.retrieval.context(histories), items)
 
     @one_thread()
@@ -351,7 +351,7 @@ class Recommender:
         `request` are further arguments of `recommend`, whose errors it raises.
         """
         k = requests.count(k)
-        row = self._find_items([item_id])
+        row = self._known.items([item_id])
         told = self._answer(user_id, k, **request)
         passes = told.offered is None or told.offered.holds(row)
         kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: told.barred, SEEN: told.about.barred}
@@ -362,7 +362,7 @@ class Recommender:
 
         Raises `UnknownIdError` for an item that the catalogue lacks.
         """
-        k, row = requests.count(k), int(self._find_items([item_id])[0])
+        k, row = requests.count(k), int(self._known.items([item_id])[0])
         return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
 
     def search(self, text: str, k: int = 10) -> pl.DataFrame:
@@ -375,7 +375,7 @@ class Recommender:
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return what the bundle remembers of a user, newest first: item_id, title, time. Raises `UnknownIdError`."""
-        histories = self._histories(np.array([self._find_user(user_id, strict=True)]))
+        histories = self._known.histories(np.array([self._known.user(user_id, strict=True)]))
         newest = histories.item[::-1]
         return self._items(newest).with_columns(time=pl.Series(histories.time[::-1]))
 
@@ -396,43 +396,9 @@ class Recommender:
     def _space(self) -> TextSpace:
         return self._given_space or restore_space(self.config, self._bundle)
 
-    def _find_user(self, user_id: Id, strict: bool) -> int:
-        """Row of a user, -1 for an unknown one."""
-        row = int(requests.places(self.user_ids, [user_id])[0])
-        if row < 0 and strict:
-            raise self._unknown(user_id)
-        return row
-
-    def _find_users(self, users: Sequence[Id]) -> LongArray:
-        rows = requests.places(self.user_ids, users)
-        if (rows < 0).any():
-            raise self._unknown(users[int(np.argmin(rows))])
-        return rows
-
-    def _unknown(self, user_id: Id) -> UnknownIdError:
-        told = requests.shown(user_id)
-        near = difflib.get_close_matches(told.strip("'"), [str(u) for u in self.user_ids.head(100_000)], n=3)
-        hint = f"; near ones: {', '.join(near)}" if near else ""
-        return UnknownIdError(f"user {told} is not among the {len(self.user_ids)} users of this bundle{hint}")
-
-    def _find_items(self, item_ids: Sequence[Id]) -> LongArray:
-        ids, order = self._sorted_items
-        rows = requests.places(ids, item_ids)
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            told = ", ".join(requests.shown(item_ids[place]) for place in unknown[:10])
-            raise UnknownIdError(f"{len(unknown)} of {len(rows)} items are not in the catalogue of {len(ids)}: {told}")
-        return order[rows]
-
-    def _rows(self, name: str, items: Iterable[Id] | None) -> IntArray:
-        """Rows of some items, ascending and distinct."""
-        if items is None:
-            return np.zeros(0, dtype=np.int32)
-        return np.unique(self._find_items(requests.listed(name, items))).astype(np.int32)
-
     def _among(self, candidates: Iterable[Id], matching: Allowed | None) -> Allowed:
         """The request's own candidates, less those that do not match. All are ranked, so none is left to fill."""
-        rows = self._rows("candidates", candidates)
+        rows = self._known.item_rows("candidates", candidates)
         return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
 
     def _with_pinned(self, offer: Offer, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
@@ -455,7 +421,7 @@ class Recommender:
     def _boosts(self, boosts: Mapping[Id, float], items: IntArray) -> FloatArray:
         """What a request adds to the score of each item `(n,)`."""
         ids, boost = requests.boosted(boosts)
-        rows = self._find_items(ids)
+        rows = self._known.items(ids)
         order = np.argsort(rows)
         place = find_keys(rows[order], items)
         return np.where(place >= 0, boost[order][place] if len(rows) else 0, 0).astype(np.float32)
@@ -470,48 +436,6 @@ class Recommender:
         excluded = int(np.isin(kept_out, told.barred).sum())
         seen = len(kept_out) - excluded
         return Shortage(asked, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
-
-    @cached_property
-    def _sorted_items(self) -> tuple[pl.Series, LongArray]:
-        order = self._bundle.arrays["item_order"]
-        return self.catalog.ids.gather(order), order.astype(np.int64)
-
-    def _asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
-        """What one user did, with the events that the request tells; asked just after the last of them."""
-        requests.identity(user_id)
-        row = self._find_user(user_id, requests.flag("strict", strict))
-        known = self._histories(np.array([row]))
-        told = None if history is None else requests.session(history, self.config)
-        if told is None or not told.items:
-            return known
-        items = self._find_items(told.items).astype(np.int32)
-        now = int(known.as_of[0])
-        time = now + np.arange(len(items)) if told.time is None else told.time
-        newest = known.time.max(initial=requests.EARLIEST)
-        if time[0] <= newest:
-            raise RequestError(
-                f"history: {int((time <= newest).sum())} of {len(time)} events are no newer than the newest one that "
-                f"the bundle knows of user {requests.shown(user_id)}, at {newest}; give only what came after"
-            )
-        return Histories(known.user, known.offsets + np.array([0, len(items)]), np.concatenate([known.item, items]),
-                         np.concatenate([known.time, time]), np.concatenate([known.weight, told.weight]),
-                         np.array([max(now, int(time[-1]) + 1)]), known.text_vectors)  # fmt: skip
-
-    def _histories(self, rows: LongArray) -> Histories:
-        """What the users of some rows did; row -1 is a user without history."""
-        stored = self._stored
-        if (rows >= 0).all():
-            return stored.select(rows)
-        nothing = np.zeros(0, dtype=np.int64)
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        told = stored.text_vectors
-        untold = None if told is None else np.zeros((len(rows), told.shape[1]), dtype=np.float32)
-        return Histories(rows.astype(np.int32), offsets, nothing.astype(np.int32), nothing, nothing.astype(np.float32),
-                         np.full(len(rows), stored.as_of.max(initial=0)), untold)  # fmt: skip
-
-    @cached_property
-    def _stored(self) -> Histories:
-        return remembered(self._bundle)
 
     def _sources(self, ranking: Ranking) -> pl.Series:
         """Name the retrievers that found each item, joined by `+`: made once for each combination, not once a row."""
