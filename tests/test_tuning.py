@@ -24,8 +24,9 @@ from recsys.cli.console import show
 from recsys.config import Choice, Config, Range, load_config
 from recsys.engine import jobs, tuning
 from recsys.engine.embeddings import embed
+from recsys.engine.search_space import Setting, Space, settings_of
 from recsys.engine.training import fit_anew
-from recsys.engine.tuning import Bench, FitCache, Setting, Space, changed, settings_of
+from recsys.engine.tuning import Bench, FitCache, changed
 from recsys.errors import ConfigError
 from recsys.ranking.scorers import SCORERS, Logistic
 from recsys.retrieval.retrievers import RETRIEVERS, Covisitation, Popularity, Semantic

@@ -100,7 +100,7 @@ class Recommender:
         self._given_space = space
         self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
-        self._model = restore(self.config, bundle)
+        self._model = restore(self.config, bundle)  # refuses parts that do not fit together
         self._known = Known(bundle, self.config)
         self.user_ids = self._known.user_ids
         self._proposers = self._model.retrieval.proposers
