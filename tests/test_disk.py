@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +36,20 @@ def test_a_file_stays_as_it_was_where_writing_fails(tmp_path: Path) -> None:
         pass  # nothing was written
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_that_cannot_flush_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) or refuses_files:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    refuses_files = False
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path / "list.txt", "old")
+    refuses_files = True
+    with pytest.raises(OSError, match="Invalid argument"):
+        write(tmp_path / "list.txt", "new")
+    assert (tmp_path / "list.txt").read_text() == "old"
 
 
 def test_threads_that_write_one_file(tmp_path: Path) -> None:
