@@ -241,6 +241,7 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
             gone, cells = rows, 0
         if gone and gone == rows and refused:
             path.unlink()
+            disk.sync(path.parent)
         elif gone or cells:
             left = table.filter(~own)
             if cells:
@@ -249,7 +250,6 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
                 left.sink_parquet(aside)
         if gone or cells:
             removed[str(path)] = gone + cells
-            disk.sync(path.parent)
     for path in files_of(places):
         if path.name == SUCCESS:
             _recount(path.parent)
