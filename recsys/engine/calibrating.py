@@ -21,6 +21,7 @@ from recsys.engine.training import (
     build_scorer,
     completed,
     cuts,
+    ever_had,
     fit_anew,
     fit_once,
     joined,
@@ -182,5 +183,6 @@ def _by_users(config: Config, cut: Cut, users: LongArray, embeddings: Embeddings
     rng = np.random.default_rng([config.seed, 3])
     learns = rng.random(cut.fold.known.n_users) < 0.5
     half = replace(cut.fold, labels=cut.fold.labels.take(learns[cut.fold.labels.user]))
-    lists = labelled(config, cut.retrieval, cut.featurizer, half, embeddings, negatives, rng, lambda *_: None)
+    had = ever_had(cut.fold, len(embeddings.items))
+    lists = labelled(config, cut.retrieval, cut.featurizer, half, embeddings, had, negatives, rng, lambda *_: None)
     return [lists], users[~learns[users]]
