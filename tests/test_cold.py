@@ -393,3 +393,27 @@ def test_a_share_of_users_is_asked_again_as_if_new(tmp_path: Path, tiny_model: P
     assert set(short) <= set(SHORTENED)
     assert {1, 2, 5} <= set(short)
     assert all(0 < (short == n).sum() <= 80 * 0.5 / len(SHORTENED) for n in (1, 2, 5))
+
+
+# New items in training
+
+
+@given(st.integers(1, 6), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_items_nobody_had_teach_the_scorer_nothing(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path,
+                                                   further: int, seed: int) -> None:  # fmt: skip
+    """As the last rows of the catalogue they are candidates of everybody, and yet the lists are as without them."""
+    drawn = np.random.default_rng(seed)
+    chosen = [*range(12), *drawn.integers(0, 12, 100)]  # each of the twelve is had by somebody
+    rows = [(place % 20, item, place * DAY) for place, item in enumerate(chosen)]
+    bare = pl.DataFrame({"item_id": ["i0"]})
+    path = write_tiny_config(tmp_path_factory.mktemp("new"), tiny_model, bare, bare, rules={"seen": "keep"},
+                             split={"kind": "leave_last_out"}, retrievers={"semantic": {"depth": 20}},
+                             features=["scores", "log_popularity", "best_match"])  # fmt: skip
+    config = load_config(path)
+    without, among = (
+        scorer_lists(config, log_of(rows), Embeddings(random_vectors(n), catalog_of(n)), 0) for n in (12, 12 + further)
+    )
+    for expected, got in zip(without, among, strict=True):
+        assert np.array_equal(got, expected)
+    assert np.diff(without[1]).max() == 12
