@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import time
 from pathlib import Path
 
@@ -34,15 +33,7 @@ def publish(folder: Path, content: bytes | memoryview, suffix: str, what: str) -
             aside.write_bytes(content)
     except OSError as error:
         raise ArtifactError(
-            f"vector store {folder}: {len(content)} bytes for {what} could not be written "
-            f"({error.strerror}){_free(folder)}; what was published before is kept: make room or set another "
-            "output folder, and run again"
+            f"vector store {folder}: {len(content):,} bytes for {what} could not be written: "
+            f"{disk.why_not_written(error, folder)}; what was published before is kept"
         ) from error
     return target
-
-
-def _free(folder: Path) -> str:
-    """How much room the folder's disk has, as a part of a message."""
-    with contextlib.suppress(OSError):
-        return f", {shutil.disk_usage(folder).free} bytes are free"
-    return ""

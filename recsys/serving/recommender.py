@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ from recsys.serving.context import TextHits, text_of
 from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.filters import Filters, Where
 from recsys.serving.known import Known
+from recsys.serving.listing import listed, sources, strongest
 from recsys.serving.offer import Offer
-from recsys.serving.recommendations import FILLED, Recommendation, Recommendations, Shortage
+from recsys.serving.recommendations import Recommendations, Shortage
 from recsys.serving.requests import Events
 from recsys.threads import in_threads, one_thread
 from recsys.types import (
@@ -205,10 +205,10 @@ class Recommender:
                             where=where, caps=caps, pinned=pinned, boosts=boosts, diversity=diversity,
                             strict=strict)  # fmt: skip
         ranking, near = told.ranking, told.near
-        reasons = self._explained(told.about, told.x, ranking) if explain else [{}] * len(ranking.item)
+        reasons = strongest(self._model, told.about, told.x, ranking.item) if explain else [{}] * len(ranking.item)
         short = self._shortage(asked, told) if len(ranking.item) < asked else None
         cold = not len(told.histories.item)
-        items = self._listed(ranking, reasons, told.lead, self._probability(told), near)
+        items = listed(self.catalog, self._proposers, ranking, reasons, told.lead, self._probability(told), near)
         return Recommendations(asker, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
 
     def _answer(self, user_id: Id, k: int, **request: Unpack[Request]) -> _Answer:
@@ -311,7 +311,7 @@ class Recommender:
                 "rank": (places_of(ranking.offsets) + 1).astype(np.int32),
                 "score": ranking.score,
                 "probability": pl.Series(probability).fill_nan(None),
-                "source": self._sources(ranking),
+                "source": sources(self._proposers, ranking),
             }
         ).with_columns(model_version=pl.lit(self.version))
 
@@ -436,44 +436,3 @@ class Recommender:
         excluded = int(np.isin(kept_out, told.barred).sum())
         seen = len(kept_out) - excluded
         return Shortage(asked, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)
-
-    def _sources(self, ranking: Ranking) -> pl.Series:
-        """Name the retrievers that found each item, joined by `+`: made once for each combination, not once a row."""
-        power = 1 << np.arange(len(self._proposers))
-        code = (ranking.found >= 0) @ power
-        distinct, place = np.unique(code, return_inverse=True)
-        names = ["+".join(n for n, p in zip(self._proposers, power, strict=True) if c & p) or FILLED for c in distinct]
-        return pl.Series(names, dtype=pl.String).gather(place)
-
-    def _explained(self, context: Context, x: FloatArray, ranking: Ranking) -> list[Mapping[str, float]]:
-        """For each item of one list the three features that moved its score most; nothing where it was no candidate."""
-        names = self._model.featurizer.names(context)
-        place = find_keys(context.item, ranking.item)
-        parts = self._model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
-        strongest = np.argsort(-np.abs(parts), axis=1)[:, :3]
-        return [
-            {names[j]: float(part[j]) for j in columns} if found >= 0 else {}
-            for part, columns, found in zip(parts, strongest, place, strict=True)
-        ]
-
-    def _listed(self, ranking: Ranking, reasons: Sequence[Mapping[str, float]], lead: LongArray,
-                probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-        ids = self.catalog.ids
-        pinned = find_keys(np.sort(lead), ranking.item) >= 0
-        columns = (ranking.item, ranking.score, probability, ranking.found, pinned)
-        return [
-            Recommendation(
-                item_id=ids[row],
-                title=self.catalog.title(int(row)),
-                rank=place + 1,
-                score=score,
-                probability=None if math.isnan(likely) else likely,
-                sources={n: f + 1 for n, f in zip(self._proposers, found, strict=True) if f >= 0}
-                | ({} if near is None else near.source(row)),
-                reasons=reasons[place],
-                pinned=first,
-            )
-            for place, (row, score, likely, found, first) in enumerate(
-                zip(*(column.tolist() for column in columns), strict=True)
-            )
-        ]
