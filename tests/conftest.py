@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,11 @@ import polars as pl
 import pytest
 import yaml
 from publications import parts
-from tiny_bert import MAX_TOKENS, build_tiny_bert
+from random_bundles import random_bundle
+from tiny_bert import MAX_TOKENS, build_tiny_bert, config_for
 
 from recsys import Recommender
+from recsys.embedding.encoders import Encoder, load_encoder
 from recsys.engine.bundle import publish
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,3 +98,31 @@ def version(tmp_path: Path) -> Path:
 def root(version: Path) -> Path:
     """The bundle root that holds it."""
     return version.parent.parent
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_model: Path) -> Encoder:
+    return load_encoder(config_for(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """A tiny model is slowed down by threads, and much so on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """20,000 items: a filter of selectivity 0.0001 leaves two."""
+    return random_bundle(tmp_path_factory.mktemp("large"), 20_000, 400)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """60 items, so that everything runs out."""
+    return random_bundle(tmp_path_factory.mktemp("small"), 60, 30)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,66 +16,17 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bert import DIMENSION, MAX_TOKENS, build_tiny_bert
+from tiny_bert import DIMENSION, MAX_TOKENS, TEXTS, build_tiny_bert, config_for
 
-from recsys.config import EmbeddingConfig
 from recsys.embedding import encoders as encoders_module
-from recsys.embedding import store as store_module
 from recsys.embedding.encoders import ENCODERS, Encoder, TransformerEncoder, find_model, load_encoder
-from recsys.embedding.store import Lookup, VectorStore
+from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import behaviour_texts, item_texts
 from recsys.embedding.whitening import Whitening
-from recsys.errors import ArtifactError, ConfigError, DataError
-from recsys.types import Catalog, FloatArray, Histories, LongArray, unit_rows
+from recsys.errors import ConfigError, DataError
+from recsys.types import Catalog, FloatArray, Histories, unit_rows
 
-TEXTS = [
-    "red lipstick", "", "shampoo 💄 口红", "the cream for face and hair", "soap", "red lipstick", "面霜",
-    "the cream for face and hair " * 2_000, "xyz ☃", " \t\n ", "hair",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A tiny model is slowed down by threads, and much so on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_bert(tmp_path_factory.mktemp("models") / "tiny")
-
-
-def config_for(model: Path | str, **settings: object) -> EmbeddingConfig:
-    return EmbeddingConfig(
-        model=str(model), **({"max_tokens": MAX_TOKENS, "precision": "float32", "device": "cpu"} | settings)
-    )
-
-
-@pytest.fixture(scope="session")
-def encoder(tiny: Path) -> Encoder:
-    return load_encoder(config_for(tiny))
-
-
-class Counting:
-    """Passes on to an encoder, and remembers the texts that reached it."""
-
-    def __init__(self, encoder: Encoder, slow: float = 0.0) -> None:
-        self.inner, self.fingerprint, self.dimension, self.slow = encoder, encoder.fingerprint, encoder.dimension, slow
-        self.texts: list[str] = []
-
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        raise AssertionError("the store encodes in batches")
-
-    def encode_batches(self, texts: Sequence[str]) -> Iterator[tuple[LongArray, FloatArray]]:
-        for rows, batch in self.inner.encode_batches(texts):
-            self.texts += [texts[row] for row in rows]
-            time.sleep(self.slow)
-            yield rows, batch
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 # --- texts ---------------------------------------------------------------------------------------------------
@@ -132,8 +78,8 @@ def test_behaviour_texts_tell_the_newest_distinct_titles_first() -> None:
 
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_encoder_contract(name: str, pooling: str, tiny: Path) -> None:
-    encoder = load_encoder(config_for(tiny, encoder=name, pooling=pooling))
+def test_encoder_contract(name: str, pooling: str, tiny_model: Path) -> None:
+    encoder = load_encoder(config_for(tiny_model, encoder=name, pooling=pooling))
     vectors = encoder.encode(TEXTS)
     assert vectors.shape == (len(TEXTS), encoder.dimension)
     assert vectors.dtype == np.float32
@@ -148,27 +94,27 @@ def test_encoder_contract(name: str, pooling: str, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_fingerprint_changes_with_what_changes_vectors(name: str, tiny: Path, tmp_path: Path) -> None:
-    def fingerprint(model: Path = tiny, **settings: object) -> str:
+def test_fingerprint_changes_with_what_changes_vectors(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    def fingerprint(model: Path = tiny_model, **settings: object) -> str:
         return load_encoder(config_for(model, encoder=name, **settings)).fingerprint
 
     other = build_tiny_bert(tmp_path / "other", seed=1)
-    words = shutil.copytree(tiny, tmp_path / "words")
+    words = shutil.copytree(tiny_model, tmp_path / "words")
     tokenizer = words / "tokenizer.json"
     tokenizer.write_text(tokenizer.read_text(encoding="utf-8").replace("lowercase", "LOWERCASE"), encoding="utf-8")
     prints = [fingerprint(), fingerprint(pooling="mean"), fingerprint(max_tokens=32), fingerprint(precision="bfloat16"),
               fingerprint(precision="int8"), fingerprint(other), fingerprint(words)]  # fmt: skip
     assert len(set(prints)) == len(prints)
-    same = [fingerprint(), fingerprint(shutil.copytree(tiny, tmp_path / "copy")), fingerprint(batch_tokens=64)]
+    same = [fingerprint(), fingerprint(shutil.copytree(tiny_model, tmp_path / "copy")), fingerprint(batch_tokens=64)]
     assert set(same) == {prints[0]}
 
 
-def test_nothing_heavy_is_imported_before_the_first_text(tiny: Path) -> None:
+def test_nothing_heavy_is_imported_before_the_first_text(tiny_model: Path) -> None:
     program = f"""
         import sys
         from recsys.config import EmbeddingConfig
         from recsys.embedding import encoders, store, texts, whitening
-        encoder = encoders.load_encoder(EmbeddingConfig(model={str(tiny)!r}, max_tokens=64))
+        encoder = encoders.load_encoder(EmbeddingConfig(model={str(tiny_model)!r}, max_tokens=64))
         assert encoder.dimension == {DIMENSION} and len(encoder.fingerprint) == 64
         print(sorted({{"torch", "transformers", "sentence_transformers", "sklearn"}} & set(sys.modules)))
     """
@@ -179,22 +125,22 @@ def test_nothing_heavy_is_imported_before_the_first_text(tiny: Path) -> None:
 # --- the transformer encoder ---------------------------------------------------------------------------------
 
 
-def test_pooling_is_the_library_s_own_last_hidden_state(tiny: Path) -> None:
+def test_pooling_is_the_library_s_own_last_hidden_state(tiny_model: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny), AutoModel.from_pretrained(tiny).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModel.from_pretrained(tiny_model).eval()
     batch = tokenizer(TEXTS, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
     with torch.inference_mode():
         hidden = model(**batch).last_hidden_state
     mask = batch["attention_mask"].unsqueeze(-1)
     mean = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
-    np.testing.assert_allclose(load_encoder(config_for(tiny)).encode(TEXTS), hidden[:, 0].numpy(), atol=1e-5)
-    np.testing.assert_allclose(load_encoder(config_for(tiny, pooling="mean")).encode(TEXTS), mean, atol=1e-5)
+    np.testing.assert_allclose(load_encoder(config_for(tiny_model)).encode(TEXTS), hidden[:, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(load_encoder(config_for(tiny_model, pooling="mean")).encode(TEXTS), mean, atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["sentence", "nested"])
-def test_sentence_transformers_folders(layout: str, tiny: Path, encoder: Encoder, tmp_path: Path) -> None:
+def test_sentence_transformers_folders(layout: str, tiny_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / layout, layout)
     told = load_encoder(config_for(folder))
     np.testing.assert_array_equal(told.encode(TEXTS), encoder.encode(TEXTS))
@@ -215,21 +161,23 @@ def test_equals_sentence_transformers_on_a_real_model() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=12), st.sampled_from([8, 64, 500]))
-def test_batching_never_changes_a_vector(encoder: Encoder, tiny: Path, texts: list[str], batch_tokens: int) -> None:
-    batched = load_encoder(config_for(tiny, batch_tokens=batch_tokens))
+def test_batching_never_changes_a_vector(
+    encoder: Encoder, tiny_model: Path, texts: list[str], batch_tokens: int
+) -> None:
+    batched = load_encoder(config_for(tiny_model, batch_tokens=batch_tokens))
     batched.__dict__["_parts"] = encoder._parts  # type: ignore[attr-defined]
     alone = [encoder.encode([text]) for text in texts]
     np.testing.assert_allclose(batched.encode(texts), np.concatenate([np.empty((0, DIMENSION)), *alone]), atol=1e-5)
 
 
-def test_batches_hold_the_token_budget_and_windows_join(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_the_token_budget_and_windows_join(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders_module, "_WINDOW", 7)
     texts = [" ".join(["red"] * (1 + i % 20)) for i in range(50)]
-    small = TransformerEncoder(config_for(tiny, batch_tokens=66))
+    small = TransformerEncoder(config_for(tiny_model, batch_tokens=66))
     sizes = [(len(rows), max(len(texts[row].split()) + 2 for row in rows)) for rows, _ in small.encode_batches(texts)]
     assert all(count * longest <= 66 for count, longest in sizes)
     assert len(sizes) < 50
-    np.testing.assert_allclose(small.encode(texts), load_encoder(config_for(tiny)).encode(texts), atol=1e-5)
+    np.testing.assert_allclose(small.encode(texts), load_encoder(config_for(tiny_model)).encode(texts), atol=1e-5)
 
 
 class Crowded(TransformerEncoder):
@@ -255,9 +203,9 @@ class Crowded(TransformerEncoder):
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(
-    tiny: Path, encoder: Encoder, caplog: pytest.LogCaptureFixture
+    tiny_model: Path, encoder: Encoder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    crowded = Crowded(config_for(tiny))
+    crowded = Crowded(config_for(tiny_model))
     np.testing.assert_allclose(crowded.encode(TEXTS), encoder.encode(TEXTS), atol=1e-5)
     assert "did not fit into memory; going on with batch_tokens" in caplog.text
     crowded.limit = 0
@@ -265,10 +213,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
         crowded.encode(TEXTS)
 
 
-def test_values_that_are_not_finite_are_an_error_that_names_the_text(tiny: Path, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_an_error_that_names_the_text(tiny_model: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    folder = shutil.copytree(tiny, tmp_path / "broken")
+    folder = shutil.copytree(tiny_model, tmp_path / "broken")
     weights = load_file(folder / "model.safetensors")
     vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
     weights["embeddings.word_embeddings.weight"][vocabulary.index("soap")] = np.nan
@@ -279,8 +227,8 @@ def test_values_that_are_not_finite_are_an_error_that_names_the_text(tiny: Path,
         load_encoder(config_for(folder)).encode(["soap", "hair"])
 
 
-def test_other_errors_of_the_model_pass_through(tiny: Path) -> None:
-    broken = TransformerEncoder(config_for(tiny))
+def test_other_errors_of_the_model_pass_through(tiny_model: Path) -> None:
+    broken = TransformerEncoder(config_for(tiny_model))
     with pytest.raises(IndexError):
         broken._features(np.array([[10**6]]), np.array([[1]], dtype=np.int32))
 
@@ -292,8 +240,12 @@ def test_lone_surrogates_are_read_as_question_marks(encoder: Encoder, tmp_path: 
 
 @pytest.mark.parametrize(("precision", "cosine"), [("bfloat16", 0.99), ("int8", 0.98)])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_lower_precisions_are_near_and_float32_out(precision: str, cosine: float, pooling: str, tiny: Path) -> None:
-    exact, lower = (load_encoder(config_for(tiny, pooling=pooling, precision=name)) for name in ("float32", precision))
+def test_lower_precisions_are_near_and_float32_out(
+    precision: str, cosine: float, pooling: str, tiny_model: Path
+) -> None:
+    exact, lower = (
+        load_encoder(config_for(tiny_model, pooling=pooling, precision=name)) for name in ("float32", precision)
+    )
     vectors = lower.encode(TEXTS)
     assert vectors.dtype == np.float32
     assert (unit_rows(vectors) * unit_rows(exact.encode(TEXTS))).sum(1).min() > cosine
@@ -301,36 +253,36 @@ def test_lower_precisions_are_near_and_float32_out(precision: str, cosine: float
 
 
 def test_int8_makes_its_model_once_and_mends_a_damaged_one(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = VectorStore(tmp_path)
 
     def encode(texts: list[str]) -> FloatArray:
-        return store.encode(texts, load_encoder(config_for(tiny, precision="int8"), store.folder))
+        return store.encode(texts, load_encoder(config_for(tiny_model, precision="int8"), store.folder))
 
     first = encode(["soap"])
     (kept,) = tmp_path.glob("*/*.onnx")
-    assert kept.parent.name == load_encoder(config_for(tiny, precision="int8")).fingerprint
+    assert kept.parent.name == load_encoder(config_for(tiny_model, precision="int8")).fingerprint
     kept.write_bytes(kept.read_bytes()[:-1])
     encode(["hair"])
     assert "is damaged; it is made again" in caplog.text
     assert list(tmp_path.glob("*/*.onnx")) == [kept]
     monkeypatch.setattr(TransformerEncoder, "_pooled", lambda self: pytest.fail("the torch model is loaded again"))
-    again = load_encoder(config_for(tiny, precision="int8"), store.folder).encode(["soap"])
+    again = load_encoder(config_for(tiny_model, precision="int8"), store.folder).encode(["soap"])
     np.testing.assert_array_equal(first, again)
 
 
-def test_int8_says_what_it_lacks(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_says_what_it_lacks(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"precision is int8, which runs on the CPU, and embedding\.device is 'cuda'"):
-        load_encoder(config_for(tiny, precision="int8", device="cuda"))
+        load_encoder(config_for(tiny_model, precision="int8", device="cuda"))
     real = encoders_module.importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name.startswith("onnx") else real(name))
     with pytest.raises(ConfigError, match=r"onnxruntime and onnx is not installed: pip install 'recsys\[int8\]'"):
-        load_encoder(config_for(tiny, precision="int8"))
+        load_encoder(config_for(tiny_model, precision="int8"))
 
 
-def test_threads_share_an_encoder(tiny: Path, encoder: Encoder) -> None:
-    shared, wanted = load_encoder(config_for(tiny)), encoder.encode(TEXTS)
+def test_threads_share_an_encoder(tiny_model: Path, encoder: Encoder) -> None:
+    shared, wanted = load_encoder(config_for(tiny_model)), encoder.encode(TEXTS)
     got: list[FloatArray] = []
     threads = [threading.Thread(target=lambda: got.append(shared.encode(TEXTS))) for _ in range(6)]
     for thread in threads:
@@ -345,30 +297,30 @@ def test_threads_share_an_encoder(tiny: Path, encoder: Encoder) -> None:
 # --- finding a model -----------------------------------------------------------------------------------------
 
 
-def test_unknown_encoder_device_and_length(tiny: Path) -> None:
+def test_unknown_encoder_device_and_length(tiny_model: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"unknown name 'transfomer'; did you mean 'transformer'\?; known: transformer"
     ):
-        load_encoder(config_for(tiny, encoder="transfomer"))
+        load_encoder(config_for(tiny_model, encoder="transfomer"))
     with pytest.raises(ConfigError, match=r"unknown device 'gpu'; known: auto, cpu, mps, cuda"):
-        load_encoder(config_for(tiny, device="gpu"))
+        load_encoder(config_for(tiny_model, device="gpu"))
     with pytest.raises(
         ConfigError, match=rf"max_tokens is 65, .* reads {MAX_TOKENS} tokens at most: set max_tokens to {MAX_TOKENS}"
     ):
-        load_encoder(config_for(tiny, max_tokens=65))
+        load_encoder(config_for(tiny_model, max_tokens=65))
 
 
-def test_a_device_that_is_not_there(tiny: Path) -> None:
+def test_a_device_that_is_not_there(tiny_model: Path) -> None:
     import torch
 
     absent = "cuda" if not torch.cuda.is_available() else "mps"
     with pytest.raises(ConfigError, match=rf"embedding\.device is '{absent}', and torch .* sees no such device"):
-        load_encoder(config_for(tiny, device=absent)).encode(["x"])
+        load_encoder(config_for(tiny_model, device=absent)).encode(["x"])
 
 
-def test_folders_that_are_no_model(tiny: Path, tmp_path: Path) -> None:
+def test_folders_that_are_no_model(tiny_model: Path, tmp_path: Path) -> None:
     def copy(name: str, without: str) -> Path:
-        folder = shutil.copytree(tiny, tmp_path / name)
+        folder = shutil.copytree(tiny_model, tmp_path / name)
         for path in folder.glob(without):
             path.unlink()
         return folder
@@ -394,10 +346,10 @@ def test_folders_that_are_no_model(tiny: Path, tmp_path: Path) -> None:
         find_model(str(pickled))
 
 
-def test_damaged_or_foreign_weights(tiny: Path, tmp_path: Path) -> None:
+def test_damaged_or_foreign_weights(tiny_model: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    folder = shutil.copytree(tiny, tmp_path / "partial")
+    folder = shutil.copytree(tiny_model, tmp_path / "partial")
     weights = load_file(folder / "model.safetensors")
     save_file({k: v for k, v in weights.items() if "layer.1." not in k}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ConfigError, match=r"lacks 16 of its weights, first 'encoder\.layer\.1\."):
@@ -439,12 +391,12 @@ def ask_hub(names: list[str], cache: Path) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.splitlines()
 
 
-def test_hub_names(tiny: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "models--some-org--tiny-bert"
-    shutil.copytree(tiny, repository / "snapshots" / "abc123")
+def test_hub_names(tiny_model: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "models--some-org--tiny_model-bert"
+    shutil.copytree(tiny_model, repository / "snapshots" / "abc123")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc123", encoding="utf-8")
-    cached, refused = ask_hub(["some-org/tiny-bert", "no-such-org/no-such-bert"], tmp_path)
+    cached, refused = ask_hub(["some-org/tiny_model-bert", "no-such-org/no-such-bert"], tmp_path)
     assert cached == str(repository / "snapshots" / "abc123")
     assert re.fullmatch(
         r"refused: embedding\.model 'no-such-org/no-such-bert' is no folder, no installed package that ships a model, "
@@ -466,254 +418,6 @@ def test_automatic_device_and_precision(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert encoders_module._find_device("auto") == "mps"
-
-
-# --- the store -----------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.lists(st.sampled_from([*TEXTS, "oil", "gel", "\x00", "口"]), max_size=15), min_size=1, max_size=4))
-def test_the_store_gives_what_the_encoder_gives(
-    encoder: Encoder, tmp_path_factory: pytest.TempPathFactory, calls: list[list[str]]
-) -> None:
-    store = VectorStore(tmp_path_factory.mktemp("store"), checkpoint_s=0)
-    for texts in calls:
-        vectors = store.encode(texts, encoder)
-        assert vectors.shape == (len(texts), DIMENSION)
-        assert vectors.dtype == np.float32
-        np.testing.assert_allclose(vectors, encoder.encode(texts), atol=1e-5)
-
-
-def test_only_what_is_new_is_encoded(encoder: Encoder, tmp_path: Path) -> None:
-    texts = [f"red soap {number}" for number in range(300)]
-    store, counting = VectorStore(tmp_path), Counting(encoder)
-    first = store.encode([*texts, texts[0]], counting)
-    assert sorted(counting.texts) == sorted(texts)
-    assert store.last == Lookup(found=0, encoded=300)
-    counting.texts.clear()
-    again, reopened = [*texts[::-1], "new 1", "new 2", "new 3", "new 1"], VectorStore(tmp_path)
-    vectors = reopened.encode(again, counting)
-    assert sorted(counting.texts) == ["new 1", "new 2", "new 3"]
-    assert reopened.last == Lookup(found=300, encoded=3)
-    np.testing.assert_array_equal(vectors[:300], first[:300][::-1])
-
-
-def test_nothing_missing_loads_no_model(tiny: Path, encoder: Encoder, tmp_path: Path) -> None:
-    vectors = VectorStore(tmp_path).encode(TEXTS, encoder)
-    program = f"""
-        import sys
-        from recsys.config import EmbeddingConfig
-        from recsys.embedding.encoders import load_encoder
-        from recsys.embedding.store import VectorStore
-        config = EmbeddingConfig(model={str(tiny)!r}, max_tokens={MAX_TOKENS}, precision="float32", device="cpu")
-        vectors = VectorStore({str(tmp_path)!r}).encode({TEXTS!r}, load_encoder(config))
-        print(vectors.shape, float(vectors.sum()), "torch" in sys.modules)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{vectors.shape} {float(vectors.sum())} False"
-
-
-def test_fingerprints_never_mix(tiny: Path, encoder: Encoder, tmp_path: Path) -> None:
-    store, mean = VectorStore(tmp_path), Counting(load_encoder(config_for(tiny, pooling="mean")))
-    store.encode(TEXTS, encoder)
-    np.testing.assert_allclose(store.encode(TEXTS, mean), mean.inner.encode(TEXTS), atol=1e-5)
-    assert sorted(mean.texts) == sorted(set(TEXTS))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([encoder.fingerprint, mean.fingerprint])
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other width"])
-def test_a_damaged_shard_is_told_of_and_encoded_again(
-    damage: str, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    wanted = VectorStore(tmp_path).encode(TEXTS, encoder)
-    (shard,) = tmp_path.glob("*/*.npy")
-    content = shard.read_bytes()
-    flipped = bytearray(content)
-    flipped[-3] ^= 1
-    if damage == "other width":
-        shard.unlink()
-        shard = store_module._write(
-            shard.parent, store_module._shard(np.array([b"k" * 32]), np.ones((1, 5), np.float32))
-        )
-    else:
-        shard.write_bytes({"cut": content[:-7], "flip": bytes(flipped), "empty": b""}[damage])
-    counting = Counting(encoder)
-    np.testing.assert_allclose(VectorStore(tmp_path).encode(TEXTS, counting), wanted, atol=1e-5)
-    assert f"shard {shard} is damaged; it is ignored and its texts are encoded again" in caplog.text
-    assert sorted(counting.texts) == sorted(set(TEXTS))
-    caplog.clear()
-    np.testing.assert_allclose(VectorStore(tmp_path).encode(TEXTS, counting), wanted, atol=1e-5)
-    assert not caplog.text
-    assert shard.with_suffix(".damaged").exists()
-
-
-def test_a_shard_that_cannot_be_read(encoder: Encoder, tmp_path: Path) -> None:
-    (tmp_path / encoder.fingerprint / "folder.npy").mkdir(parents=True)
-    with pytest.raises(ArtifactError, match=r"a shard cannot be read: .*folder\.npy"):
-        VectorStore(tmp_path).encode(["x"], encoder)
-
-
-def test_many_shards_are_merged(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_MANY", 4)
-    monkeypatch.setattr(store_module, "_LARGE", 6)
-    store, texts = VectorStore(tmp_path), [f"gel {number}" for number in range(15)]
-    for text in texts:
-        store.encode([text], encoder)
-        assert len(list(tmp_path.glob("*/*.npy"))) <= 4 + 2
-    counting = Counting(encoder)
-    for reader in (store, VectorStore(tmp_path)):
-        np.testing.assert_allclose(reader.encode(texts, counting), encoder.encode(texts), atol=1e-5)
-    assert not counting.texts
-
-
-def test_merging_equal_shards_keeps_one(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_MANY", 1)
-    store = VectorStore(tmp_path)
-    vectors = store.encode(["soap", "hair"], encoder)
-    (shard,) = tmp_path.glob("*/*.npy")
-    one = np.load(shard)
-    store_module._write(shard.parent, one[:1])  # a part of the other: joined they are the other
-    store._merge(shard.parent, DIMENSION)
-    assert list(tmp_path.glob("*/*.npy")) == [shard]
-    np.testing.assert_array_equal(VectorStore(tmp_path).encode(["soap", "hair"], Counting(encoder)), vectors)
-
-
-def start(program: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    return subprocess.Popen(command, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-class Toy:
-    """A store's stand-in for a model: no torch, so that a process of its own starts in no time."""
-
-    fingerprint, dimension = "toy", 3
-
-    def encode(self, texts: Sequence[str]) -> FloatArray:
-        raise AssertionError("the store encodes in batches")
-
-    def encode_batches(self, texts: Sequence[str]) -> Iterator[tuple[LongArray, FloatArray]]:
-        for row, text in enumerate(texts):
-            yield np.array([row]), np.array([[len(text), sum(map(ord, text)), 1]], dtype=np.float32)
-
-
-def test_killed_in_the_middle_it_resumes(tiny: Path, encoder: Encoder, tmp_path: Path) -> None:
-    program = f"""
-        import time
-        from recsys.config import EmbeddingConfig
-        from recsys.embedding.encoders import TransformerEncoder
-        from recsys.embedding.store import VectorStore
-
-        class Slow(TransformerEncoder):
-            def encode_batches(self, texts):
-                for batch in super().encode_batches(texts):
-                    time.sleep(0.05)
-                    yield batch
-
-        config = EmbeddingConfig(
-            model={str(tiny)!r}, max_tokens={MAX_TOKENS}, precision="float32", device="cpu", batch_tokens=64
-        )
-        VectorStore({str(tmp_path)!r}, checkpoint_s=0).encode([f"soap {{i}}" for i in range(400)], Slow(config))
-    """
-    running, deadline = start(program), time.monotonic() + 60
-    while len(list(tmp_path.glob("*/*.npy"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    texts = [f"soap {number}" for number in range(400)]
-    store, counting = VectorStore(tmp_path), Counting(encoder)
-    np.testing.assert_allclose(store.encode(texts, counting), encoder.encode(texts), atol=1e-5)
-    assert store.last.found >= 5
-    assert store.last.encoded == len(counting.texts) == 400 - store.last.found > 0
-
-
-def test_processes_write_and_merge_at_once(tmp_path: Path) -> None:
-    program = """
-        import sys
-        sys.path.insert(0, {tests!r})
-        from recsys.embedding import store
-        from test_embedding import Toy
-        store._MANY = 2
-        writing = store.VectorStore({folder!r}, checkpoint_s=0)
-        for first in range({first}, {first} + 60, 6):
-            writing.encode([f"soap {{i}}" for i in range(first, first + 6)], Toy())
-    """
-    tests = str(Path(__file__).parent)
-    running = [start(program.format(tests=tests, folder=str(tmp_path), first=first)) for first in (0, 30, 60)]
-    assert [one.wait(timeout=60) for one in running] == [0, 0, 0]
-    texts = [f"soap {number}" for number in range(120)]
-    store = VectorStore(tmp_path)
-    vectors = store.encode(texts, Toy())
-    assert store.last == Lookup(found=120, encoded=0)
-    np.testing.assert_array_equal(vectors[:, 1], [sum(map(ord, text)) for text in texts])
-
-
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(encoder: Encoder, tmp_path: Path) -> None:
-    store, texts = VectorStore(tmp_path), [f"oil {number}" for number in range(200)]
-    store.encode(["soap"], encoder)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (10_000, limits[1])
-    )  # the system refuses the write, as it does on a full disk
-    try:
-        with pytest.raises(
-            ArtifactError,
-            match=rf"{tmp_path}.*: 32,128 bytes for 200 vectors could not be written: .*File too large.* "
-            r"\([\d,]+ bytes are free there\): make room, .*, and run again; what was published before is kept",
-        ):
-            store.encode(texts, encoder)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert [path.suffix for path in tmp_path.glob("*/*")] == [".npy"]
-    np.testing.assert_allclose(store.encode(texts, encoder), encoder.encode(texts), atol=1e-5)
-
-
-def test_a_store_below_a_file_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ArtifactError, match=r"for 1 vectors could not be written: .*Not a directory"):
-        VectorStore(tmp_path / "file").encode(["x"], encoder)
-
-
-def test_what_dead_writers_left_is_swept(encoder: Encoder, tmp_path: Path) -> None:
-    folder = tmp_path / encoder.fingerprint
-    folder.mkdir()
-    for name, age in ((".old.npy.1.99", 7200), (".young.npy.1.99", 5)):
-        (folder / name).touch()
-        os.utime(folder / name, (time.time() - age,) * 2)
-    VectorStore(tmp_path).encode(["x"], encoder)
-    assert [path.name for path in folder.glob(".*")] == [".young.npy.1.99"]
-
-
-def test_what_was_encoded_before_an_error_is_kept(encoder: Encoder, tmp_path: Path) -> None:
-    class Failing(Counting):
-        def encode_batches(self, texts):
-            yield from super().encode_batches(texts[:3])
-            raise KeyboardInterrupt
-
-    store, counting = VectorStore(tmp_path), Counting(encoder)
-    with pytest.raises(KeyboardInterrupt):
-        store.encode(TEXTS, Failing(encoder))
-    store.encode(TEXTS, counting)
-    assert store.last.found == 3
-
-
-def test_progress_is_logged_without_a_terminal(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(store_module, "_TELL_S", 0.0)
-    with caplog.at_level(logging.INFO):
-        VectorStore(tmp_path).encode(["a", "b"], encoder)
-    assert "0 texts found, 2 to encode" in caplog.text
-    assert "encoded 2 of 2 texts, " in caplog.text
-
-
-def test_progress_is_a_bar_on_a_terminal(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    VectorStore(tmp_path).encode(["a", "b"], encoder)
-    told = capsys.readouterr()
-    assert "encoding texts" in told.err
-    assert not told.out
 
 
 # --- whitening -----------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import json
 import string
 from pathlib import Path
 
+from recsys.config import EmbeddingConfig
+
 WORDS = [
     "shampoo",
     "cream",
@@ -26,6 +28,17 @@ HAN = "口红洗发水面霜香皂红色绿色的"
 EMOJI = "💄🧴🧼💅🌿"
 DIMENSION = 32
 MAX_TOKENS = 64
+TEXTS = [
+    "red lipstick", "", "shampoo 💄 口红", "the cream for face and hair", "soap", "red lipstick", "面霜",
+    "the cream for face and hair " * 2_000, "xyz ☃", " \t\n ", "hair",
+]  # fmt: skip
+
+
+def config_for(model: Path | str, **settings: object) -> EmbeddingConfig:
+    """Settings of an encoder for a tiny model."""
+    return EmbeddingConfig(
+        model=str(model), **({"max_tokens": MAX_TOKENS, "precision": "float32", "device": "cpu"} | settings)
+    )
 
 
 def build_tiny_bert(folder: Path, layout: str = "plain", seed: int = 0) -> Path:
