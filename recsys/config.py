@@ -148,7 +148,8 @@ class Config(Model):
     """One run. Members of a family (`retrievers`, `features`, `scorer`) are named here and built by the family.
 
     `rare_weight` is how much a choice of an item with fewer than 5 events counts when the scorer learns; others are 1.
-    `cold_share` is the share of users that it learns from a second time, as if little were known of them.
+    `cold_share` is the share of users that it learns from a second time, as if little were known of them, `new_share`
+    the share of items that nobody had yet, as far as it is told.
     `probabilities: false` trains without calibration, which saves one cut and one fit of the scorer.
     A retriever's key is the name that its scores go by; its `kind` (the key itself when left out) names the
     member of the family, the other keys are that member's own settings.
@@ -164,6 +165,7 @@ class Config(Model):
     train_users: Count = 50_000
     rare_weight: Annotated[float, Field(gt=0), Choice((1.0, 2.0))] = 1.0
     cold_share: Annotated[Share, Choice((0.0, 0.2))] = 0.2
+    new_share: Annotated[Share, Choice((0.0, 0.05))] = 0.05
     retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     features: Annotated[list[str], Field(min_length=1)]
     scorer: dict[str, Any]

@@ -377,7 +377,8 @@ def test_a_context_of_another_form_is_refused(recommender: Recommender, context:
 def lists_with(share: float, tmp_path: Path, tiny_model: Path) -> tuple[np.ndarray, ...]:
     items = pl.DataFrame({"item_id": ["i0"]})
     path = write_tiny_config(tmp_path / str(share), tiny_model, items, items, features=["history_length", "scores"],
-                             split={"kind": "leave_last_out"}, rules={"seen": "keep"}, cold_share=share)  # fmt: skip
+                             split={"kind": "leave_last_out"}, rules={"seen": "keep"}, cold_share=share,
+                             new_share=0)  # fmt: skip
     rows = [(user, (user + step) % 12, step * DAY) for user in range(80) for step in range(9)]
     return scorer_lists(load_config(path), log_of(rows), Embeddings(random_vectors(12), catalog_of(12)), 0)
 
@@ -398,22 +399,22 @@ def test_a_share_of_users_is_asked_again_as_if_new(tmp_path: Path, tiny_model: P
 # New items in training
 
 
-@given(st.integers(1, 6), st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
-def test_items_nobody_had_teach_the_scorer_nothing(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path,
-                                                   further: int, seed: int) -> None:  # fmt: skip
-    """As the last rows of the catalogue they are candidates of everybody, and yet the lists are as without them."""
-    drawn = np.random.default_rng(seed)
-    chosen = [*range(12), *drawn.integers(0, 12, 100)]  # each of the twelve is had by somebody
-    rows = [(place % 20, item, place * DAY) for place, item in enumerate(chosen)]
+def lists_with_new(share: float, tmp_path: Path, tiny_model: Path) -> tuple[np.ndarray, ...]:
     bare = pl.DataFrame({"item_id": ["i0"]})
-    path = write_tiny_config(tmp_path_factory.mktemp("new"), tiny_model, bare, bare, rules={"seen": "keep"},
-                             split={"kind": "leave_last_out"}, retrievers={"semantic": {"depth": 20}},
-                             features=["scores", "log_popularity", "best_match"])  # fmt: skip
-    config = load_config(path)
-    without, among = (
-        scorer_lists(config, log_of(rows), Embeddings(random_vectors(n), catalog_of(n)), 0) for n in (12, 12 + further)
-    )
-    for expected, got in zip(without, among, strict=True):
-        assert np.array_equal(got, expected)
-    assert np.diff(without[1]).max() == 12
+    path = write_tiny_config(tmp_path / str(share), tiny_model, bare, bare, rules={"seen": "drop"}, cold_share=0,
+                             split={"kind": "leave_last_out"}, retrievers={"semantic": {"depth": 60}},
+                             features=["log_popularity"], new_share=share)  # fmt: skip
+    rows = [(user, (7 * user + step) % 40, step * DAY) for user in range(400) for step in range(9)]
+    return scorer_lists(load_config(path), log_of(rows), Embeddings(random_vectors(50), catalog_of(50)), 0)
+
+
+def test_a_share_of_items_is_as_if_nobody_had_them_yet(tmp_path: Path, tiny_model: Path) -> None:
+    """Forty items are had alike, ten never: with a share of a tenth four of the forty are chosen, with no event."""
+    plain, _, labels = lists_with_new(0.0, tmp_path, tiny_model)
+    assert labels[plain[:, 0] > 0].mean() > labels.mean() > labels[plain[:, 0] == 0].sum() == 0
+    x, offsets, y = lists_with_new(0.1, tmp_path, tiny_model)
+    assert len(offsets) - 1 == 400, "everybody is asked as before"
+    assert y.sum() == 400
+    assert y[x[:, 0] == 0].sum() == 40, "each of the items is the next one of ten users"
+    unseen = np.add.reduceat(x[:, 0] == 0, offsets[:-1])
+    assert set(unseen) == {14}, "ten that nobody ever had, and four"

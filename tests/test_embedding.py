@@ -1,4 +1,4 @@
-"""The embedding stage against its promises: texts, encoders, store, whitening."""
+"""The embedding stage against its promises: texts, encoders, whitening."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from worlds import DAY, N_ITEMS, N_USERS, asks, catalog_of, hits_of, log_of, log
 from recsys.config import LeaveLastOut, TimeSplit, parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ENGINE, judge
-from recsys.engine.training import batches, build_retrievers, ever_had, fit, fit_retrieval, labelled, present
+from recsys.engine.training import batches, build_retrievers, fit, fit_retrieval, labelled, present
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.metrics import METRICS
@@ -275,8 +275,7 @@ def lists(shop):
         state = State(embeddings.catalog, cut.known, embeddings.items, cut.as_of)
         features = Featurizer.fit(config.features, state)
         rng, retrieval = np.random.default_rng(0), fit_retrieval(config, state)
-        had = ever_had(cut, len(embeddings.items))
-        made = labelled(config, retrieval, features, cut, embeddings, had, 0, rng, lambda done, total: None)
+        made = labelled(config, retrieval, features, cut, embeddings, 0, rng, lambda done, total: None)
         x, lengths, y = (np.concatenate([part[n] for part in made]) for n in range(3))
         parts.append((x, offsets_of(lengths), y))
     return parts
@@ -321,12 +320,11 @@ def test_training_lists_hold_one_label_or_more_and_samples_keep_them_all(shop, l
     cut = holdout(fold.known, config.split)
     state = State(embeddings.catalog, cut.known, embeddings.items, None)
     retrieval, features = fit_retrieval(config, state), Featurizer.fit(config.features, state)
-    had = ever_had(cut, len(embeddings.items))
-    made = labelled(config, retrieval, features, cut, embeddings, had, 20, np.random.default_rng(0), lambda *_: None)
+    made = labelled(config, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None)
     lengths, labels = (np.concatenate([part[n] for part in made]) for n in (1, 2))
     assert labels.sum() == y.sum(), "no label is lost by sampling"
     assert abs((lengths.sum() - labels.sum()) / len(lengths) - 20) < 2
-    fewer = labelled(config.model_copy(update={"train_users": 100}), retrieval, features, cut, embeddings, had, 0,
+    fewer = labelled(config.model_copy(update={"train_users": 100}), retrieval, features, cut, embeddings, 0,
                      np.random.default_rng(0), lambda *_: None)  # fmt: skip
     assert sum(len(part[1]) for part in fewer) <= 100
 
@@ -337,8 +335,7 @@ def test_a_choice_of_a_rare_item_counts_as_the_config_says(shop):
     cut = holdout(fold.known, config.split)
     state = State(embeddings.catalog, cut.known, embeddings.items, None)
     retrieval, features = fit_retrieval(config, state), Featurizer.fit(["log_popularity"], state)
-    had = ever_had(cut, len(embeddings.items))
-    made = labelled(config, retrieval, features, cut, embeddings, had, 20, np.random.default_rng(0), lambda *_: None)
+    made = labelled(config, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None)
     x, y = (np.concatenate([part[n] for part in made]) for n in (0, 2))
     events = np.round(np.expm1(x[:, 0]))
     assert {*y[events >= 5]} == {0, 1}

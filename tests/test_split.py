@@ -27,7 +27,7 @@ from recsys.engine.training import fit
 from recsys.errors import DataError, LeakageError
 from recsys.ranking.features import FEATURES, Featurizer
 from recsys.retrieval.retrievers import RETRIEVERS
-from recsys.tables.split import Fold, holdout, next_moments
+from recsys.tables.split import Fold, as_if_new, holdout, next_moments
 from recsys.types import Candidates, Catalog, Histories, Interactions, State
 
 quick = settings(max_examples=50, deadline=None)
@@ -365,3 +365,22 @@ def test_every_retriever_and_feature_is_fitted_on_what_was_known_alone():
     prepared = [Featurizer.fit(EVERYTHING, state).prepared for state in states]
     for name in EVERYTHING:
         same(prepared[0][name], prepared[1][name])
+
+
+# As if new
+
+
+@quick
+@given(logs(min_size=2), st.integers(0, 8), st.sets(st.integers(0, N_ITEMS - 1)))
+def test_items_as_if_new_are_known_to_nobody_and_label_first_times_only(log, cut, new):
+    known, labels = log.take(log.time < cut), log.take(log.time >= cut)
+    fold = Fold(known, labels, np.full(N_USERS, cut), cut)
+    told = as_if_new(fold, np.isin(np.arange(N_ITEMS), list(new)))
+    before, after = sides(fold)
+    had = {row[:2] for row in before}
+    assert sides(told) == (
+        [row for row in before if row[1] not in new],
+        [row for row in after if row[1] not in new or row[:2] not in had],
+    )
+    assert told.as_of == cut
+    assert told.moment is fold.moment

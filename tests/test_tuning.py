@@ -202,7 +202,7 @@ def test_the_cache_changes_nothing(ring: Path, tuned: tuning.Tuned, monkeypatch:
 
 
 def test_only_what_is_learnt_is_fitted_again(ring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, fits, matrix = load_config(ring), [], Covisitation.matrix
+    config, fits, matrix = load_config(ring).model_copy(update={"new_share": 0}), [], Covisitation.matrix
 
     def counted(self: Covisitation, state: Any) -> Any:
         fits.append(len(state.interactions))

@@ -126,7 +126,8 @@ class Seed(Engine):
 
     def config(self, task: Task) -> Config:
         recipe = yaml.safe_load(SEED_RECIPE.read_text(encoding="utf-8"))
-        changed = {part: recipe[part] for part in ("embedding", "cold_share", "retrievers", "features", "scorer")}
+        parts = ("embedding", "cold_share", "new_share", "retrievers", "features", "scorer")
+        changed = {part: recipe[part] for part in parts}
         changed["embedding"] |= {"model": task.config.embedding.model, "device": task.config.embedding.device}
         return parse_config(task.config.model_dump() | changed, str(SEED_RECIPE))
 

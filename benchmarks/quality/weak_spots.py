@@ -39,14 +39,14 @@ from recsys.config import Config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.jobs import ENGINE, ingest, judge
 from recsys.engine.model import Model
-from recsys.engine.training import batches, fit
+from recsys.engine.training import batches, drawn, fit
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.protocol import ALL, Board, Targets
 from recsys.ranking.features import Context
 from recsys.ranking.rules import best
 from recsys.ranking.scorers import Progress
-from recsys.retrieval.candidates import find_keys, pair_keys, union
-from recsys.tables.split import Fold, holdout
+from recsys.retrieval.candidates import union
+from recsys.tables.split import Fold, as_if_new, holdout
 from recsys.types import BoolArray, Candidates, Histories, Hits, LongArray, State, offsets_of
 
 DATA_SETS = ["beauty", "online_retail", "completejourney"]  # each under the task of the rules it ships with
@@ -83,13 +83,9 @@ def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model,
 
 def hide(fold: Fold, n_items: int, seed: int) -> tuple[Fold, BoolArray]:
     """Choose new items `(I,)`; return the cut at which nobody had them before, labelled by them alone."""
-    items = np.unique(fold.known.item)
-    new = np.zeros(n_items, dtype=bool)
-    new[np.random.default_rng(seed).choice(items, max(1, round(HIDDEN * len(items))), replace=False)] = True
-    had = np.unique(pair_keys(fold.known.user, fold.known.item, n_items))
-    first_time = find_keys(had, pair_keys(fold.labels.user, fold.labels.item, n_items)) < 0
-    labels = fold.labels.take(new[fold.labels.item] & first_time)
-    return replace(fold, known=fold.known.take(~new[fold.known.item]), labels=labels), new
+    new = drawn(HIDDEN, fold, n_items, np.random.default_rng(seed))
+    hidden = as_if_new(fold, new)
+    return replace(hidden, labels=hidden.labels.take(new[hidden.labels.item])), new
 
 
 def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, new: BoolArray) -> Board:

@@ -21,7 +21,6 @@ from recsys.engine.training import (
     build_scorer,
     completed,
     cuts,
-    ever_had,
     fit_anew,
     fit_once,
     joined,
@@ -183,6 +182,5 @@ def _by_users(config: Config, cut: Cut, users: LongArray, embeddings: Embeddings
     rng = np.random.default_rng([config.seed, 3])
     learns = rng.random(cut.fold.known.n_users) < 0.5
     half = replace(cut.fold, labels=cut.fold.labels.take(learns[cut.fold.labels.user]))
-    had = ever_had(cut.fold, len(embeddings.items))
-    lists = labelled(config, cut.retrieval, cut.featurizer, half, embeddings, had, negatives, rng, lambda *_: None)
+    lists = labelled(config, cut.retrieval, cut.featurizer, half, embeddings, negatives, rng, lambda *_: None)
     return [lists], users[~learns[users]]

@@ -18,7 +18,7 @@ from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
-from recsys.tables.split import Fold, holdouts, next_moments
+from recsys.tables.split import Fold, as_if_new, holdouts, next_moments
 from recsys.threads import in_threads
 from recsys.types import (
     BoolArray,
@@ -137,7 +137,9 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
     what followed it; of the unlabelled ones about `negatives` a list (0: all). A share of the users,
     `config.cold_share`, is asked a second time as if only their newest few events were known: what is new to the
     engine has to be ranked too, and lists of long histories alone do not say how (the idea is that of DropoutNet,
-    Volkovs, Yu and Poutanen 2017).
+    Volkovs, Yu and Poutanen 2017). At each cut a share of the items, `config.new_share`, is as if nobody had them yet:
+    their events before the cut are told to nothing that is fitted there. Else an item that came into the catalogue
+    after the cut would be all that the scorer learns of new ones, and nobody chose that.
 
     Raises `DataError` where no label lies among the candidates.
     """
@@ -162,12 +164,13 @@ def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: i
     What is drawn at a fold does not hang on the folds after it.
     """
     rng = np.random.default_rng(config.seed)
-    had = ever_had(folds[0], len(embeddings.items))
     for number, fold in enumerate(folds):
+        chance = np.random.default_rng([config.seed, 4, number])
+        fold = as_if_new(fold, drawn(config.new_share, fold, len(embeddings.items), chance))
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
         tick = partial(progress, f"candidates, cut {number + 1}")
-        lists = labelled(config, retrieval, featurizer, fold, embeddings, had, negatives, rng, tick, (None, *SHORTENED))
+        lists = labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, (None, *SHORTENED))
         yield Cut(fold, retrieval, featurizer, lists)
 
 
@@ -185,20 +188,19 @@ def joined(of_cuts: list[list[Lists]]) -> Lists:
     return x, offsets, y
 
 
-def ever_had(newest: Fold, n_items: int) -> BoolArray:
-    """Whether anybody had each item `(I,)` by the end of the newest fold."""
-    had = np.zeros(n_items, dtype=bool)
-    had[newest.known.item] = had[newest.labels.item] = True
-    return had
+def drawn(share: float, fold: Fold, n_items: int, rng: np.random.Generator) -> BoolArray:
+    """Draw a share of the items that a fold knows events of `(I,)`."""
+    had = np.unique(fold.known.item)
+    chosen = np.zeros(n_items, dtype=bool)
+    chosen[rng.choice(had, round(share * len(had)), replace=False)] = True
+    return chosen
 
 
 def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
-             had: BoolArray, negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
+             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
              told: Sequence[int | None] = (None,)) -> list[Lists]:  # fmt: skip
     """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
 
-    Only items that somebody `had` `(I,)` are told: the others may have come into the catalogue after the fold, and as
-    candidates that nobody ever chose they would teach the scorer to put every new item last.
     A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. Users are asked once
     for each entry of `told`: by all that is known of them, or with a number by only so many newest events of each
     history. These users are one part of `config.cold_share`; the rest of a history still bars what it holds.
@@ -218,12 +220,12 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
         lengths = np.where(hit, np.diff(candidates.offsets), 0)
         useful = Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept])
         context = replace(context, candidates=useful)
-        x, y = featurizer.compute(context), y[kept]
-        chosen = had[context.item]
+        x, y, item = featurizer.compute(context), y[kept], context.item
         if negatives:
-            chosen &= y | (seed.random(len(y)) < negatives / lengths[context.owner])
-        lengths = np.bincount(context.owner[chosen], minlength=len(some))
-        return x[chosen], lengths[hit], y[chosen] * worth[context.item[chosen]]
+            chosen = y | (seed.random(len(y)) < negatives / lengths[context.owner])
+            lengths = np.bincount(context.owner[chosen], minlength=len(some))
+            x, y, item = x[chosen], y[chosen], item[chosen]
+        return x, lengths[hit], y * worth[item]
 
     parts = []
     for newest in told:

@@ -70,7 +70,8 @@ class FitCache:
         """Fit, or restore from an earlier fit with the same learning settings at the same cut."""
         ranged = {setting.path for setting in settings_of("", retriever) if isinstance(setting.span, Range)}
         learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]  # type: ignore[arg-type]
-        # Cuts nest, each with fewer events than the one after it: the count names the cut.
+        # Cuts nest, each with fewer events than the one after it, and what is hidden at one hangs on the seed and its
+        # share alone: the count names the cut.
         key = (type(retriever), *learning, len(state.interactions))
         if key in self._arrays:
             self._arrays.move_to_end(key)

@@ -6,13 +6,13 @@ holdout of what was known at the test cut, and so on backwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys.config import LeaveLastOut, TimeSplit
 from recsys.errors import DataError, LeakageError
-from recsys.types import DAY, Histories, Interactions, LongArray
+from recsys.types import DAY, BoolArray, Histories, Interactions, LongArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,16 @@ class Fold:
     def labelled_users(self) -> LongArray:
         """Rows of the users with at least one label, ascending."""
         return np.unique(self.labels.user).astype(np.int64)
+
+
+def as_if_new(fold: Fold, items: BoolArray) -> Fold:
+    """Return the cut at which nobody had these items `(I,)` yet.
+
+    What users had again is no label then: of something new nobody has a second one.
+    """
+    hidden, n_items = fold.known.take(items[fold.known.item]), len(items)
+    had, wanted = (events.user.astype(np.int64) * n_items + events.item for events in (hidden, fold.labels))
+    return replace(fold, known=fold.known.take(~items[fold.known.item]), labels=fold.labels.take(~np.isin(wanted, had)))
 
 
 def next_moments(known: Interactions) -> LongArray:
