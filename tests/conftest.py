@@ -107,7 +107,7 @@ def encoder(tiny_model: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
-    """A tiny model is slowed down by threads, and much so on a busy machine."""
+    """Threads of torch wait for each other, and much so on a busy machine: small models are slowed down."""
     import torch
 
     threads = torch.get_num_threads()

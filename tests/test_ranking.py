@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import DAY, askers, asks, context_of, hits_of, lists_of, log_of, rows_of, shop_state, state_of
@@ -19,6 +18,8 @@ from recsys.ranking.rules import best, fill
 from recsys.ranking.scorers import MLP, SCORERS, FittedScorer, Logistic
 from recsys.retrieval.candidates import union
 from recsys.types import Candidates, Ranking, offsets_of, owners_of
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 N_ITEMS = 12
 quick = settings(max_examples=40, deadline=None)
@@ -276,15 +277,6 @@ KINDS = {
     "mlp": MLP(hidden=(16,), epochs=25, batch_lists=64, learning_rate=0.03),
     "ensemble": MLP(hidden=(16, 8), members=2, epochs=12, batch_lists=64, learning_rate=0.03),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads of torch wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 every_scorer = pytest.mark.parametrize("kind", KINDS)

@@ -190,7 +190,7 @@ def joined(of_cuts: list[list[Lists]]) -> Lists:
 
 def drawn(share: float, fold: Fold, n_items: int, rng: np.random.Generator) -> BoolArray:
     """Draw a share of the items that a fold knows events of `(I,)`."""
-    had = np.unique(fold.known.item)
+    had = np.flatnonzero(np.bincount(fold.known.item, minlength=n_items))
     chosen = np.zeros(n_items, dtype=bool)
     chosen[rng.choice(had, round(share * len(had)), replace=False)] = True
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -70,9 +71,8 @@ class FitCache:
         """Fit, or restore from an earlier fit with the same learning settings at the same cut."""
         ranged = {setting.path for setting in settings_of("", retriever) if isinstance(setting.span, Range)}
         learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]  # type: ignore[arg-type]
-        # Cuts nest, each with fewer events than the one after it, and what is hidden at one hangs on the seed and its
-        # share alone: the count names the cut.
-        key = (type(retriever), *learning, len(state.interactions))
+        # Not the count of the events: a cut with hidden items may have as many as an earlier one without.
+        key = (type(retriever), *learning, zlib.crc32(state.interactions.item.tobytes()))
         if key in self._arrays:
             self._arrays.move_to_end(key)
             return retriever.restore(self._arrays[key], state.vectors)

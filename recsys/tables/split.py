@@ -53,9 +53,10 @@ def as_if_new(fold: Fold, items: BoolArray) -> Fold:
 
     What users had again is no label then: of something new nobody has a second one.
     """
-    hidden, n_items = fold.known.take(items[fold.known.item]), len(items)
-    had, wanted = (events.user.astype(np.int64) * n_items + events.item for events in (hidden, fold.labels))
-    return replace(fold, known=fold.known.take(~items[fold.known.item]), labels=fold.labels.take(~np.isin(wanted, had)))
+    hidden, n_items = items[fold.known.item], len(items)
+    events = (fold.known.take(hidden), fold.labels)
+    had, wanted = (some.user.astype(np.int64) * n_items + some.item for some in events)
+    return replace(fold, known=fold.known.take(~hidden), labels=fold.labels.take(~np.isin(wanted, had)))
 
 
 def next_moments(known: Interactions) -> LongArray:
