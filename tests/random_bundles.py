@@ -14,7 +14,7 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model
 from recsys.engine.persistence import save
 from recsys.engine.training import fit_retrieval, present
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.serving.recommendations import Recommendations
 from recsys.types import State

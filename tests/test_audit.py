@@ -21,7 +21,8 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.jobs import ingest
 from recsys.engine.probes import DEVIATIONS, K, Lists, another_future, first_alone
 from recsys.errors import DataError, LeakageError
-from recsys.ranking.features import FEATURES, Context, Feature
+from recsys.ranking.context import Context
+from recsys.ranking.features import FEATURES, Feature
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import FittedPopularity
 from recsys.retrieval.retrievers import RETRIEVERS, Popularity

@@ -24,7 +24,7 @@ from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.protocol import Board, Targets
 from recsys.evaluation.significance import paired_interval
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import Logistic
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import holdout

@@ -15,7 +15,8 @@ from worlds import DAY, asks, catalog_of, checkerboard, log_of, random_vectors, 
 from recsys import Recommender
 from recsys.engine.model import Model
 from recsys.errors import UnknownIdError
-from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.context import Context
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.retrievers import Covisitation, Popularity, Repeat, Semantic
 from recsys.serving.explain import (

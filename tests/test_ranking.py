@@ -13,7 +13,8 @@ from worlds import DAY, askers, asks, context_of, hits_of, lists_of, log_of, row
 
 from recsys.errors import ConfigError
 from recsys.ranking import scorers
-from recsys.ranking.features import FEATURES, POPULARITY, Feature, Featurizer
+from recsys.ranking.features import FEATURES, POPULARITY, Feature
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import best, fill
 from recsys.ranking.scorers import MLP, SCORERS, FittedScorer, Logistic
 from recsys.retrieval.candidates import union

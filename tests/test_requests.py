@@ -20,7 +20,7 @@ from worlds import lists_of, random_vectors
 from recsys import Recommender
 from recsys.errors import RequestError, UnknownIdError
 from recsys.ranking import rules
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.retrieval import allowed as planner
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import PopularityAnswer, SemanticAnswer

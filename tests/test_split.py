@@ -25,7 +25,8 @@ from recsys.config import LeaveLastOut, TimeSplit, parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.training import fit
 from recsys.errors import DataError, LeakageError
-from recsys.ranking.features import FEATURES, Featurizer
+from recsys.ranking.features import FEATURES
+from recsys.ranking.featurizer import Featurizer
 from recsys.retrieval.retrievers import RETRIEVERS
 from recsys.tables.split import Fold, as_if_new, holdout, next_moments
 from recsys.types import Candidates, Catalog, Histories, Interactions, State

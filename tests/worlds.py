@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from recsys.config import Config
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import fit_retrieval
-from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.context import Context
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.candidates import union
 from recsys.retrieval.retrievers import Covisitation, Popularity, Repeat, Semantic

@@ -19,7 +19,7 @@ from recsys.config import Config, construct, parse_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import fit_retrieval, quiet, scorer_lists
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import MLP, SCORERS, Scorer
 from recsys.tables.split import Fold
 from recsys.types import FloatArray, Histories, LongArray

@@ -42,7 +42,7 @@ from recsys.engine.model import Model
 from recsys.engine.training import batches, drawn, fit
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.protocol import ALL, Board, Targets
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.ranking.rules import best
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import union

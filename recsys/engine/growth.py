@@ -17,7 +17,7 @@ from recsys.engine.bundle import Bundle, extent
 from recsys.engine.embeddings import TextSpace
 from recsys.engine.persistence import remembered
 from recsys.engine.training import build_retrievers
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.types import Catalog, Interactions, State
 
 

@@ -24,7 +24,8 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
 from recsys.evaluation.protocol import ALL, DEEP, Board, Targets
-from recsys.ranking.features import FEATURES, Context
+from recsys.ranking.context import Context
+from recsys.ranking.features import FEATURES
 from recsys.ranking.rules import fill
 from recsys.ranking.scorers import Progress
 from recsys.retrieval.answers import top_free

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.ranking.calibration import Calibrator, log_totals
-from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.context import Context
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.allowed import Allowed

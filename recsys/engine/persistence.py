@@ -18,7 +18,7 @@ from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import build_retrievers
 from recsys.errors import ArtifactError
 from recsys.ranking.calibration import Calibrator
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import FittedScorer
 from recsys.types import FloatArray, Histories
 

@@ -16,7 +16,8 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Retrieval
 from recsys.engine.training import batches, build_scorer, fit_retrieval, quiet
 from recsys.evaluation.metrics import METRICS
-from recsys.ranking.features import Context, Featurizer
+from recsys.ranking.context import Context
+from recsys.ranking.featurizer import Featurizer
 from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
 from recsys.tables.split import Fold, holdouts
 from recsys.types import (

@@ -13,7 +13,7 @@ import numpy as np
 from recsys.config import Config, construct
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
 from recsys.retrieval.candidates import find_keys, pair_keys
 from recsys.retrieval.fitted import Fitted

@@ -21,7 +21,7 @@ from recsys.engine.jobs import end_of, ingest, publish
 from recsys.engine.persistence import restore, restore_space
 from recsys.engine.training import build_retrievers, fit_retrieval
 from recsys.errors import ConfigError
-from recsys.ranking.features import Featurizer
+from recsys.ranking.featurizer import Featurizer
 from recsys.retrieval import tower
 from recsys.retrieval.retrievers import Tower
 from recsys.types import Catalog, FloatArray, LongArray, State, Tables

@@ -7,107 +7,22 @@ arrays for the bundle, from nothing later than the state's moment. `compute(cont
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.config import nearest
 from recsys.errors import ConfigError
-from recsys.retrieval.allowed import Allowed
-from recsys.retrieval.answers import Answer, ragged_dots
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.ranking.context import Context
+from recsys.retrieval.candidates import order_by_score, pair_keys
 from recsys.tables.split import next_moments
-from recsys.types import DAY, Candidates, FloatArray, Histories, IntArray, LongArray, State, offsets_of, places_of
+from recsys.types import DAY, Candidates, FloatArray, IntArray, LongArray, State, places_of
 
 Arrays = dict[str, NDArray[Any]]
-BEST_OF = 10
 LATE_DECAY = 0.8
 POPULARITY = ["0", "1-4", "5-9", "10-49", "50+"]
-
-
-@dataclass(frozen=True, eq=False)
-class Context:
-    """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
-
-    `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
-    (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
-    `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
-    list, each candidate (of a single asker) is seen as if it alone had joined that list: they do not push each other.
-    """
-
-    histories: Histories
-    candidates: Candidates
-    answers: Mapping[str, Answer]
-    vectors: FloatArray
-    barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    allowed: Allowed | None = None
-    retrieved: FloatArray | None = None
-    joining: FloatArray | None = None
-
-    @property
-    def owner(self) -> LongArray:
-        """The asker of each pair `(n,)`."""
-        return self.candidates.owner
-
-    @property
-    def item(self) -> IntArray:
-        """The item of each pair `(n,)`."""
-        return self.candidates.item
-
-    @property
-    def n_items(self) -> int:
-        """Items in the catalogue."""
-        return len(self.vectors)
-
-    @cached_property
-    def scores(self) -> FloatArray:
-        """Every retriever's own score of every pair `(n, r)`."""
-        if self.retrieved is not None:
-            return self.retrieved
-        return np.stack([answer.score(self.owner, self.item) for answer in self.answers.values()], axis=1)
-
-    @cached_property
-    def best_match(self) -> FloatArray:
-        """Greatest cosine of each pair's item with one of the 10 newest items of the history `(n,)`; 0 without."""
-        histories = self.histories
-        row = histories.offsets[1:, None] - np.arange(1, BEST_OF + 1)
-        has = row >= histories.offsets[:-1, None]
-        if not has.any():
-            return np.zeros(len(self.item), dtype=np.float32)
-        past = self.vectors[histories.item[np.where(has, row, 0)]]
-        match = ragged_dots(past, self.vectors, self.candidates.offsets, self.item)
-        best = np.where(has[self.owner], match, -np.inf).max(axis=1)
-        return np.where(np.isfinite(best), best, 0).astype(np.float32)
-
-    @cached_property
-    def own_events(self) -> tuple[LongArray, LongArray]:
-        """The distinct (asker, item) pairs of the histories, ascending, and the row of each one's newest event."""
-        keys = pair_keys(self.histories.owner, self.histories.item, self.n_items)
-        distinct, place = np.unique(keys[::-1], return_index=True)
-        return distinct, len(keys) - 1 - place
-
-    @cached_property
-    def own_event(self) -> LongArray:
-        """For each pair the newest event in which the asker had that very item `(n,)`, -1 for none."""
-        distinct, row = self.own_events
-        place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
-        return np.where(place >= 0, row[place] if len(row) else -1, -1)
-
-
-def side_by_side(contexts: Sequence[Context]) -> Context:
-    """Several lists of one and the same asker as those of several: all features for little more than one list's."""
-    one, lists = contexts[0], np.zeros(len(contexts), dtype=np.int64)
-    candidates = Candidates(
-        offsets_of(np.array([len(context.item) for context in contexts])),
-        np.concatenate([context.item for context in contexts]),
-        np.concatenate([context.candidates.found for context in contexts]),
-    )
-    scores = np.concatenate([context.scores for context in contexts])
-    return Context(one.histories.select(lists), candidates, one.answers, one.vectors, retrieved=scores)
 
 
 def _nothing(state: State) -> Arrays:
@@ -378,36 +293,3 @@ FEATURES: dict[str, Feature] = {
     "due": Feature(due, _prepare_interval, lambda context: ["days", "phase", "distance"]),
     "cls_pair": Feature(cls_pair, names=_cls_names),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Featurizer:
-    """The configured features with what they prepared: turns a `Context` into the scorer's input `(n, f)`."""
-
-    prepared: Mapping[str, Arrays]
-
-    @classmethod
-    def fit(cls, names: list[str], state: State) -> Featurizer:
-        """Prepare the named features. Raises `ConfigError` for a name that `FEATURES` lacks, or that comes twice."""
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"features: {name!r} is listed {names.count(name)} times; once is enough")
-            if name not in FEATURES:
-                raise ConfigError(
-                    f"features: unknown name {name!r}{nearest(name, FEATURES)}; known: {', '.join(FEATURES)}"
-                )
-        prepare = cache(lambda work: work(state))  # two features may share what they prepare
-        return cls({name: prepare(FEATURES[name].prepare) for name in names})
-
-    def compute(self, context: Context) -> FloatArray:
-        """Return the features of every pair `(n, f)` float32, all finite."""
-        blocks = [FEATURES[name].compute(context, arrays) for name, arrays in self.prepared.items()]
-        matrix = np.concatenate([b[:, None] if b.ndim == 1 else b for b in blocks], axis=1).astype(np.float32)
-        if not np.isfinite(matrix).all():
-            column = int(np.argmin(np.isfinite(matrix).all(axis=0)))
-            raise ConfigError(f"feature {self.names(context)[column]!r} gave a value that is not finite")
-        return matrix
-
-    def names(self, context: Context) -> list[str]:
-        """Return a label for each column of `compute`."""
-        return [f"{name}.{part}".rstrip(".") for name in self.prepared for part in FEATURES[name].names(context)]

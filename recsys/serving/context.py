@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys.config import nearest
 from recsys.errors import RequestError
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.retrieval.answers import SemanticAnswer, top_free
 from recsys.retrieval.candidates import union
 from recsys.retrieval.index import Index

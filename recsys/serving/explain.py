@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.engine.model import Model
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.retrieval.candidates import find_keys, order_by_score, union, without
 from recsys.types import Candidates, Catalog, Histories, Hits, Id, IntArray, LongArray, Ranking, offsets_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from recsys.engine.model import Model
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.retrieval.candidates import find_keys
 from recsys.serving.context import TextHits
 from recsys.serving.recommendations import FILLED, Recommendation

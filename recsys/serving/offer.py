@@ -9,7 +9,7 @@ import numpy as np
 from recsys.engine.model import Model
 from recsys.engine.training import batches
 from recsys.ranking.calibration import log_totals
-from recsys.ranking.features import Context
+from recsys.ranking.context import Context
 from recsys.retrieval.candidates import find_keys
 from recsys.types import Candidates, FloatArray, LongArray
 

@@ -18,8 +18,8 @@ from recsys.engine.bundle import Bundle
 from recsys.engine.persistence import restore, restore_space
 from recsys.engine.training import batches
 from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.ranking.context import Context, side_by_side
 from recsys.ranking.diversity import diversify, pin
-from recsys.ranking.features import Context, side_by_side
 from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
 from recsys.retrieval.allowed import Allowed
