@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT, Shop, recsys_process, write_shop_config
+from conftest import ROOT, Shop, write_shop_config
 
-from recsys.cli import console, doctor, main, words
-from recsys.config import load_config
-from recsys.engine import registry
+from recsys.cli import console, doctor, main
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
-from recsys.serving.recommendations import Recommendation
 
 COMMANDS = ["demo", "train", "update", "evaluate", "audit", "score", "explain", "similar", "search", "candidates",
             "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
@@ -465,167 +456,3 @@ def test_corrupted_bundle(recsys: Runner, shop: Shop, tmp_path: Path) -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         console.guarded(lambda: 1 / 0)
-
-
-# Real processes
-
-
-def test_score_starts_without_heavy_imports(shop: Shop) -> None:
-    code = (
-        "import sys; from recsys.cli import main\n"
-        "try: main()\nexcept SystemExit as stopped: print(stopped.code, file=sys.stderr)\n"
-        "print([m for m in ('torch', 'transformers', 'sklearn', 'scipy') if m in sys.modules], file=sys.stderr)"
-    )
-    for args in (["score", USER], ["explain", USER, ITEM], ["similar", ITEM], ["inspect"]):
-        command = [sys.executable, "-c", code, *args, "--json", "--bundle", str(shop.folder)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert ran.stderr == "0\n[]\n"
-        json.loads(ran.stdout)
-
-
-def test_a_scored_user_imports_only_what_the_answer_needs(shop: Shop) -> None:
-    code = (
-        "import sys; from recsys.cli import main\n"
-        "try: main()\nexcept SystemExit: pass\n"
-        "print([m for m in ('rich', 'yaml', 'recsys.tables.ingest', 'recsys.embedding.encoders') if m in sys.modules], "
-        "file=sys.stderr)"
-    )
-    command = [sys.executable, "-c", code, "score", USER, "--json", "--bundle", str(shop.folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (ran.stderr, json.loads(ran.stdout)["user_id"]) == ("[]\n", USER)
-
-
-def test_help_imports_no_library(tmp_path: Path) -> None:
-    code = (
-        "import sys; from recsys.cli import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('numpy', 'polars', 'faiss', 'torch') if m in sys.modules], file=sys.stderr)"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
-    )
-    assert ran.stderr == "[]\n"
-
-
-def test_error_of_a_real_process(shop: Shop) -> None:
-    ran = recsys_process(["score", "nobody", "--bundle", str(shop.folder)])
-    assert (ran.returncode, ran.stdout) == (6, "")
-    assert ran.stderr.startswith("error: user 'nobody' is not among")
-    assert "Traceback" not in ran.stderr
-
-
-@pytest.mark.parametrize("form", [["--json"], []])
-def test_a_reader_that_leaves_is_no_error(shop: Shop, form: list[str]) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "from recsys.cli import main; main()",
-        "score",
-        USER,
-        "--bundle",
-        str(shop.folder),
-        *form,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stderr
-    process.stdout.close()
-    told = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(60) == console.BROKEN_PIPE
-    assert told == ""
-
-
-def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
-    config = write_shop_config(tmp_path, tiny_model)
-    command = [sys.executable, "-c", "from recsys.cli import main; main()", "train", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    begun = tmp_path / "artifacts" / "shop" / "ingest.json"
-    deadline = time.monotonic() + 60
-    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == console.INTERRUPTED, err
-    assert out == ""
-    assert "Traceback" not in err
-    assert registry.versions(tmp_path / "artifacts" / "shop") == []
-
-
-# Words and progress
-
-
-def test_reasons_in_words(shop: Shop) -> None:
-    config = load_config(shop.config)
-
-    def why(reasons: dict[str, float], item: str = "new", follows: str | None = None) -> str:
-        own = {"old": words.Past(12, 5.2), "once": words.Past(1, 0.2)}
-        return words.why(Recommendation(item, item, 1, 1.0, {"repeat": 1}, reasons), own, config, follows)
-
-    assert why({"own_count": 2.0, "due.1": 1.0, "log_popularity": -0.5}, "old") == (
-        "had 12 times, last 5 days ago; due again; but not popular"
-    )
-    assert why({"log_popularity": 1.0}, "old") == "had 12 times, last 5 days ago; popular"
-    assert why({"scores.repeat": 1.0}, "once") == "had once, last within a day"
-    assert why({"due.0": -1.0, "own_count": -2.0}) == "but never had before"
-    assert why({"scores.covisitation": 1.0, "ranks.covisitation": 0.5}, follows="Tea") == "often follows Tea"
-    assert (
-        why({"scores.covisitation": 0.4, "ranks.covisitation": -0.5}, follows="Tea") == "but seldom follows the history"
-    )
-    assert why({"a_new_feature": 1.0}) == "a new feature"
-    assert why({"a_new_feature": -1.0}) == "but a new feature (low)"
-    assert why({}) == "popular: fills the list"
-
-
-def test_every_feature_and_retriever_has_words() -> None:
-    from recsys.ranking.features import FEATURES
-    from recsys.retrieval.retrievers import RETRIEVERS
-
-    assert FEATURES.keys() - {"scores", "ranks"} == words.FEATURES.keys()
-    assert RETRIEVERS.keys() == words.RETRIEVERS.keys()
-    assert {*words.FEATURES.values(), *words.RETRIEVERS.values()} <= words.PUSHES.keys() | {"own"}
-
-
-def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:
-    retrievers = {"lately": {"kind": "popularity", "half_life_days": 7}}
-    config = load_config(write_shop_config(tmp_path, tiny_model, retrievers=retrievers))
-    for reasons, said in [({"scores.lately": 1.0, "log_popularity": -0.4}, "popular now"),
-                          ({"scores.lately": 0.1, "log_popularity": -0.4}, "but not popular now")]:  # fmt: skip
-        assert words.why(Recommendation("new", "new", 1, 1.0, {}, reasons), {}, config) == said
-
-
-@pytest.mark.parametrize(
-    ("days", "said"),
-    [(None, "some time ago"), (0.5, "within a day"), (1, "1 day ago"), (59, "59 days ago"), (91, "3 months ago")],
-)
-def test_ago(days: float | None, said: str) -> None:
-    assert words.ago(days) == said
-
-
-@pytest.mark.parametrize(
-    ("count", "said"), [(999, "999 bytes"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (3e9, "3.0 GB")]
-)
-def test_size(count: float, said: str) -> None:
-    assert words.size(count) == said
-
-
-def test_progress_in_a_log_comes_at_most_every_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with caplog.at_level(logging.INFO, logger="recsys"), console.progress() as report:
-        for second in range(31):
-            now = float(second)
-            report("fit", second, 1000)
-    assert [record.getMessage() for record in caplog.records] == [f"fit: {n} of 1,000" for n in (10, 20, 30)]
-
-
-def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with console.progress() as report:
-        report("fit", 1, 2)
-        report("fit", 2, 2)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "fit" in err
