@@ -50,6 +50,11 @@ def places_of(offsets: LongArray) -> LongArray:
     return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths_of(offsets))
 
 
+def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
+    """One sortable number for each (asker, item) pair `(n,)`."""
+    return owner.astype(np.int64) * n_items + item
+
+
 def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
     """Number the distinct times of each ragged, time-sorted list `(n,)`: events of one basket share a number.
 

@@ -23,12 +23,12 @@ from recsys.engine.probes import DEVIATIONS, K, Lists, another_future, first_alo
 from recsys.errors import DataError, LeakageError
 from recsys.ranking.context import Context
 from recsys.ranking.features import FEATURES, Feature
-from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.candidates import find_keys
 from recsys.retrieval.fitted import FittedPopularity
 from recsys.retrieval.retrievers import RETRIEVERS, Popularity
 from recsys.tables import split as splits
 from recsys.tables.split import Fold, holdout, holdouts
-from recsys.types import Candidates, State, offsets_of, unit_rows
+from recsys.types import Candidates, State, offsets_of, pair_keys, unit_rows
 
 LAST_OUT = LeaveLastOut(kind="leave_last_out")
 TWO_WEEKS = TimeSplit(kind="time", horizon_days=14, folds=1)

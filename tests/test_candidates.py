@@ -11,17 +11,8 @@ from worlds import (
     lists_of,
 )
 
-from recsys.retrieval.candidates import (
-    find_keys,
-    order_by_score,
-    pair_keys,
-    seen_keys,
-    stable_order,
-    top_of_pairs,
-    union,
-    without,
-)
-from recsys.types import owners_of
+from recsys.retrieval.candidates import find_keys, order_by_score, seen_keys, stable_order, top_of_pairs, union, without
+from recsys.types import owners_of, pair_keys
 
 quick = settings(max_examples=20, deadline=None)
 

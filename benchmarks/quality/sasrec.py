@@ -32,9 +32,8 @@ from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
 from benchmarks.quality.rival import Task
 from recsys.engine.training import batches
-from recsys.retrieval.candidates import pair_keys
 from recsys.tables.split import Fold
-from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, offsets_of
+from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, offsets_of, pair_keys
 
 TOP = 10
 EPOCH = 200_000  # targets at most between two looks at the held-out events

@@ -25,10 +25,10 @@ from recsys.engine.probes import (
 )
 from recsys.engine.training import batches, quiet
 from recsys.ranking.scorers import Progress
-from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.candidates import find_keys
 from recsys.retrieval.index import Index
 from recsys.tables.split import Fold, holdouts, next_moments
-from recsys.types import Candidates, FloatArray, Interactions, LongArray
+from recsys.types import Candidates, FloatArray, Interactions, LongArray, pair_keys
 
 USERS = 1000  # whose lists are computed again
 RENUMBERED_USERS = 256

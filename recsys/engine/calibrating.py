@@ -31,10 +31,10 @@ from recsys.evaluation.protocol import HISTORY_SLICES, ITEM_SLICES, between
 from recsys.evaluation.reliability import reliability
 from recsys.ranking.calibration import Calibrator, Doubles, activity, log_totals
 from recsys.ranking.scorers import Progress
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.retrieval.candidates import find_keys, order_by_score
 from recsys.tables.split import Fold, holdouts
 from recsys.threads import in_threads
-from recsys.types import DAY, BoolArray, FloatArray, Histories, Interactions, LongArray, places_of
+from recsys.types import DAY, BoolArray, FloatArray, Histories, Interactions, LongArray, pair_keys, places_of
 
 USERS = 2_000
 LEAST_LABELS = 25

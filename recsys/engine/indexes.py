@@ -12,13 +12,13 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import batches
 from recsys.evaluation.metrics import ndcg
-from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.candidates import find_keys
 from recsys.retrieval.fitted import FittedSemantic, FittedTower
 from recsys.retrieval.index import Index
 from recsys.retrieval.index import K as NEIGHBOURS
 from recsys.tables.split import Fold
 from recsys.threads import in_threads
-from recsys.types import Histories, LongArray, Ranking, owners_of, places_of
+from recsys.types import Histories, LongArray, Ranking, owners_of, pair_keys, places_of
 
 K = 10
 USERS = 500

@@ -14,9 +14,9 @@ from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers import FittedScorer
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, top_free
-from recsys.retrieval.candidates import all_of, find_keys, pair_keys, seen_keys, union
+from recsys.retrieval.candidates import all_of, find_keys, seen_keys, union
 from recsys.retrieval.fitted import Fitted
-from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of
+from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of, pair_keys
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from recsys.engine.training import batches, build_scorer, fit_retrieval, quiet
 from recsys.evaluation.metrics import METRICS
 from recsys.ranking.context import Context
 from recsys.ranking.featurizer import Featurizer
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys
+from recsys.retrieval.candidates import find_keys, order_by_score
 from recsys.tables.split import Fold, holdouts
 from recsys.types import (
     BoolArray,
@@ -30,6 +30,7 @@ from recsys.types import (
     State,
     offsets_of,
     owners_of,
+    pair_keys,
     places_of,
 )
 

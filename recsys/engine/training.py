@@ -15,7 +15,7 @@ from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
-from recsys.retrieval.candidates import find_keys, pair_keys
+from recsys.retrieval.candidates import find_keys
 from recsys.retrieval.fitted import Fitted
 from recsys.retrieval.retrievers import RETRIEVERS, Retriever
 from recsys.tables.split import Fold, as_if_new, holdouts, next_moments
@@ -29,6 +29,7 @@ from recsys.types import (
     LongArray,
     State,
     offsets_of,
+    pair_keys,
 )
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.answers import Answer, ragged_dots
-from recsys.retrieval.candidates import find_keys, pair_keys
-from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, offsets_of
+from recsys.retrieval.candidates import find_keys
+from recsys.types import Candidates, FloatArray, Histories, IntArray, LongArray, offsets_of, pair_keys
 
 BEST_OF = 10
 

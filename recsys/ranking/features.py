@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from recsys.errors import ConfigError
 from recsys.ranking.context import Context
-from recsys.retrieval.candidates import order_by_score, pair_keys
+from recsys.retrieval.candidates import order_by_score
 from recsys.tables.split import next_moments
-from recsys.types import DAY, Candidates, FloatArray, IntArray, LongArray, State, places_of
+from recsys.types import DAY, Candidates, FloatArray, IntArray, LongArray, State, pair_keys, places_of
 
 Arrays = dict[str, NDArray[Any]]
 LATE_DECAY = 0.8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.retrieval.candidates import find_keys, order_by_score, pair_keys, stable_order
+from recsys.retrieval.candidates import find_keys, order_by_score, stable_order
 from recsys.types import (
     BoolArray,
     Candidates,
@@ -17,6 +17,7 @@ from recsys.types import (
     Ranking,
     offsets_of,
     owners_of,
+    pair_keys,
     places_of,
 )
 

@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from recsys.retrieval.allowed import Allowed, search
-from recsys.retrieval.candidates import find_keys, most_barred, pair_keys, top_of_pairs, without
+from recsys.retrieval.candidates import find_keys, most_barred, top_of_pairs, without
 from recsys.retrieval.index import Index, Searched, pair_products
-from recsys.types import BoolArray, FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of
+from recsys.types import BoolArray, FloatArray, Histories, Hits, IntArray, LongArray, lengths_of, offsets_of, pair_keys
 
 TOGETHER = 16  # askers whose lists are padded to one length and multiplied as a stack
 

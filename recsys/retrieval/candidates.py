@@ -14,13 +14,9 @@ from recsys.types import (
     Rows,
     offsets_of,
     owners_of,
+    pair_keys,
     places_of,
 )
-
-
-def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
-    """One sortable number for each (asker, item) pair `(n,)`."""
-    return owner.astype(np.int64) * n_items + item
 
 
 def find_keys(keys: Rows, wanted: Rows) -> LongArray:

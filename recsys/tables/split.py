@@ -12,7 +12,7 @@ import numpy as np
 
 from recsys.config import LeaveLastOut, TimeSplit
 from recsys.errors import DataError, LeakageError
-from recsys.types import DAY, BoolArray, Histories, Interactions, LongArray
+from recsys.types import DAY, BoolArray, Histories, Interactions, LongArray, pair_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,8 @@ def as_if_new(fold: Fold, items: BoolArray) -> Fold:
 
     What users had again is no label then: of something new nobody has a second one.
     """
-    hidden, n_items = items[fold.known.item], len(items)
-    events = (fold.known.take(hidden), fold.labels)
-    had, wanted = (some.user.astype(np.int64) * n_items + some.item for some in events)
+    hidden = items[fold.known.item]
+    had, wanted = (pair_keys(some.user, some.item, len(items)) for some in (fold.known.take(hidden), fold.labels))
     return replace(fold, known=fold.known.take(~hidden), labels=fold.labels.take(~np.isin(wanted, had)))
 
 
