@@ -9,7 +9,7 @@ from typing import Any
 from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.serving.batch import SUCCESS, write_candidates
+from recsys.jobs.candidates import SUCCESS, write_candidates
 from recsys.serving.recommender import Recommender
 
 

@@ -10,10 +10,10 @@ from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
-from recsys.engine.jobs import end_of, ingest
 from recsys.engine.training import build_retrievers
+from recsys.jobs.ingest import end_of, ingest
 from recsys.retrieval.index import EXACT, Index, K
-from recsys.retrieval.retrievers import Semantic
+from recsys.retrieval.semantic import Semantic
 from recsys.types import State
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.engine.jobs import ingest
+from recsys.jobs.ingest import ingest
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from recsys.artifacts.versions import MANIFEST
 from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.engine.jobs import train
-from recsys.engine.registry import MANIFEST
+from recsys.jobs.train import train
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

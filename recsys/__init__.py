@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys import errors
-    from recsys.engine.jobs import evaluate, train
-    from recsys.engine.tuning import tune
-    from recsys.engine.update import update
-    from recsys.serving.forget import forget
+    from recsys.jobs.evaluate import evaluate
+    from recsys.jobs.train import train
+    from recsys.jobs.tune import tune
+    from recsys.jobs.update import update
+    from recsys.privacy.forget import forget
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
@@ -28,11 +29,11 @@ __all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "forget", "
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
     "RecommenderHandle": "recsys.serving.handle",
-    "evaluate": "recsys.engine.jobs",
-    "forget": "recsys.serving.forget",
-    "train": "recsys.engine.jobs",
-    "tune": "recsys.engine.tuning",
-    "update": "recsys.engine.update",
+    "evaluate": "recsys.jobs.evaluate",
+    "forget": "recsys.privacy.forget",
+    "train": "recsys.jobs.train",
+    "tune": "recsys.jobs.tune",
+    "update": "recsys.jobs.update",
 }
 
 

@@ -9,75 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray, Rows
 from recsys.errors import DataError, LeakageError
+from recsys.ragged import late_events, lengths_of, moments_of, offsets_of, owners_of
 
 Id = str | int  # of a user or an item, as the shop writes it
-IntArray = NDArray[np.int32]
-LongArray = NDArray[np.int64]
-FloatArray = NDArray[np.float32]
-BoolArray = NDArray[np.bool_]
-Rows = NDArray[np.integer[Any]]
+
 
 CATEGORY_SEPARATOR = " > "
+
+
 DAY = 86_400_000_000  # microseconds
-
-
-def offsets_of(counts: Rows) -> LongArray:
-    """Turn list lengths `(U,)` into ragged offsets `(U + 1,)`."""
-    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=offsets[1:])
-    return offsets
-
-
-def lengths_of(offsets: Rows) -> LongArray:
-    """Length of each list of a ragged array `(U,)`: `np.diff`, whose checks take longer than one user's lists."""
-    return offsets[1:] - offsets[:-1]
-
-
-def owners_of(offsets: Rows) -> LongArray:
-    """For each of the `n` values of a ragged array, the list it belongs to: `(n,)`."""
-    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), lengths_of(offsets))
-
-
-def places_of(offsets: LongArray) -> LongArray:
-    """For each of the `n` values of a ragged array, its place in its own list, from 0: `(n,)`."""
-    return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths_of(offsets))
-
-
-def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
-    """One sortable number for each (asker, item) pair `(n,)`."""
-    return owner.astype(np.int64) * n_items + item
-
-
-def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
-    """Number the distinct times of each ragged, time-sorted list `(n,)`: events of one basket share a number.
-
-    Numbers grow along the whole array; only their differences inside one list mean anything.
-    """
-    changed = np.ones(len(time), dtype=np.int64)
-    changed[1:] = time[1:] != time[:-1]
-    changed[offsets[:-1][lengths_of(offsets) > 0]] = 1
-    return np.cumsum(changed)
-
-
-def late_events(offsets: LongArray, time: LongArray, as_of: LongArray) -> LongArray:
-    """Rows of the events of ragged lists that lie at or after their list's moment `as_of` `(U,)`, which none should."""
-    filled = np.flatnonzero(np.diff(offsets))
-    if not len(filled) or (np.maximum.reduceat(time, offsets[:-1][filled]) < as_of[filled]).all():
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero(time >= as_of[owners_of(offsets)])
-
-
-def unit_rows(vectors: FloatArray) -> FloatArray:
-    """Scale each row to length 1; rows of zeros stay zeros."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
 
 
 def _must_match(name: str, **lengths: int) -> None:

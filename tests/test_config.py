@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, write_shop_config
+from shops import ROOT, write_shop_config
 
 from recsys import config as module
 from recsys.config import Config, Model, construct, load_config, nearest, parse_config
-from recsys.engine.jobs import check
 from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
+from recsys.jobs.ingest import check
 from recsys.ranking.features import FEATURES
-from recsys.ranking.scorers import SCORERS
-from recsys.retrieval.retrievers import RETRIEVERS
+from recsys.ranking.scorers.registry import SCORERS
+from recsys.retrieval.registry import RETRIEVERS
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SHOP = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))

@@ -16,15 +16,18 @@ from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
 from benchmarks.quality.rival import Fitted, Task
+from recsys.arrays import FloatArray
 from recsys.embedding.texts import item_texts
-from recsys.retrieval.answers import SemanticAnswer, SparseAnswer, decayed
-from recsys.retrieval.fitted import Fitted as FittedRetriever
-from recsys.retrieval.retrievers import Covisitation as CovisitationRetriever
-from recsys.retrieval.retrievers import ItemKNN as ItemKNNRetriever
-from recsys.retrieval.retrievers import Popularity as PopularityRetriever
-from recsys.retrieval.retrievers import Repeat, Semantic
+from recsys.retrieval.base import Fitted as FittedRetriever
+from recsys.retrieval.base import SparseAnswer, decayed
+from recsys.retrieval.item_to_item import Covisitation as CovisitationRetriever
+from recsys.retrieval.item_to_item import ItemKNN as ItemKNNRetriever
+from recsys.retrieval.popularity import Popularity as PopularityRetriever
+from recsys.retrieval.repeat import Repeat
+from recsys.retrieval.semantic import Semantic
+from recsys.retrieval.vector_search import SemanticAnswer
 from recsys.tables.split import Fold
-from recsys.types import FloatArray, Histories
+from recsys.types import Histories
 
 Settings = list[dict[str, Any]]
 

@@ -15,14 +15,18 @@ import yaml
 
 from benchmarks.quality.lambdarank import LambdaRank
 from benchmarks.quality.rival import Task
+from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, construct, parse_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model, Retrieval
-from recsys.engine.training import fit_retrieval, quiet, scorer_lists
+from recsys.engine.training import fit_retrieval, scorer_lists
+from recsys.progress import quiet
 from recsys.ranking.featurizer import Featurizer
-from recsys.ranking.scorers import MLP, SCORERS, Scorer
+from recsys.ranking.scorers.base import Scorer
+from recsys.ranking.scorers.mlp import MLP
+from recsys.ranking.scorers.registry import SCORERS
 from recsys.tables.split import Fold
-from recsys.types import FloatArray, Histories, LongArray
+from recsys.types import Histories
 
 # `Any`, since the library's scorers are stacks of dense layers once fitted, and trees are not.
 KINDS: dict[str, type[Any]] = {**SCORERS, "lambdarank": LambdaRank}

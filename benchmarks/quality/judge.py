@@ -8,12 +8,13 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.quality.rival import Fitted
-from recsys.engine.training import batches
+from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
-from recsys.retrieval.candidates import order_by_score, seen_keys
+from recsys.parallel.threads import batches
+from recsys.ragged import offsets_of, order_by_score, places_of
+from recsys.retrieval.candidates import seen_keys
 from recsys.tables.split import Fold
-from recsys.types import FloatArray, IntArray, LongArray, offsets_of, places_of
 
 NEVER = -1
 

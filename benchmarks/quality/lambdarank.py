@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from recsys.ranking.scorers import Progress
-from recsys.types import FloatArray, LongArray, owners_of
+from recsys.arrays import FloatArray, LongArray
+from recsys.progress import Progress
+from recsys.ragged import owners_of
 
 TOP = 10
 

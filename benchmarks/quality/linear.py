@@ -13,9 +13,10 @@ from scipy import linalg, sparse
 
 from benchmarks.quality.classical import for_strangers, history_matrix, known_counts, popular
 from benchmarks.quality.rival import Fitted, Task
-from recsys.retrieval.statistics import basket_matrix, frequent
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.retrieval.similarity import basket_matrix, frequent
 from recsys.tables.split import Fold
-from recsys.types import DAY, FloatArray, Histories, IntArray, LongArray
+from recsys.types import DAY, Histories
 
 MOST_ITEMS = 12_500
 LEAST_WEIGHT = 0.03

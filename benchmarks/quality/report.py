@@ -18,10 +18,10 @@ from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, 
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
 from benchmarks.quality.tasks import TASKS, Habit, dated, load
+from recsys.arrays import BoolArray, IntArray, LongArray
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Board, Targets
 from recsys.evaluation.significance import paired_interval
-from recsys.types import BoolArray, IntArray, LongArray
 
 K, DEEP = 10, 50
 Values = NDArray[np.float64]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from recsys.arrays import FloatArray
 from recsys.config import Config
 from recsys.engine.embeddings import Embeddings
 from recsys.tables.split import Fold
-from recsys.types import FloatArray, Histories, State, Tables
+from recsys.types import Histories, State, Tables
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,9 +31,11 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
 from benchmarks.quality.rival import Task
-from recsys.engine.training import batches
+from recsys.arrays import BoolArray, FloatArray, LongArray
+from recsys.parallel.threads import batches
+from recsys.ragged import offsets_of, pair_keys
 from recsys.tables.split import Fold
-from recsys.types import BoolArray, FloatArray, Histories, Interactions, LongArray, offsets_of, pair_keys
+from recsys.types import Histories, Interactions
 
 TOP = 10
 EPOCH = 200_000  # targets at most between two looks at the held-out events

@@ -16,12 +16,13 @@ import numpy as np
 import polars as pl
 
 from benchmarks.quality.rival import Task
+from recsys.arrays import LongArray
 from recsys.config import Config, RulesConfig, load_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.errors import DataError
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdout
-from recsys.types import DAY, Catalog, Interactions, LongArray, Tables
+from recsys.types import DAY, Catalog, Interactions, Tables
 
 COLUMNS = ("user", "item", "time", "weight", "target")
 

@@ -33,21 +33,25 @@ import numpy as np
 from benchmarks.quality.report import weak_spots
 from benchmarks.quality.run import SPOTS
 from benchmarks.quality.tasks import TASKS
+from recsys.arrays import BoolArray, LongArray
 from recsys.cli.console import guarded, note, progress
-from recsys.cli.words import plural
 from recsys.config import Config
 from recsys.engine.embeddings import Embeddings, embed
-from recsys.engine.jobs import ENGINE, ingest, judge
 from recsys.engine.model import Model
-from recsys.engine.training import batches, drawn, fit
+from recsys.engine.training import drawn, fit
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.protocol import ALL, Board, Targets
-from recsys.ranking.context import Context
+from recsys.formatting import plural
+from recsys.jobs.evaluate import ENGINE, judge
+from recsys.jobs.ingest import ingest
+from recsys.parallel.threads import batches
+from recsys.progress import Progress
+from recsys.ragged import offsets_of
+from recsys.ranking.feature_context import Context
 from recsys.ranking.rules import best
-from recsys.ranking.scorers import Progress
 from recsys.retrieval.candidates import union
 from recsys.tables.split import Fold, as_if_new, holdout
-from recsys.types import BoolArray, Candidates, Histories, Hits, LongArray, State, offsets_of
+from recsys.types import Candidates, Histories, Hits, State
 
 DATA_SETS = ["beauty", "online_retail", "completejourney"]  # each under the task of the rules it ships with
 AGAINST = ["popularity", "text"]

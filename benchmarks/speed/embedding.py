@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.measure import Row, alternately, median
 from benchmarks.speed.topic import STORE
+from recsys.arrays import FloatArray, unit_rows
 from recsys.config import Config, EmbeddingConfig, load_config
-from recsys.embedding.encoders import find_model, load_encoder
+from recsys.embedding.locate import find_model
+from recsys.embedding.registry import load_encoder
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import embed
-from recsys.engine.jobs import ingest
-from recsys.engine.training import BATCH, batches
 from recsys.evaluation.protocol import Board, Targets
 from recsys.evaluation.significance import paired_interval
-from recsys.retrieval.answers import top_free
+from recsys.jobs.ingest import ingest
+from recsys.parallel.threads import BATCH, batches
+from recsys.retrieval.base import top_free
 from recsys.retrieval.candidates import seen_keys
-from recsys.retrieval.retrievers import Semantic
+from recsys.retrieval.semantic import Semantic
 from recsys.tables.split import Fold, holdout
-from recsys.types import Catalog, FloatArray, Ranking, State, Tables, unit_rows
+from recsys.types import Catalog, Ranking, State, Tables
 
 TITLE = "Encoding texts"
 ABOUT = """

@@ -18,16 +18,16 @@ from threadpoolctl import threadpool_limits
 from benchmarks.speed import made
 from benchmarks.speed.measure import Row, alternately, growth_mb, median, peak_mb
 from recsys import Recommender
+from recsys.arrays import LongArray
+from recsys.artifacts import bundle
+from recsys.artifacts.persistence import remembered
 from recsys.config import Config, parse_config
-from recsys.engine import bundle
 from recsys.engine.model import Retrieval
-from recsys.engine.persistence import remembered
-from recsys.engine.training import batches
-from recsys.retrieval.fitted import FittedSemantic
+from recsys.jobs.candidates import write_candidates
+from recsys.parallel.threads import batches, cores, in_threads
 from recsys.retrieval.index import Index
-from recsys.serving.batch import write_candidates
-from recsys.threads import cores, in_threads
-from recsys.types import Histories, LongArray
+from recsys.retrieval.semantic import FittedSemantic
+from recsys.types import Histories
 
 TITLE = "Everyone"
 ABOUT = """

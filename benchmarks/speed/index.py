@@ -11,8 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.speed import made
 from benchmarks.speed.measure import MEGABYTE, Row, alternately, growth_mb, median
+from recsys.arrays import FloatArray
 from recsys.retrieval.index import Index, mixtures
-from recsys.types import FloatArray
 
 TITLE = "The index"
 ABOUT = """What `index: auto` chooses for vectors of 384 numbers, beside exact search (`faiss.knn`) of the same ones.

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recsys.arrays import FloatArray, unit_rows
+from recsys.artifacts.persistence import save
 from recsys.config import Config
-from recsys.engine.calibrating import fit_calibrated
+from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.persistence import save
 from recsys.engine.training import completed, present
-from recsys.types import DAY, Catalog, FloatArray, Interactions, offsets_of, owners_of, unit_rows
+from recsys.ragged import offsets_of, owners_of
+from recsys.types import DAY, Catalog, Interactions
 
 DIMENSIONS = 384
 BLOCK = 65_536

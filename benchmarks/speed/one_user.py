@@ -15,7 +15,7 @@ from benchmarks.speed import made
 from benchmarks.speed.measure import Row
 from recsys import Recommender
 from recsys.config import Config, parse_config
-from recsys.retrieval.fitted import FittedSemantic
+from recsys.retrieval.semantic import FittedSemantic
 from recsys.types import Catalog, Id
 
 TITLE = "One user, warm"

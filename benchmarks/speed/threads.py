@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.speed import everyone
 from benchmarks.speed.measure import Row, median
 from recsys import Recommender
-from recsys.threads import cores, single
+from recsys.parallel.threads import cores, single
 
 TITLE = "Threads"
 ABOUT = """
 Eight threads call `Recommender.recommend` for ten items each, as fast as they get answers, over the made shops of
-*Everyone*. Ours: as `examples/ranking_service` does it, `recsys.threads.single` for each of them. Beside it: the same
+*Everyone*. Ours: as `examples/ranking_service` does it, `recsys.parallel.threads.single` for each of them. Beside it: the same
 requests without what holds OpenMP and BLAS back, so each call has as many threads as there are cores. Each figure is
 the median of runs in processes of their own, in turn.
 """

@@ -17,11 +17,12 @@ import polars as pl
 from benchmarks.speed import made
 from benchmarks.speed.measure import Row, alternately, growth_mb, median
 from recsys.config import Config, parse_config
-from recsys.engine.calibrating import fit_calibrated
+from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.jobs import end_of, ingest, publish
 from recsys.engine.training import build_retrievers
-from recsys.retrieval import statistics
+from recsys.jobs.ingest import end_of, ingest
+from recsys.jobs.train import publish
+from recsys.retrieval import similarity
 from recsys.types import Interactions, State
 
 TITLE = "Training"
@@ -172,7 +173,7 @@ def _beside_a_join(size: str) -> list[Row]:
     n_events = EVENTS[size]
     log = made.interactions(n_events // PER_USER, n_events // PER_ITEM, n_events)
     works: dict[str, Callable[[], object]] = {
-        "ours": lambda: statistics.covisitation(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
+        "ours": lambda: similarity.covisitation(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
         "join": lambda: joined_counts(log),
     }
     if n_events > EVENTS["4m"]:

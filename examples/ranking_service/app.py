@@ -23,7 +23,7 @@ from examples.ranking_service.bodies import MOST_K, K, RecommendBody, RerankBody
 from examples.ranking_service.exposures import ExposureLog, shuffled
 from recsys import Recommender, RecommenderHandle
 from recsys.errors import RecsysError, RequestError, UnknownIdError
-from recsys.threads import single
+from recsys.parallel.threads import single
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

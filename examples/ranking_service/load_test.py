@@ -26,8 +26,8 @@ import numpy as np
 import typer
 
 from recsys import Recommender
-from recsys.engine import bundle as bundles
-from recsys.engine import registry
+from recsys.artifacts import bundle as bundles
+from recsys.artifacts import versions
 
 MOST_SECONDS = 120
 
@@ -132,8 +132,8 @@ def load_test(
     with tempfile.TemporaryDirectory() as folder:
         root, port = Path(folder) / "bundle", free_port()
         current = bundles.load(bundle)
-        shutil.copytree(current.path, root / registry.VERSIONS / current.version)
-        registry.point(root, current.version)
+        shutil.copytree(current.path, root / versions.VERSIONS / current.version)
+        versions.point(root, current.version)
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "examples.ranking_service", "--bundle", str(root), "--port", str(port)]
         service = subprocess.Popen([*command, "--exposures", f"{folder}/exposures"], stdout=subprocess.DEVNULL,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys.checks import FAIL, Check
 from recsys.cli.console import note, progress, show, show_json
+from recsys.diagnostics import FAIL, Check
 from recsys.errors import ArtifactError, LeakageError
 
 if TYPE_CHECKING:
@@ -110,20 +110,20 @@ def train(
     before the test cut, so that no test event is looked at. The first trial is the config as it stands.
     """
     from recsys.config import load_config
-    from recsys.engine import jobs
+    from recsys.jobs.train import train as fit_and_publish
 
     loaded, about = load_config(config), {}
     if not tune and (budget, trials, out) != (None, None, None):
         raise typer.BadParameter("--budget, --trials and --out say how to tune: add --tune")
     with progress() as report:
         if tune:
-            from recsys.engine import tuning
+            from recsys.jobs import tune as tuning
 
             tuned = tuning.tune(loaded, budget or tuning.BUDGET_SECONDS, report, trials=trials)
             out = out or loaded.folder / "tuned.yaml"
             tuned.write(config, out)
             loaded, about = tuned.config, {"tuning": tuned.to_dict() | {"config": str(out)}}
-        version = jobs.train(loaded, report)
+        version = fit_and_publish(loaded, report)
     if as_json:
         show_json({"bundle": str(version), "version": version.name, **about})
         return
@@ -142,9 +142,9 @@ def update(config: ConfigFile, as_json: Json = False) -> None:
     Histories, statistics and the catalogue become those of the tables; whitening, tower and scorer are kept. Only texts
     that the bundle does not know are encoded.
     """
+    from recsys.artifacts.bundle import load
     from recsys.config import load_config
-    from recsys.engine.bundle import load
-    from recsys.engine.update import update as renew
+    from recsys.jobs.update import update as renew
 
     version = renew(load_config(config))
     news = load(version).manifest["update"]
@@ -168,10 +168,10 @@ def evaluate(
     """Hold out what users did last and see how well engine and baselines foretell it."""
     from recsys.cli import views
     from recsys.config import load_config
-    from recsys.engine import jobs
+    from recsys.jobs.evaluate import evaluate as judge
 
     with progress() as report:
-        result = jobs.evaluate(load_config(config), report, validation=validation, probabilities=probabilities)
+        result = judge(load_config(config), report, validation=validation, probabilities=probabilities)
     show_json(result) if as_json else show(*views.evaluation(result))
 
 
@@ -182,8 +182,8 @@ def audit(
     validation: Annotated[bool, typer.Option("--validation", help="Audit `evaluate --validation`.")] = False,
 ) -> None:
     """Check a run for leaks: dates, ties, near-duplicate items, reruns over another future. Exits with 4 on FAIL."""
+    from recsys.audit.audit import audit as examine
     from recsys.config import load_config
-    from recsys.engine.audit import audit as examine
 
     with progress() as report:
         findings = examine(load_config(config), report, validation=validation)
@@ -209,8 +209,9 @@ def score(
     config: ConfigOption = None,
 ) -> None:
     """Recommend for one user: the newest history, then a ranked list with reasons."""
-    from recsys.cli import words
+    from recsys import formatting
     from recsys.errors import UnknownIdError
+    from recsys.explain import phrases
 
     recommender = _load(bundle, config)
     answer = recommender.recommend(user_id, k, exclude=exclude, where=where, diversity=diversity, explain=True,
@@ -226,15 +227,15 @@ def score(
         note(f"user {user_id} has no history here: this is what is popular")
     if as_json:
         newest = [] if history is None else history.head(HISTORY).rows(named=True)
-        events = [event | {"time": words.instant(event["time"], clock)} for event in newest]
+        events = [event | {"time": formatting.instant(event["time"], clock)} for event in newest]
         show_json(answer.to_dict() | {"history": events})
         return
     from recsys.cli import views
 
-    own = {} if history is None else words.pasts(history, _now(recommender, history))
+    own = {} if history is None else phrases.pasts(history, _now(recommender, history))
     if history is not None and len(history):
         show(views.history(user_id, history, clock, HISTORY), "")
-    reasons = [words.why(item, own, recommender.config) for item in answer.items]
+    reasons = [phrases.why(item.reasons, own.get(item.item_id), recommender.config) for item in answer.items]
     show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
 
 
@@ -307,7 +308,7 @@ def candidates(
     """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
     import json
 
-    from recsys.serving.batch import SUCCESS, write_candidates
+    from recsys.jobs.candidates import SUCCESS, write_candidates
 
     recommender = _load(bundle, config)
     with progress() as report:
@@ -333,7 +334,7 @@ def forget(
     """Remove people from the bundle, vectors, quarantine and published lists, for all later runs too; prove it."""
     from recsys.cli import views
     from recsys.config import load_config
-    from recsys.serving.forget import forget as remove
+    from recsys.privacy.forget import forget as remove
 
     if (bundle is None) == (config is None):
         raise typer.BadParameter("say where: --bundle or --config, one of them")
@@ -356,9 +357,9 @@ def inspect(
     ] = None,
 ) -> None:
     """Check every file of a bundle, and tell what it was made from and how."""
+    from recsys.artifacts.bundle import load
+    from recsys.artifacts.versions import VERSIONS, versions
     from recsys.cli import views
-    from recsys.engine.bundle import load
-    from recsys.engine.registry import VERSIONS, versions
 
     found = load(_where(bundle, config))
     root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
@@ -381,8 +382,8 @@ def inspect(
 @app.command(epilog="Example: recsys versions --config configs/shop.yaml")
 def versions(bundle: BundleOption = None, config: ConfigOption = None, as_json: Json = False) -> None:
     """List the versions of a bundle, oldest first: when each was made, how large it is, which one is current."""
+    from recsys.artifacts.bundle import describe
     from recsys.cli import views
-    from recsys.engine.bundle import describe
 
     told = describe(_where(bundle, config))
     show_json(told) if as_json else show(views.versions(told))
@@ -396,8 +397,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Check an older version, or any that you name, and make it current; print its folder."""
-    from recsys.engine.bundle import rollback as go_back
-    from recsys.engine.registry import VERSIONS
+    from recsys.artifacts.bundle import rollback as go_back
+    from recsys.artifacts.versions import VERSIONS
 
     root = _where(bundle, config)
     name = go_back(root, version)
@@ -413,7 +414,7 @@ def prune(
     as_json: Json = False,
 ) -> None:
     """Delete old versions, never the current one, and what dead processes left; print the names of the deleted."""
-    from recsys.engine.registry import prune as delete
+    from recsys.artifacts.versions import prune as delete
 
     deleted = delete(_where(bundle, config), keep)
     show_json({"deleted": deleted}) if as_json else print(*deleted, sep="\n", end="\n" if deleted else "")

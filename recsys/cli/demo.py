@@ -12,13 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from recsys.cli import views, words
+from recsys import formatting
+from recsys.cli import views
 from recsys.cli.app import DEMO_BUNDLE
 from recsys.cli.console import heading, note, progress, show, show_json
 from recsys.config import Config, load_config
-from recsys.engine.demo import Trial
 from recsys.engine.embeddings import embed
-from recsys.engine.jobs import ingest
+from recsys.explain import phrases
+from recsys.jobs.demo import Trial
+from recsys.jobs.ingest import ingest
 from recsys.serving.recommender import Recommender
 from recsys.types import Tables
 
@@ -37,13 +39,13 @@ def demo(path: Path, as_json: bool) -> None:
     embeddings = embed(config, tables.catalog)
     store = embeddings.space.store if embeddings.space else None
     known = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
-    note(f"{words.plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
+    note(f"{formatting.plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
          f"{config.embedding.model} ({config.embedding.pooling}"
          f"{', whitened' if config.embedding.whitening else ''}){known}")  # fmt: skip
     with progress() as report_progress:
         heading(f"3. Fit: cut off {_horizon(config)}, learn from what came before")
         trial = Trial.run(config, tables, embeddings, report_progress)
-        note(f"{words.plural(len(trial.fold.known), 'event')} before the cut, {len(trial.fold.labels):,} after it; "
+        note(f"{formatting.plural(len(trial.fold.known), 'event')} before the cut, {len(trial.fold.labels):,} after it; "
              f"retrievers: {', '.join(config.retrievers)}; scorer: {config.scorer['kind']}")  # fmt: skip
         heading("4. Evaluate: rank the whole catalogue for every user, compare with what followed")
         report = trial.report(report_progress)
@@ -70,11 +72,13 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
     followed = trial.followed(user)
     ticks = [item.item_id in followed for item in answer.items]
     now = trial.fold.as_of if trial.fold.as_of is not None else int(history["time"].max())  # type: ignore[arg-type]
-    own = words.pasts(history, now if clock == "time" else None)
+    own = phrases.pasts(history, now if clock == "time" else None)
     leads = trial.leads(user, [item.item_id for item in answer.items])
-    reasons = [words.why(item, own, config, leads.get(item.item_id)) for item in answer.items]
+    reasons = [
+        phrases.why(item.reasons, own.get(item.item_id), config, leads.get(item.item_id)) for item in answer.items
+    ]
     if not as_json:
-        title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {words.plural(len(followed), 'item')} "
+        title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {formatting.plural(len(followed), 'item')} "
                  "that followed")  # fmt: skip
         show("", views.history(str(user), history, clock, HISTORY), "",
              views.recommendations(title, answer.items, reasons, ("followed", ticks)))  # fmt: skip
@@ -86,22 +90,22 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
 def _ingested(tables: Tables) -> str:
     items: Any = tables.report["catalog"]
     events: Any = tables.report["interactions"]
-    kinds = " and ".join(words.plural(count, kind) for kind, count in events["kinds"].items())
+    kinds = " and ".join(formatting.plural(count, kind) for kind, count in events["kinds"].items())
     lines = [
-        f"{kinds} by {words.plural(events['users'], 'user')} of {words.plural(events['items'], 'item')}, "
+        f"{kinds} by {formatting.plural(events['users'], 'user')} of {formatting.plural(events['items'], 'item')}, "
         f"{str(events['first'])[:10]} to {str(events['last'])[:10]}",
-        f"{words.plural(items['kept'], 'item')} in the catalogue",
+        f"{formatting.plural(items['kept'], 'item')} in the catalogue",
     ]
     for name, told in (("catalogue", items), ("events", events)):
         if told["refused"] or told["dropped"] or told.get("duplicates"):
-            lines.append(f"{name}: left out {words.counted(told['dropped'])}; refused {words.counted(told['refused'])}"
+            lines.append(f"{name}: left out {formatting.counted(told['dropped'])}; refused {formatting.counted(told['refused'])}"
                          + (f"; {told['duplicates']:,} duplicates" if told.get("duplicates") else ""))  # fmt: skip
     return "\n".join(lines)
 
 
 def _horizon(config: Config) -> str:
     if config.split.kind == "time":
-        return f"the last {words.plural(round(config.split.horizon_days), 'day')}"
+        return f"the last {formatting.plural(round(config.split.horizon_days), 'day')}"
     return "each user's last event"
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from recsys.checks import FAIL, OK, WARN, Check
-from recsys.cli import words
-from recsys.embedding.encoders import INT8_PACKAGES
-from recsys.threads import cores
+from recsys import formatting
+from recsys.diagnostics import FAIL, OK, WARN, Check
+from recsys.embedding.hardware import INT8_PACKAGES
+from recsys.parallel.threads import cores
 
 GIB = 1 << 30
 PACKAGES = ["numpy", "scipy", "polars", "pydantic", "PyYAML", "typer", "rich", "scikit-learn", "torch", "transformers",
@@ -79,7 +79,7 @@ def _faiss_gpu() -> Check:
     if built and not gpus:
         return Check("faiss gpu", WARN, "FAISS is built for a GPU and sees none; it searches on the CPU")
     return Check(
-        "faiss gpu", OK, f"{words.plural(gpus, 'GPU')} used for search" if gpus else "none; it searches on the CPU"
+        "faiss gpu", OK, f"{formatting.plural(gpus, 'GPU')} used for search" if gpus else "none; it searches on the CPU"
     )
 
 
@@ -142,7 +142,7 @@ def _cores() -> Check:
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     few = total < 4 * GIB
-    return Check("memory", WARN if few else OK, words.size(total) + ("; the demo needs about 4 GB" if few else ""))
+    return Check("memory", WARN if few else OK, formatting.size(total) + ("; the demo needs about 4 GB" if few else ""))
 
 
 def _disk(output: Path) -> Check:
@@ -150,5 +150,5 @@ def _disk(output: Path) -> Check:
     free = shutil.disk_usage(there).free
     few = free < 2 * GIB
     return Check(
-        "disk", WARN if few else OK, f"{words.size(free)} free at {there}" + ("; make some room" if few else "")
+        "disk", WARN if few else OK, f"{formatting.size(free)} free at {there}" + ("; make some room" if few else "")
     )

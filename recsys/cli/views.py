@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from recsys.cli import words
+from recsys import formatting
 from recsys.config import parse_config
 from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
-    from recsys.serving.explain import Explanation, WhyNot
-    from recsys.serving.forget import Forgotten
+    from recsys.explain.explanation import Explanation, WhyNot
+    from recsys.privacy.forget import Forgotten
     from recsys.serving.recommendations import Recommendation
 
 ENGINE = "engine"
@@ -48,8 +48,8 @@ def history(user: str, frame: pl.DataFrame, clock: str, newest: int) -> Group:
     """Show what a user did last, newest first."""
     shown = table("when", "item", "title")
     for item, title, time in frame.head(newest).iter_rows():
-        shown.add_row(words.moment(time, clock), escape(str(item)), escape(title))
-    told = f"User {user}: the newest {min(newest, len(frame))} of {words.plural(len(frame), 'event')}"
+        shown.add_row(formatting.moment(time, clock), escape(str(item)), escape(title))
+    told = f"User {user}: the newest {min(newest, len(frame))} of {formatting.plural(len(frame), 'event')}"
     return _titled(told, shown)
 
 
@@ -67,7 +67,7 @@ def recommendations(title: str, items: Sequence[Recommendation], reasons: Sequen
         tick = ["[green]✓[/green]" if marks[1][row] else ""] if marks else []
         found = " ".join(f"{name}:{place}" for name, place in item.sources.items()) or "popularity (fill)"
         shown.add_row(str(item.rank), escape(str(item.item_id)), escape(item.title), f"{item.score:.3f}",
-                      *(words.percent(item.probability) for _ in told), *tick, escape(reason), found)  # fmt: skip
+                      *(formatting.percent(item.probability) for _ in told), *tick, escape(reason), found)  # fmt: skip
     return _titled(title, shown)
 
 
@@ -181,7 +181,7 @@ def _models(report: Mapping[str, Any], k: int) -> Group:
     for model, values in metrics.items():
         cells = [_bold(f"{values[name]:.4f}", values[name] == top.get(name)) for name in columns]
         shown.add_row(_bold(model, model == ENGINE), *cells)
-    asked = f"{words.plural(report['users'], 'user')}, {words.plural(report['targets'], 'target')}"
+    asked = f"{formatting.plural(report['users'], 'user')}, {formatting.plural(report['targets'], 'target')}"
     return _titled(f"{report['name']}: the whole catalogue ranked for {asked}; best in bold", shown)
 
 
@@ -228,9 +228,11 @@ def tuning(told: Mapping[str, Any]) -> list[RenderableType]:
     choice = _titled(f"The config chosen: {told['config']}", moved)
     kept = f"No trial did better than the config as it stands: so is {told['config']}."
     spent = f"{told['seconds']:,.0f} of {told['budget_seconds']:,.0f} seconds"
-    title = f"{told['name']}: {words.plural(len(told['trials']), 'trial')} in {spent}, validation only; chosen in bold"
+    title = (
+        f"{told['name']}: {formatting.plural(len(told['trials']), 'trial')} in {spent}, validation only; chosen in bold"
+    )
     gained = (
-        f"{metric} for {words.plural(told['users'], 'user')}: {start[metric]:.4f} before, "
+        f"{metric} for {formatting.plural(told['users'], 'user')}: {start[metric]:.4f} before, "
         f"[bold]{chosen[metric]:.4f}[/bold] after, difference {gap['mean']:+.4f} (95% interval {gap['low']:+.4f} to "
         f"{gap['high']:+.4f}, paired bootstrap over users). The best of many trials looks better than it is: "
         "`recsys evaluate` on the chosen config says what it is worth."
@@ -250,8 +252,8 @@ def _changed(value: Any, other: Any) -> str:
 
 def forgotten(gone: Forgotten) -> list[str]:
     """Tell what was removed, what the scan read, and what is left to do elsewhere."""
-    removed = [f"{words.plural(rows, 'row')} of {path}" for path, rows in gone.rows.items()]
-    removed += [f"{words.plural(gone.vectors, 'vector')} of behaviour texts"] if gone.vectors else []
+    removed = [f"{formatting.plural(rows, 'row')} of {path}" for path, rows in gone.rows.items()]
+    removed += [f"{formatting.plural(gone.vectors, 'vector')} of behaviour texts"] if gone.vectors else []
     removed += [f"version {name}" for name in gone.pruned]
     removed += [f"left by a process that died: {path}" for path in gone.leftovers]
     lines = [f"removed {text}" for text in removed] or ["nothing was left to remove"]
@@ -261,12 +263,12 @@ def forgotten(gone: Forgotten) -> list[str]:
         lines.append("counts and weights learnt from everybody still hold their part until the next `recsys train`")
     lines += [f"the same characters, but no person: {mention}" for mention in gone.mentions]
     lines.append(
-        f"scanned {words.plural(gone.files_scanned, 'file')}, {words.size(gone.bytes_scanned)}: "
-        f"{words.plural(gone.hits, 'place')} {'names' if gone.hits == 1 else 'name'} them"
+        f"scanned {formatting.plural(gone.files_scanned, 'file')}, {formatting.size(gone.bytes_scanned)}: "
+        f"{formatting.plural(gone.hits, 'place')} {'names' if gone.hits == 1 else 'name'} them"
     )
     if gone.source_rows:
         lines.append(
-            f"the shop's own tables still hold {words.plural(gone.source_rows, 'row')} of them: delete them there"
+            f"the shop's own tables still hold {formatting.plural(gone.source_rows, 'row')} of them: delete them there"
         )
     return lines
 
@@ -278,9 +280,9 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
     rows = {
         "bundle": root,
         "version": f"{told['model_version']}, made {told['created_at']}",
-        "data": f"{words.plural(counts['events'], 'event')} of {words.plural(counts['users'], 'user')} on "
-                f"{words.plural(counts['items'], 'item')}, {words.moment(window['first'], window['clock'])} to "
-                f"{words.moment(window['last'], window['clock'])}",
+        "data": f"{formatting.plural(counts['events'], 'event')} of {formatting.plural(counts['users'], 'user')} on "
+                f"{formatting.plural(counts['items'], 'item')}, {formatting.moment(window['first'], window['clock'])} to "
+                f"{formatting.moment(window['last'], window['clock'])}",
         "encoder": f"{config.embedding.model}, {config.embedding.pooling} pooling"
                    f"{', whitened' if config.embedding.whitening else ''}, fingerprint {told['encoder'][:12]}",
         "retrievers": ", ".join(_settings(name, settings) for name, settings in config.retrievers.items()),
@@ -291,8 +293,8 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
         "measured": ", ".join(f"{name} {value:.4f}" for name, value in told.get("metrics", {}).items())
                     or "not at publication; see `recsys evaluate CONFIG`",
         "note": told.get("note", ""),
-        "forgotten": words.plural(told["forgotten"], "user") + " since training" if told.get("forgotten") else "",
-        "files": f"{len(files)}, {words.size(sum(file['bytes'] for file in files.values()))}, every checksum matches",
+        "forgotten": formatting.plural(told["forgotten"], "user") + " since training" if told.get("forgotten") else "",
+        "files": f"{len(files)}, {formatting.size(sum(file['bytes'] for file in files.values()))}, every checksum matches",
         "other versions": ", ".join(name for name in versions if name != told["model_version"]) or "none",
     }  # fmt: skip
     about = table("", "")
@@ -303,7 +305,7 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
     sizes = table("file", "size", "shape", "dtype", numbers=["size", "shape"])
     for name, file in sorted(files.items(), key=lambda pair: -pair[1]["bytes"]):
         shape = " × ".join(f"{n:,}" for n in file.get("shape", []))
-        sizes.add_row(name, words.size(file["bytes"]), shape, file.get("dtype", ""))
+        sizes.add_row(name, formatting.size(file["bytes"]), shape, file.get("dtype", ""))
     told_of = [*probability(told["probability"]), ""] if "probability" in told else []
     return [about, "", *told_of, _titled("Files, largest first", sizes)]
 
@@ -314,7 +316,7 @@ def versions(told: Sequence[Mapping[str, Any]]) -> Table:
     for version in told:
         mark = "[green]current[/green]" if version["current"] else ""
         made = "[red]damaged[/red]" if version["problem"] else escape(str(version["created_at"]))
-        shown.add_row(version["version"], made, words.size(version["bytes"]), mark)
+        shown.add_row(version["version"], made, formatting.size(version["bytes"]), mark)
     return shown
 
 

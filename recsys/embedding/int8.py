@@ -18,9 +18,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from recsys.embedding.published import publish, sound
-from recsys.threads import cores
-from recsys.types import FloatArray, IntArray, LongArray
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.parallel.threads import cores
+from recsys.storage.content_addressed import publish, sound
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.embedding.encoders import Encoder
-from recsys.embedding.published import publish, sound
+from recsys.arrays import FloatArray, LongArray
+from recsys.embedding.base import Encoder
 from recsys.errors import ArtifactError
-from recsys.types import FloatArray, LongArray
+from recsys.storage.content_addressed import publish, sound
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, unit_rows
 from recsys.errors import DataError
-from recsys.types import FloatArray, unit_rows
 
 __all__ = ["Whitening", "unit_rows"]
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from recsys.arrays import FloatArray, unit_rows
 from recsys.config import Config, EmbeddingConfig
-from recsys.embedding.encoders import Encoder, load_encoder
+from recsys.embedding.base import Encoder
+from recsys.embedding.registry import load_encoder
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import behaviour_texts, item_texts
 from recsys.embedding.whitening import Whitening
-from recsys.types import Catalog, FloatArray, Histories, unit_rows
+from recsys.types import Catalog, Histories
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.ragged import find_keys, owners_of, pair_keys
 from recsys.ranking.calibration import Calibrator, log_totals
-from recsys.ranking.context import Context
+from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import Cap, best, cut, fill
-from recsys.ranking.scorers import FittedScorer
-from recsys.retrieval.allowed import Allowed
-from recsys.retrieval.answers import Answer, top_free
-from recsys.retrieval.candidates import all_of, find_keys, seen_keys, union
-from recsys.retrieval.fitted import Fitted
-from recsys.types import Candidates, FloatArray, Histories, Hits, IntArray, LongArray, Ranking, owners_of, pair_keys
+from recsys.ranking.scorers.base import FittedScorer
+from recsys.retrieval.base import Answer, Fitted, top_free
+from recsys.retrieval.candidates import all_of, seen_keys, union
+from recsys.retrieval.filtered_search import Allowed
+from recsys.types import Candidates, Histories, Hits, Ranking
 
 
 @dataclass(frozen=True, eq=False)

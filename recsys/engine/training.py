@@ -10,47 +10,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.arrays import BoolArray, FloatArray, LongArray
 from recsys.config import Config, construct
 from recsys.engine.model import Model, Retrieval
 from recsys.errors import DataError
+from recsys.parallel.threads import in_threads
+from recsys.progress import Progress
+from recsys.ragged import find_keys, offsets_of, pair_keys
 from recsys.ranking.featurizer import Featurizer
-from recsys.ranking.scorers import SCORERS, FittedScorer, Progress, Scorer
-from recsys.retrieval.candidates import find_keys
-from recsys.retrieval.fitted import Fitted
-from recsys.retrieval.retrievers import RETRIEVERS, Retriever
+from recsys.ranking.scorers.base import FittedScorer, Scorer
+from recsys.ranking.scorers.registry import SCORERS
+from recsys.retrieval.base import Fitted, Retriever
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.tables.split import Fold, as_if_new, holdouts, next_moments
-from recsys.threads import in_threads
-from recsys.types import (
-    BoolArray,
-    Candidates,
-    FloatArray,
-    Histories,
-    Interactions,
-    LongArray,
-    State,
-    offsets_of,
-    pair_keys,
-)
+from recsys.types import Candidates, Histories, Interactions, State
 
 if TYPE_CHECKING:
     from recsys.engine.embeddings import Embeddings
+from recsys.parallel.threads import BATCH, batches
+from recsys.progress import quiet
 
 Fitter = Callable[[Retriever, State], Fitted]
+
+
 Lists = tuple[FloatArray, LongArray, FloatArray]
 
-BATCH = 512
+
 FEW = 5  # events of an item below which it is rare
+
+
 SHORTENED = (0, 1, 2, 5)  # newest events of those asked as if they were new
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    """Show no progress."""
-
-
-def batches(users: LongArray, size: int = BATCH) -> Iterator[LongArray]:
-    """Cut user rows into batches."""
-    for start in range(0, len(users), size):
-        yield users[start : start + size]
 
 
 def build_retrievers(config: Config) -> dict[str, Retriever]:

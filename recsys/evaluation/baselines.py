@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from recsys.retrieval.retrievers import ItemKNN, Popularity, Repeat, Retriever, Semantic
+from recsys.retrieval.base import Retriever
+from recsys.retrieval.item_to_item import ItemKNN
+from recsys.retrieval.popularity import Popularity
+from recsys.retrieval.repeat import Repeat
+from recsys.retrieval.semantic import Semantic
 
 BASELINES: dict[str, Retriever] = {
     "popularity": Popularity(),

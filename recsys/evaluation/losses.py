@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.arrays import BoolArray, IntArray, LongArray
 from recsys.evaluation.significance import share_intervals
-from recsys.types import BoolArray, IntArray, LongArray
 
 DEEPER = 5
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import BoolArray, LongArray
+from recsys.arrays import BoolArray, LongArray
 
 Metric = Callable[[BoolArray, LongArray, int], NDArray[np.float64]]
 

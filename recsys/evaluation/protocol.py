@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import BoolArray, IntArray, LongArray
 from recsys.evaluation.losses import loss_budget
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.significance import paired_interval
-from recsys.retrieval.candidates import find_keys
+from recsys.ragged import find_keys, owners_of, pair_keys, places_of
 from recsys.tables.split import Fold, next_moments
-from recsys.types import DAY, BoolArray, IntArray, LongArray, Ranking, owners_of, pair_keys, places_of
+from recsys.types import DAY, Ranking
 
 HISTORY_SLICES = {"no history": (0, 0), "1-4 events": (1, 4), "5-19 events": (5, 19), "20+ events": (20, None)}
 ITEM_SLICES = {"new": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-49": (10, 49), "50+": (50, None)}

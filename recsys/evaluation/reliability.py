@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.types import BoolArray, FloatArray
+from recsys.arrays import BoolArray, FloatArray
 
 BINS = 15
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import LongArray
+from recsys.arrays import LongArray
 
 DRAWS = 1000
 

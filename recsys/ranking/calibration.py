@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.types import DAY, BoolArray, Candidates, FloatArray, Histories, LongArray, moments_of
+from recsys.arrays import BoolArray, FloatArray, LongArray
+from recsys.ragged import moments_of
+from recsys.types import DAY, Candidates, Histories
 
 GROUPS = 20
 LEAST = 50  # labels that a group expects at least

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recsys.arrays import FloatArray, LongArray
 from recsys.ranking.rules import Cap
-from recsys.types import FloatArray, LongArray, Ranking
+from recsys.types import Ranking
 
 POOL = 1000  # the best items of a list that compete; what is below follows in its own order
 

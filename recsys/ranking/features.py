@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ConfigError
-from recsys.ranking.context import Context
-from recsys.retrieval.candidates import order_by_score
+from recsys.ragged import order_by_score, pair_keys, places_of
+from recsys.ranking.feature_context import Context
 from recsys.tables.split import next_moments
-from recsys.types import DAY, Candidates, FloatArray, IntArray, LongArray, State, pair_keys, places_of
+from recsys.types import DAY, Candidates, State
 
 Arrays = dict[str, NDArray[Any]]
 LATE_DECAY = 0.8

@@ -8,11 +8,12 @@ from functools import cache
 
 import numpy as np
 
+from recsys.arrays import FloatArray
 from recsys.config import nearest
 from recsys.errors import ConfigError
-from recsys.ranking.context import Context
+from recsys.ranking.feature_context import Context
 from recsys.ranking.features import FEATURES, Arrays
-from recsys.types import FloatArray, State
+from recsys.types import State
 
 
 @dataclass(frozen=True, eq=False)

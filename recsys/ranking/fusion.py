@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys.types import FloatArray, LongArray, owners_of
+from recsys.arrays import FloatArray, LongArray
+from recsys.ragged import owners_of
 
 
 def standard_sum(offsets: LongArray, scores: Sequence[FloatArray]) -> FloatArray:

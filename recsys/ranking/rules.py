@@ -7,19 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.retrieval.candidates import find_keys, order_by_score, stable_order
-from recsys.types import (
-    BoolArray,
-    Candidates,
-    FloatArray,
-    IntArray,
-    LongArray,
-    Ranking,
-    offsets_of,
-    owners_of,
-    pair_keys,
-    places_of,
-)
+from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray
+from recsys.ragged import find_keys, offsets_of, order_by_score, owners_of, pair_keys, places_of, stable_order
+from recsys.types import Candidates, Ranking
 
 PAIRS = 4_000_000  # (asker, item) pairs that filling holds at a time
 

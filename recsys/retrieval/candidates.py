@@ -4,53 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.types import (
-    Candidates,
-    FloatArray,
-    Histories,
-    Hits,
-    IntArray,
-    LongArray,
-    Rows,
-    offsets_of,
-    owners_of,
-    pair_keys,
-    places_of,
-)
-
-
-def find_keys(keys: Rows, wanted: Rows) -> LongArray:
-    """The place of each wanted key in ascending `keys`, -1 where it is not there: `(n,)`."""
-    if not len(keys):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, place, -1)
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.ragged import find_keys, offsets_of, order_by_score, owners_of, pair_keys, places_of, stable_order
+from recsys.types import Candidates, Histories, Hits
 
 
 def seen_keys(histories: Histories, n_items: int) -> LongArray:
     """The (asker, item) pairs of the histories, ascending and distinct."""
     return np.unique(pair_keys(histories.owner, histories.item, n_items))
-
-
-def stable_order(keys: Rows) -> LongArray:
-    """Return the order `(n,)` that sorts keys of 0 and above; equal ones keep their order.
-
-    Key and place are packed into one integer where they fit: sorting numbers is many times faster than finding the
-    order that sorts them.
-    """
-    bits = len(keys).bit_length()
-    if int(keys.max(initial=0)).bit_length() + bits > 64:
-        return np.argsort(keys, kind="stable")
-    packed = (keys.astype(np.uint64) << np.uint64(bits)) | np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    return (packed & np.uint64((1 << bits) - 1)).astype(np.int64)
-
-
-def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
-    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order."""
-    bits = (score + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~ascending)
 
 
 def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: int, k: int) -> Hits:

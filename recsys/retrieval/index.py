@@ -11,8 +11,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arrays import FloatArray, IntArray, LongArray, unit_rows
 from recsys.errors import ArtifactError, ConfigError
-from recsys.types import FloatArray, IntArray, LongArray, unit_rows
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,14 @@ from threading import Lock
 import numpy as np
 import polars as pl
 
+from recsys.arrays import BoolArray, IntArray
 from recsys.config import nearest
 from recsys.errors import RequestError
 from recsys.ranking.rules import Cap
-from recsys.retrieval.allowed import Allowed
+from recsys.retrieval.filtered_search import Allowed
 from recsys.serving.expressions import evaluate
 from recsys.serving.requests import shown
-from recsys.types import BoolArray, Catalog, IntArray, codes_of
+from recsys.types import Catalog, codes_of
 
 MOST_BYTES = 256 << 20
 

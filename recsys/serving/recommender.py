@@ -12,42 +12,30 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 import polars as pl
 
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.artifacts import bundle
+from recsys.artifacts.bundle import Bundle
+from recsys.artifacts.persistence import restore, restore_space
 from recsys.config import Config, parse_config
-from recsys.engine import bundle
-from recsys.engine.bundle import Bundle
-from recsys.engine.persistence import restore, restore_space
-from recsys.engine.training import batches
+from recsys.engine.candidate_scores import Offer
 from recsys.errors import ArtifactError, ConfigError, DataError
-from recsys.ranking.context import Context, side_by_side
+from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
+from recsys.parallel.threads import batches, in_threads, one_thread
+from recsys.ragged import find_keys, owners_of, places_of
 from recsys.ranking.diversity import diversify, pin
+from recsys.ranking.feature_context import Context, side_by_side
 from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
-from recsys.retrieval.allowed import Allowed
-from recsys.retrieval.candidates import find_keys
-from recsys.retrieval.fitted import FittedSemantic
+from recsys.retrieval.filtered_search import Allowed
 from recsys.retrieval.index import Index
+from recsys.retrieval.semantic import FittedSemantic
 from recsys.serving import requests
-from recsys.serving.context import TextHits, text_of
-from recsys.serving.explain import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.serving.filters import Filters, Where
-from recsys.serving.known import Known
-from recsys.serving.listing import listed, sources, strongest
-from recsys.serving.offer import Offer
-from recsys.serving.recommendations import Recommendations, Shortage
+from recsys.serving.lookup import Known
+from recsys.serving.recommendations import Recommendations, Shortage, listed, sources, strongest
 from recsys.serving.requests import Events
-from recsys.threads import in_threads, one_thread
-from recsys.types import (
-    Candidates,
-    Catalog,
-    FloatArray,
-    Histories,
-    Id,
-    IntArray,
-    LongArray,
-    Ranking,
-    owners_of,
-    places_of,
-)
+from recsys.serving.text_query import TextHits, text_of
+from recsys.types import Candidates, Catalog, Histories, Id, Ranking
 
 if TYPE_CHECKING:
     from recsys.engine.embeddings import TextSpace
@@ -157,7 +145,7 @@ class Recommender:
         them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
         that is there already; `ArtifactError` as `search` does.
         """
-        from recsys.engine.growth import grown
+        from recsys.artifacts.add_items import grown
         from recsys.tables.ingest import further_items
 
         further = further_items(items, self.catalog)

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import polars as pl
 
+from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, nearest
 from recsys.errors import RequestError
-from recsys.types import FloatArray, Id, LongArray
+from recsys.types import Id
 
 LARGEST = (1 << 63) - 1
 LATEST = 1 << 62  # of a time, so that the moments after it are still numbers

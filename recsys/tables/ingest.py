@@ -14,12 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from recsys import disk
 from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.storage import atomic
 from recsys.tables import schema
-from recsys.tables.files import DROPPED, FILE, REFUSED, ROW, reading, tell_files
-from recsys.tables.sources import Source, Table, read
+from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.registry import read
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, reading, tell_files
 from recsys.tables.tombstones import Tombstones
 from recsys.types import CATEGORY_SEPARATOR, Catalog, Interactions, Tables
 
@@ -303,10 +304,10 @@ def _write_quarantine(bad: pl.DataFrame, path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with disk.whole(path) as aside:
+        with atomic.whole(path) as aside:
             bad.write_parquet(aside)
     except (OSError, pl.exceptions.PolarsError) as error:
-        why = disk.why_not_written(error, path.parent)
+        why = atomic.why_not_written(error, path.parent)
         raise ArtifactError(f"{path}: {bad.height} refused rows could not be written: {why}") from error
 
 

@@ -15,8 +15,8 @@ import polars as pl
 
 from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError, DataError
-from recsys.tables.files import DROPPED, FILE, REFUSED, ROW, tell_files
-from recsys.tables.sources import Source, Table
+from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, tell_files
 from recsys.types import CATEGORY_SEPARATOR, DAY
 
 # Our columns, and whether a table must have them.

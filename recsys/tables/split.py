@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from recsys.arrays import BoolArray, LongArray
 from recsys.config import LeaveLastOut, TimeSplit
 from recsys.errors import DataError, LeakageError
-from recsys.types import DAY, BoolArray, Histories, Interactions, LongArray, pair_keys
+from recsys.ragged import pair_keys
+from recsys.types import DAY, Histories, Interactions
 
 
 @dataclass(frozen=True, eq=False)

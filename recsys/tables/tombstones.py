@@ -16,8 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recsys import disk
 from recsys.errors import ArtifactError
+from recsys.storage import atomic
 
 TOMBSTONES = "forgotten.json"
 
@@ -60,7 +60,7 @@ class Tombstones:
         both = Tombstones(self.salt, {self._hash(text): today for text in ids} | dict(self.users))
         path = folder / TOMBSTONES
         try:
-            disk.write(path, json.dumps({"salt": both.salt.hex(), "users": both.users}, indent=1, sort_keys=True))
+            atomic.write(path, json.dumps({"salt": both.salt.hex(), "users": both.users}, indent=1, sort_keys=True))
         except OSError as error:
             raise ArtifactError(f"{path} could not be written ({error}): nobody was forgotten") from error
         return both

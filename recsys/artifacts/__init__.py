@@ -1,0 +1,1 @@
+"""Bundles on disk: published whole, verified when loaded, never unpickled."""

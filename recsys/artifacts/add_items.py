@@ -1,0 +1,66 @@
+"""Further items for a loaded bundle: in memory, without a rebuild."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.artifacts.bundle import Bundle, extent
+from recsys.artifacts.persistence import remembered
+from recsys.config import Config
+from recsys.embedding.texts import item_texts
+from recsys.engine.embeddings import TextSpace
+from recsys.engine.training import build_retrievers
+from recsys.ranking.featurizer import Featurizer
+from recsys.types import Catalog, Interactions, State
+
+
+def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace) -> Bundle:
+    """Return a bundle whose catalogue goes on with `items`, of the catalogue's columns; `loaded` stays as it is.
+
+    Only the texts of the new items are encoded. Retrievers grow (`Retriever.grow`), features are prepared again,
+    which is linear in the events; the new items are the least popular. What grew lies in memory, not in files.
+    The version is that of the trained bundle, `+`, how many items were added to it, and 8 hex digits of their ids.
+    """
+    catalog = Catalog(pl.concat([loaded.tables["catalog"], items]))
+    further = space.encode(item_texts(Catalog(items), config.embedding.text))
+    vectors = np.concatenate([loaded.arrays["vectors"], further])
+    newest = np.arange(len(vectors) - len(further), len(vectors), dtype=np.int32)
+    as_of = int(loaded.arrays["histories/as_of"].max(initial=0)) if config.split.kind == "time" else None
+    state = State(catalog, _interactions(loaded), vectors, as_of)
+    arrays: dict[str, Any] = {"vectors": vectors, "popular": np.concatenate([loaded.arrays["popular"], newest])}
+    for name, retriever in build_retrievers(config).items():
+        grew = retriever.grow(loaded.group(f"retrievers/{name}"), state)
+        arrays |= {f"retrievers/{name}/{key}": array for key, array in grew.items()}
+    for name, prepared in Featurizer.fit(config.features, state).prepared.items():
+        arrays |= {f"features/{name}/{key}": array for key, array in prepared.items()}
+    arrays["item_order"] = _order(loaded, items["item_id"])
+    for array in arrays.values():
+        array.setflags(write=False)
+    added = catalog.ids[loaded.manifest["counts"]["items"] :].to_list()
+    digest = hashlib.sha256(json.dumps(added).encode()).hexdigest()[:8]
+    version = f"{loaded.version.partition('+')[0]}+{len(added)}-{digest}"
+    return replace(loaded, manifest={**loaded.manifest, "model_version": version},
+                   arrays={**loaded.arrays, **arrays}, tables={**loaded.tables, "catalog": catalog.frame},
+                   extents={**loaded.extents, **{name: extent(array) for name, array in arrays.items()}})  # fmt: skip
+
+
+def _order(loaded: Bundle, further: pl.Series) -> NDArray[np.int32]:
+    """The ascending order of all item ids `(I,)`: new rows go where their ids belong among the old."""
+    old, order = loaded.arrays["item_order"], further.arg_sort()
+    known = loaded.tables["catalog"]["item_id"].gather(old)
+    places = known.search_sorted(further.gather(order)).to_numpy().astype(np.int64)
+    return np.insert(old, places, len(old) + order.to_numpy().astype(np.int32))
+
+
+def _interactions(loaded: Bundle) -> Interactions:
+    """The events that a bundle remembers. Which of them were targets it does not, and no statistic asks."""
+    told = remembered(loaded)
+    target = np.ones(len(told.item), dtype=bool)
+    return Interactions(told.owner.astype(np.int32), told.item, told.time, told.weight, target, len(told))

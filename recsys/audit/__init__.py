@@ -1,0 +1,1 @@
+"""Checks of a run for data leakage."""

@@ -1,0 +1,106 @@
+"""Find the folder of a model: a path, an installed package, or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ConfigError
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+
+
+_FINGERPRINT_FILES = ("config.json", "*.safetensors*", *_TOKENIZER_FILES, "*token*.json", "merges.txt")
+
+
+def find_model(name: str) -> Path:
+    """Find the folder with the `config.json`, tokenizer and safetensors weights of a model.
+
+    `name` is, in this order of preference, a folder, an installed package that ships a model (not imported), or
+    a name on the Hugging Face hub (its local cache first).
+
+    Raises:
+        ConfigError: nothing of that name is found, or it is no model with safetensors weights.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _model_folder(folder)
+    if shipped := _packaged(name):
+        return _model_folder(shipped)
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        raise ConfigError(f"embedding.model: the folder {name} does not exist{_nearest_package(name)}")
+    return _model_folder(_from_hub(name))
+
+
+def _model_folder(root: Path) -> Path:
+    """The transformer's own folder inside a model folder, checked for what it must hold."""
+    folder = root
+    if (root / "modules.json").is_file():  # sentence-transformers: the first module is the transformer
+        folder = root / _read_json(root / "modules.json")[0]["path"]
+    if not {"hidden_size", "dim"} & set(_read_json(folder / "config.json")):
+        raise ConfigError(f"embedding.model: {folder} is no BERT-like model: its config.json has no hidden_size")
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        raise ConfigError(f"embedding.model: {folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)})")
+    if not any(folder.glob("*.safetensors")):
+        pickled = ", ".join(sorted(path.name for path in folder.glob("*.bin"))) or "none"
+        raise ConfigError(
+            f"embedding.model: {folder} holds no *.safetensors weights (pickled ones: {pickled}; nothing is unpickled "
+            "here); convert it once where you trust it: from transformers import AutoModel; "
+            "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
+    return folder
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"embedding.model: {path.parent} is no model folder: {_one_line(error)}") from error
+
+
+def _packaged(name: str) -> Path | None:
+    """The model folder inside an installed package, or None."""
+    module = re.sub(r"[-.]", "_", name)
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(root).rglob("config.json"), key=lambda path: len(path.parts)):
+            if any(path.parent.glob("*.safetensors")):
+                inner = path.parent.parent / "modules.json"
+                return inner.parent if inner.is_file() else path.parent
+    return None
+
+
+def _from_hub(name: str) -> Path:
+    """Download a model from the Hugging Face hub, unless its cache holds it."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [*_FINGERPRINT_FILES, "modules.json", *(f"0_Transformer/{file}" for file in _FINGERPRINT_FILES)]
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            cached = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+            if any(cached.rglob("*.safetensors")):
+                return cached
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub's client raises whatever its HTTP library of the day raises
+        raise ConfigError(
+            f"embedding.model {name!r} is no folder, no installed package that ships a model, and could not be "
+            f"fetched from the Hugging Face hub ({type(error).__name__}: {_one_line(error)}); give the path of a "
+            f"folder with the model, or install a package that ships it{_nearest_package(name)}"
+        ) from error
+
+
+def _nearest_package(name: str) -> str:
+    """A hint that names the installed package nearest to `name` that ships a model, or nothing."""
+    installed = [dist.name for dist in importlib.metadata.distributions()]
+    shipping = [near for near in difflib.get_close_matches(Path(name).name, installed, n=5) if _packaged(near)]
+    return f"; did you mean {shipping[0]!r}?" if shipping else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,210 @@
+"""Encoders: texts in, raw BERT features out. Nothing here imports torch before the first text is encoded."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.config import EmbeddingConfig
+from recsys.embedding.hardware import _find_device, _find_precision, _int8_device
+from recsys.embedding.locate import _FINGERPRINT_FILES, _one_line, _read_json, find_model
+from recsys.errors import ConfigError
+from recsys.ragged import offsets_of
+
+T = TypeVar("T")
+
+
+log = logging.getLogger(__name__)
+
+
+# What decides a vector besides the settings; a change of our own arithmetic must change the number.
+_VERSION = "1"
+
+
+# Texts tokenised and sorted by length at once: enough that padding is rare, few enough to stay small in memory.
+_WINDOW = 16_384
+
+
+# A CPU is fastest while a batch stays in its cache (all-MiniLM-L6-v2, texts a second with 8192 / 1024 tokens:
+# bfloat16 190 / 305, int8 230 / 470); a GPU wants large ones.
+_CPU_TOKENS, _GPU_TOKENS = 1024, 8192
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+class TransformerEncoder:
+    """The final-layer features of any BERT-like model in a `transformers` or `sentence-transformers` layout.
+
+    `pooling: cls` takes the final layer's output at the first token (Devlin et al. 2019, arXiv 1810.04805),
+    `mean` the average over a text's tokens (Reimers and Gurevych 2019, arXiv 1908.10084). A
+    sentence-transformers model's own pooling and normalisation are not applied: the config decides.
+
+    Raises:
+        ConfigError: the model is not found, is no model, or holds no safetensors weights; `device` or
+            `max_tokens` do not suit it; `precision: int8` lacks its packages, or is asked of a GPU.
+    """
+
+    def __init__(self, config: EmbeddingConfig, kept: Path | None = None) -> None:
+        self._folder = find_model(config.model)
+        self._config = config
+        described = _read_json(self._folder / "config.json")
+        self.dimension = int(described.get("hidden_size") or described["dim"])  # DistilBERT says dim
+        longest = described.get("max_position_embeddings")
+        if longest and config.max_tokens > longest:
+            raise ConfigError(
+                f"embedding.max_tokens is {config.max_tokens}, and {config.model} reads {longest} tokens at most: "
+                f"set max_tokens to {longest} or less"
+            )
+        self._kept = kept
+        self._device = _find_device(config.device) if config.precision != "int8" else _int8_device(config.device)
+        self._precision = _find_precision(config.precision, self._device)
+        self._lock = threading.Lock()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the weight, tokenizer and config files, the pooling, `max_tokens` and the precision."""
+        digest = hashlib.sha256()
+        for setting in (_VERSION, self._config.pooling, self._config.max_tokens, self._precision):
+            digest.update(f"{setting}\n".encode())
+        for path in sorted({path for pattern in _FINGERPRINT_FILES for path in self._folder.glob(pattern)}):
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Raw features `(n, d)` float32; equal texts are computed once."""
+        distinct = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        features = np.empty((len(distinct), self.dimension), dtype=np.float32)
+        for rows, batch in self.encode_batches(list(distinct)):
+            features[rows] = batch
+        return features[np.fromiter((distinct[text] for text in texts), dtype=np.int64, count=len(texts))]
+
+    def encode_batches(self, texts: Sequence[str]) -> Iterator[tuple[LongArray, FloatArray]]:
+        """Yield batches of `batch_tokens` padded tokens, longest texts first; halved where memory runs out."""
+        budget = self._config.batch_tokens or (_CPU_TOKENS if self._device == "cpu" else _GPU_TOKENS)
+        for start in range(0, len(texts), _WINDOW):
+            tokens, offsets = self._tokenize(texts[start : start + _WINDOW])
+            lengths = np.diff(offsets)
+            order = np.argsort(-lengths, kind="stable")
+            while len(order):
+                longest = int(lengths[order[0]])
+                rows = order[: max(1, budget // longest)]
+                features = self._features(*self._pad(tokens, offsets, rows))
+                if features is None:
+                    budget = self._halve(len(rows), longest)
+                    continue
+                self._check(features, texts, start + rows)
+                order = order[len(rows) :]
+                yield start + rows, features
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Callable[[LongArray, IntArray], FloatArray]]:
+        """The tokenizer, and what makes pooled features of ids and mask; loaded on first use."""
+        from transformers import AutoTokenizer
+
+        tokenizer = self._loaded(
+            lambda: AutoTokenizer.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False)
+        )
+        tokenizer.truncation_side = "right"
+        if self._precision == "int8":
+            from recsys.embedding.int8 import load_int8
+
+            return tokenizer, load_int8(self._kept and self._kept / self.fingerprint, self._pooled)
+        return tokenizer, self._torch()
+
+    def _torch(self) -> Callable[[LongArray, IntArray], FloatArray]:
+        """The model on its device in its precision."""
+        import torch
+
+        kind = self._device.split(":")[0]
+        if kind != "cpu" and not getattr(torch, kind).is_available():
+            raise ConfigError(
+                f"embedding.device is {self._device!r}, and torch {torch.__version__} sees no such device here: "
+                "set it to cpu, or install the torch build for it"
+            )
+        model = self._pooled().to(self._device, getattr(torch, self._precision))
+
+        def features(ids: LongArray, mask: IntArray) -> FloatArray:
+            with torch.inference_mode():
+                pooled = model(torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device))
+                told: FloatArray = pooled.cpu().numpy()
+                return told
+
+        return features
+
+    def _pooled(self) -> Any:
+        """The model in float32 on the CPU, with its pooling."""
+        from recsys.embedding.pooling import load_pooled
+
+        return self._loaded(lambda: load_pooled(self._folder, self._config.pooling))
+
+    def _loaded(self, load: Callable[[], T]) -> T:
+        """What `load` reads from the model's folder, told of without the library's own progress bar."""
+        from transformers.utils import logging as chatter
+
+        barred = chatter.is_progress_bar_enabled()
+        chatter.disable_progress_bar()  # weights load in a second, and the bar would mix with our own
+        try:
+            return load()
+        except ConfigError:
+            raise
+        except Exception as error:  # a model folder can be broken in more ways than the library has exceptions for
+            raise ConfigError(f"embedding.model {self._folder} cannot be loaded: {_one_line(error)}") from error
+        finally:
+            if barred:
+                chatter.enable_progress_bar()
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[LongArray, LongArray]:
+        """Token ids of all texts in one ragged array `(n,)`, with offsets."""
+        sound = [text.encode("utf-8", "replace").decode() for text in texts]  # tokenizers refuse lone surrogates
+        # Under the lock: the model must load once, and a fast tokenizer's settings are not thread-safe.
+        with self._lock:
+            tokenizer = self._parts[0]
+            ids = tokenizer(sound, truncation=True, max_length=self._config.max_tokens, verbose=False)["input_ids"]
+        offsets = offsets_of(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)))
+        return np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int64, count=int(offsets[-1])), offsets
+
+    def _pad(self, tokens: LongArray, offsets: LongArray, rows: LongArray) -> tuple[LongArray, IntArray]:
+        """The rows' tokens as a rectangle, and its mask."""
+        starts, ends = offsets[rows, None], offsets[rows + 1, None]
+        place = starts + np.arange(int((ends - starts).max()))
+        mask = place < ends
+        padding = self._parts[0].pad_token_id or 0
+        return np.where(mask, tokens[np.minimum(place, len(tokens) - 1)], padding), mask.astype(np.int32)
+
+    def _features(self, ids: LongArray, mask: IntArray) -> FloatArray | None:
+        """Pooled features of one batch; None where memory ran out."""
+        try:
+            return self._parts[1](ids, mask)
+        except RuntimeError as error:
+            if not any(sign in str(error).lower() for sign in _OUT_OF_MEMORY):
+                raise
+            return None
+
+    def _halve(self, texts: int, longest: int) -> int:
+        """The next smaller budget after a batch of so many texts did not fit."""
+        if texts == 1:
+            where = f"the memory of {self._device!r}"
+            raise ConfigError(f"embedding: one text of {longest} tokens does not fit into {where}: lower max_tokens")
+        budget = texts * longest // 2
+        log.warning("a batch of %d texts did not fit into memory; going on with batch_tokens %d", texts, budget)
+        return budget
+
+    def _check(self, features: FloatArray, texts: Sequence[str], rows: LongArray) -> None:
+        broken = ~np.isfinite(features).all(axis=1)
+        if broken.any():
+            first = texts[int(rows[broken.argmax()])][:80]
+            raise ConfigError(
+                f"embedding.model {self._config.model} in {self._precision} gives values that are not finite for "
+                f"{int(broken.sum())} of {len(rows)} texts, first {first!r}: set precision to float32"
+            )

@@ -1,0 +1,134 @@
+"""Numbers, times and the scorer's reasons in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from recsys.config import Config
+from recsys.formatting import ago
+from recsys.types import DAY
+
+# What pushes a score: words where it pushes up, and where it pushes down.
+PUSHES = {
+    "due": ("due again", "not due yet"),
+    "again": ("people come back for it", "seldom taken twice"),
+    "follows": ("often follows the history", "seldom follows the history"),
+    "text": ("its text is close to the history", "its text is far from the history"),
+    "popular": ("popular", "not popular"),
+    "now": ("popular now", "not popular now"),
+    "category": ("a category of the history", "a category outside the history"),
+    "brand": ("a brand of the history", "a brand outside the history"),
+    "price": ("at the usual price", "at an unusual price"),
+    "length": ("suits a history of this length", "does not suit a history of this length"),
+    "ways": ("found in several ways", "found in few ways"),
+}
+
+
+FEATURES = {
+    "own_count": "own",
+    "own_recency": "own",
+    "due": "due",
+    "repeat_rate": "again",
+    "log_popularity": "popular",
+    "late_popularity": "now",
+    "text_by_popularity": "text",
+    "best_match": "text",
+    "cls_pair": "text",
+    "category_share": "category",
+    "category_last": "category",
+    "parent_share": "category",
+    "parent_last": "category",
+    "brand_share": "brand",
+    "brand_last": "brand",
+    "price_gap": "price",
+    "history_length": "length",
+    "found_by": "ways",
+}
+
+
+RETRIEVERS = {
+    "repeat": "own",
+    "semantic": "text",
+    "lexical": "text",
+    "popularity": "popular",
+    "tower": "follows",
+    "covisitation": "follows",
+    "text_covisitation": "follows",
+    "item_knn": "follows",
+    "ease": "follows",
+    "slit": "follows",
+}
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a user did with one item: how often, and how many days before the present the last time was."""
+
+    times: int
+    days: float | None
+
+
+def pasts(history: pl.DataFrame, now: int | None) -> dict[object, Past]:
+    """Count a history (item_id, title, time) by item. `now` in microseconds; None where time is no clock."""
+    counted = history.group_by("item_id").agg(times=pl.len(), last=pl.col("time").max())
+    return {
+        item: Past(times, None if now is None else max(now - last, 0) / DAY)
+        for item, times, last in counted.iter_rows()
+    }
+
+
+def why(reasons: Mapping[str, float], past: Past | None, config: Config, follows: str | None = None) -> str:
+    """Say what moved an item's score most; what pushed it down comes after a "but".
+
+    Args:
+        reasons: What each feature added to the score; see `Recommendation.reasons`.
+        past: What the user did with this very item before, which is said first; None where nothing.
+        config: The config of the bundle, which names the retrievers.
+        follows: The title of the item that this one follows, where known.
+
+    Returns:
+        One line, such as `popular; but not due yet`.
+    """
+    if not reasons:
+        return "popular: fills the list"
+    push: dict[str, float] = {"own": 0.0} if past else {}
+    for feature, amount in reasons.items():
+        topic = _topic(feature, config)
+        if topic == "due" and past is None:
+            topic = "own"
+        push[topic] = push.get(topic, 0) + amount
+    if "popular" in push and "now" in push:  # "popular now but not popular" is the scorer splitting one hair
+        push["now"] += push.pop("popular")
+    strongest = sorted(push, key=lambda topic: (past is None or topic != "own", -abs(push[topic])))
+    up = [_phrase(topic, True, past, follows) for topic in strongest if push[topic] >= 0]
+    down = [_phrase(topic, False, past, follows) for topic in strongest if push[topic] < 0]
+    return "; ".join(up + [f"but {phrase}" for phrase in down])
+
+
+def _topic(feature: str, config: Config) -> str:
+    """The heading under which features say the same thing; a feature unknown here speaks for itself."""
+    family, _, rest = feature.partition(".")
+    if family not in ("scores", "ranks"):
+        return FEATURES.get(family, feature.replace("_", " "))
+    settings = config.retrievers.get(rest, {})
+    kind = settings.get("kind", rest)
+    if kind == "popularity" and settings.get("half_life_days"):
+        return "now"
+    return RETRIEVERS.get(kind, rest.replace("_", " "))
+
+
+def _phrase(topic: str, up: bool, past: Past | None, follows: str | None) -> str:
+    if topic == "own":
+        return f"had {_times(past.times)}, last {ago(past.days)}" if past else "never had before"
+    if topic == "follows" and up and follows:
+        return f"often follows {follows}"
+    if topic not in PUSHES:
+        return topic if up else f"{topic} (low)"
+    return PUSHES[topic][0 if up else 1]
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -1,0 +1,91 @@
+"""Candidates for everyone, as Parquet shards that a killed job can take up again."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recsys.errors import ArtifactError
+from recsys.parallel.threads import BATCH, batches, in_threads
+from recsys.progress import Progress, quiet
+from recsys.serving.recommender import Recommender
+from recsys.storage import atomic
+
+SUCCESS = "_SUCCESS"
+PLAN = "_PLAN.json"
+
+
+def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_users: int = 65_536,
+                     progress: Progress = quiet) -> Path:  # fmt: skip
+    """Write `k` items for every user of the bundle into `out`, `shard_users` users a file; return `out`.
+
+    Columns: user_id, item_id, rank (from 1), score, source, model_version, generated_at. A shard appears whole or not
+    at all, the marker `_SUCCESS` (users, rows, shards) last. Run again after a kill, finished shards of the same model
+    and settings are kept. Memory grows with a batch of users, not with users x items.
+
+    Raises `ArtifactError` where `out` holds the shards of another model or other settings, or the disk is full.
+    """
+    users = len(recommender.user_ids)
+    plan = {"model_version": recommender.version, "k": k, "shard_users": shard_users, "users": users}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _agree(out, plan)
+        rows = 0
+        starts = range(0, users, shard_users)
+        for number, start in enumerate(starts):
+            path = out / f"part-{number:05d}.parquet"
+            stop = min(start + shard_users, users)
+            if not path.exists():
+                (out / SUCCESS).unlink(missing_ok=True)
+                _write_shard(recommender, path, np.arange(start, stop), k, progress, users)
+            rows += _rows(path)
+            progress("candidates", stop, users)
+        atomic.write(out / SUCCESS, json.dumps(plan | {"rows": rows, "shards": len(starts)}))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(
+            f"could not write candidates to {out}: {atomic.why_not_written(error, out)}; finished files are kept"
+        ) from error
+    return out
+
+
+def _rows(path: Path) -> int:
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def _agree(out: Path, plan: dict[str, object]) -> None:
+    """Refuse a folder begun by another model or with other settings: its shards would not fit these."""
+    path = out / PLAN
+    if path.exists():
+        try:
+            begun = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); choose an empty folder") from error
+        changed = [
+            f"{key} was {begun.get(key)!r} and is {value!r}" for key, value in plan.items() if begun.get(key) != value
+        ]
+        if changed:
+            raise ArtifactError(f"{out} holds candidates of another run: {'; '.join(changed)}; choose an empty folder")
+    elif any(out.glob("*.parquet")):
+        raise ArtifactError(f"{out} holds Parquet files that this job did not write; choose an empty folder")
+    else:
+        atomic.write(path, json.dumps(plan))
+
+
+def _write_shard(
+    recommender: Recommender, path: Path, rows: np.ndarray, k: int, progress: Progress, users: int
+) -> None:
+    frames = []
+    for frame in in_threads(lambda some: recommender.rank_rows(some, k), batches(rows)):
+        frames.append(frame)
+        progress("candidates", int(rows[0]) + min(len(frames) * BATCH, len(rows)), users)
+    now = datetime.now(UTC).replace(microsecond=0)
+    shard = pl.concat(frames).with_columns(generated_at=pl.lit(now))
+    with atomic.whole(path) as aside:
+        shard.write_parquet(aside)

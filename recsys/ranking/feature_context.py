@@ -1,0 +1,98 @@
+"""All that features may look at, for a batch of (history, candidate) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from recsys.arrays import FloatArray, IntArray, LongArray
+from recsys.ragged import find_keys, offsets_of, pair_keys
+from recsys.retrieval.base import Answer, ragged_dots
+from recsys.retrieval.filtered_search import Allowed
+from recsys.types import Candidates, Histories
+
+BEST_OF = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
+
+    `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
+    (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
+    `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
+    list, each candidate (of a single asker) is seen as if it alone had joined that list: they do not push each other.
+    """
+
+    histories: Histories
+    candidates: Candidates
+    answers: Mapping[str, Answer]
+    vectors: FloatArray
+    barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    allowed: Allowed | None = None
+    retrieved: FloatArray | None = None
+    joining: FloatArray | None = None
+
+    @property
+    def owner(self) -> LongArray:
+        """The asker of each pair `(n,)`."""
+        return self.candidates.owner
+
+    @property
+    def item(self) -> IntArray:
+        """The item of each pair `(n,)`."""
+        return self.candidates.item
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue."""
+        return len(self.vectors)
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Every retriever's own score of every pair `(n, r)`."""
+        if self.retrieved is not None:
+            return self.retrieved
+        return np.stack([answer.score(self.owner, self.item) for answer in self.answers.values()], axis=1)
+
+    @cached_property
+    def best_match(self) -> FloatArray:
+        """Greatest cosine of each pair's item with one of the 10 newest items of the history `(n,)`; 0 without."""
+        histories = self.histories
+        row = histories.offsets[1:, None] - np.arange(1, BEST_OF + 1)
+        has = row >= histories.offsets[:-1, None]
+        if not has.any():
+            return np.zeros(len(self.item), dtype=np.float32)
+        past = self.vectors[histories.item[np.where(has, row, 0)]]
+        match = ragged_dots(past, self.vectors, self.candidates.offsets, self.item)
+        best = np.where(has[self.owner], match, -np.inf).max(axis=1)
+        return np.where(np.isfinite(best), best, 0).astype(np.float32)
+
+    @cached_property
+    def own_events(self) -> tuple[LongArray, LongArray]:
+        """The distinct (asker, item) pairs of the histories, ascending, and the row of each one's newest event."""
+        keys = pair_keys(self.histories.owner, self.histories.item, self.n_items)
+        distinct, place = np.unique(keys[::-1], return_index=True)
+        return distinct, len(keys) - 1 - place
+
+    @cached_property
+    def own_event(self) -> LongArray:
+        """For each pair the newest event in which the asker had that very item `(n,)`, -1 for none."""
+        distinct, row = self.own_events
+        place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
+        return np.where(place >= 0, row[place] if len(row) else -1, -1)
+
+
+def side_by_side(contexts: Sequence[Context]) -> Context:
+    """Several lists of one and the same asker as those of several: all features for little more than one list's."""
+    one, lists = contexts[0], np.zeros(len(contexts), dtype=np.int64)
+    candidates = Candidates(
+        offsets_of(np.array([len(context.item) for context in contexts])),
+        np.concatenate([context.item for context in contexts]),
+        np.concatenate([context.candidates.found for context in contexts]),
+    )
+    scores = np.concatenate([context.scores for context in contexts])
+    return Context(one.histories.select(lists), candidates, one.answers, one.vectors, retrieved=scores)

@@ -1,0 +1,1 @@
+"""Scorers: from the features of a candidate to the number it is ranked by."""

@@ -1,0 +1,9 @@
+"""The scorers that a config can name."""
+
+from __future__ import annotations
+
+from recsys.ranking.scorers.base import Scorer
+from recsys.ranking.scorers.logistic import Logistic
+from recsys.ranking.scorers.mlp import MLP
+
+SCORERS: dict[str, type[Scorer]] = {"logistic": Logistic, "mlp": MLP}

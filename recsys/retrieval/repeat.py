@@ -1,0 +1,45 @@
+"""What the user had before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from recsys.arrays import FloatArray
+from recsys.retrieval.base import Answer, Arrays, Decay, Depth, Fitted, Newest, SparseAnswer, Stored, decayed
+from recsys.types import Histories, State
+
+
+@dataclass(frozen=True)
+class FittedRepeat:
+    """Nothing was learnt: the history is the answer."""
+
+    n_items: int
+    decay: float
+    newest: int
+
+    def ask(self, histories: Histories) -> Answer:
+        rows, weight = decayed(histories, self.decay, self.newest)
+        return SparseAnswer.of(histories.owner[rows], histories.item[rows], weight, len(histories), self.n_items)
+
+    def arrays(self) -> Arrays:
+        return {}
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What the asker already had, most often and most lately first: for replenishment and reordering."""
+
+    dated: ClassVar[bool] = False
+    depth: Depth = 100
+    decay: Decay = 0.95
+    newest: Newest = 1000
+
+    def fit(self, state: State) -> Fitted:
+        return self.restore({}, state.vectors)
+
+    def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
+        return FittedRepeat(len(vectors), self.decay, self.newest)
+
+    def grow(self, arrays: Stored, state: State) -> Stored:
+        return {}

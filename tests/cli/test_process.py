@@ -1,0 +1,101 @@
+"""The command line as processes of their own: what they import, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from shops import Shop, recsys_process, write_shop_config
+
+from recsys.artifacts import versions
+from recsys.cli import console
+
+USER, ITEM = "u029", "i001"
+
+
+def test_score_starts_without_heavy_imports(shop: Shop) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main()\nexcept SystemExit as stopped: print(stopped.code, file=sys.stderr)\n"
+        "print([m for m in ('torch', 'transformers', 'sklearn', 'scipy') if m in sys.modules], file=sys.stderr)"
+    )
+    for args in (["score", USER], ["explain", USER, ITEM], ["similar", ITEM], ["inspect"]):
+        command = [sys.executable, "-c", code, *args, "--json", "--bundle", str(shop.folder)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stderr == "0\n[]\n"
+        json.loads(ran.stdout)
+
+
+def test_a_scored_user_imports_only_what_the_answer_needs(shop: Shop) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('rich', 'yaml', 'recsys.tables.ingest', 'recsys.embedding.transformer') if m in sys.modules], "
+        "file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "score", USER, "--json", "--bundle", str(shop.folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (ran.stderr, json.loads(ran.stdout)["user_id"]) == ("[]\n", USER)
+
+
+def test_help_imports_no_library(tmp_path: Path) -> None:
+    code = (
+        "import sys; from recsys.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'polars', 'faiss', 'torch') if m in sys.modules], file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert ran.stderr == "[]\n"
+
+
+def test_error_of_a_real_process(shop: Shop) -> None:
+    ran = recsys_process(["score", "nobody", "--bundle", str(shop.folder)])
+    assert (ran.returncode, ran.stdout) == (6, "")
+    assert ran.stderr.startswith("error: user 'nobody' is not among")
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_reader_that_leaves_is_no_error(shop: Shop, form: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from recsys.cli import main; main()",
+        "score",
+        USER,
+        "--bundle",
+        str(shop.folder),
+        *form,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == console.BROKEN_PIPE
+    assert told == ""
+
+
+def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
+    config = write_shop_config(tmp_path, tiny_model)
+    command = [sys.executable, "-c", "from recsys.cli import main; main()", "train", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    begun = tmp_path / "artifacts" / "shop" / "ingest.json"
+    deadline = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == console.INTERRUPTED, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert versions.versions(tmp_path / "artifacts" / "shop") == []

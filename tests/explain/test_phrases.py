@@ -1,0 +1,91 @@
+"""What the command line says in words, and how it shows that work goes on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from shops import Shop, write_shop_config
+
+from recsys import formatting
+from recsys.cli import console
+from recsys.config import load_config
+from recsys.explain import phrases
+
+
+def test_reasons_in_words(shop: Shop) -> None:
+    config = load_config(shop.config)
+
+    def why(reasons: dict[str, float], item: str = "new", follows: str | None = None) -> str:
+        own = {"old": phrases.Past(12, 5.2), "once": phrases.Past(1, 0.2)}
+        return phrases.why(reasons, own.get(item), config, follows)
+
+    assert why({"own_count": 2.0, "due.1": 1.0, "log_popularity": -0.5}, "old") == (
+        "had 12 times, last 5 days ago; due again; but not popular"
+    )
+    assert why({"log_popularity": 1.0}, "old") == "had 12 times, last 5 days ago; popular"
+    assert why({"scores.repeat": 1.0}, "once") == "had once, last within a day"
+    assert why({"due.0": -1.0, "own_count": -2.0}) == "but never had before"
+    assert why({"scores.covisitation": 1.0, "ranks.covisitation": 0.5}, follows="Tea") == "often follows Tea"
+    assert (
+        why({"scores.covisitation": 0.4, "ranks.covisitation": -0.5}, follows="Tea") == "but seldom follows the history"
+    )
+    assert why({"a_new_feature": 1.0}) == "a new feature"
+    assert why({"a_new_feature": -1.0}) == "but a new feature (low)"
+    assert why({}) == "popular: fills the list"
+
+
+def test_every_feature_and_retriever_has_words() -> None:
+    from recsys.ranking.features import FEATURES
+    from recsys.retrieval.registry import RETRIEVERS
+
+    assert FEATURES.keys() - {"scores", "ranks"} == phrases.FEATURES.keys()
+    assert RETRIEVERS.keys() == phrases.RETRIEVERS.keys()
+    assert {*phrases.FEATURES.values(), *phrases.RETRIEVERS.values()} <= phrases.PUSHES.keys() | {"own"}
+
+
+def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:
+    retrievers = {"lately": {"kind": "popularity", "half_life_days": 7}}
+    config = load_config(write_shop_config(tmp_path, tiny_model, retrievers=retrievers))
+    for reasons, said in [({"scores.lately": 1.0, "log_popularity": -0.4}, "popular now"),
+                          ({"scores.lately": 0.1, "log_popularity": -0.4}, "but not popular now")]:  # fmt: skip
+        assert phrases.why(reasons, None, config) == said
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(None, "some time ago"), (0.5, "within a day"), (1, "1 day ago"), (59, "59 days ago"), (91, "3 months ago")],
+)
+def test_ago(days: float | None, said: str) -> None:
+    assert formatting.ago(days) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(999, "999 bytes"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (3e9, "3.0 GB")]
+)
+def test_size(count: float, said: str) -> None:
+    assert formatting.size(count) == said
+
+
+def test_progress_in_a_log_comes_at_most_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with caplog.at_level(logging.INFO, logger="recsys"), console.progress() as report:
+        for second in range(31):
+            now = float(second)
+            report("fit", second, 1000)
+    assert [record.getMessage() for record in caplog.records] == [f"fit: {n} of 1,000" for n in (10, 20, 30)]
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.progress() as report:
+        report("fit", 1, 2)
+        report("fit", 2, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "fit" in err
