@@ -31,15 +31,15 @@ def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
 
 def measure(retriever: Semantic, state: State) -> dict[str, Any]:
     """Build one index as training would; search it with the queries that it is measured with."""
-    queries = retriever.asked(state)
+    queries = retriever.index_tuning_queries(state)
     began = time.monotonic()
-    index = Index.chosen(state.vectors, queries, retriever.index, retriever.search, retriever.floor)
+    index = Index.build_measured(state.vectors, queries, retriever.index, retriever.search, retriever.floor)
     built = time.monotonic()
     index.search(queries, K)
     searched = time.monotonic()
     return {
         "index": index.factory,
-        "search": index.looks,
+        "search": index.search_params,
         f"recall@{K}": round(index.found, 4),
         "build_seconds": round(built - began, 3),
         "queries_per_second": round(len(queries) / (searched - built)),

@@ -33,7 +33,7 @@ def stable_order(keys: Rows) -> LongArray:
 
 
 def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
-    """Return the order `(n,)` that sorts pairs by asker, then best score first; ties keep their order."""
+    """Return the order `(n,)` that sorts pairs by query, then best score first; ties keep their order."""
     bits = (score + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~ascending)
@@ -62,7 +62,7 @@ def places_of(offsets: LongArray) -> LongArray:
 
 
 def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
-    """One sortable number for each (asker, item) pair `(n,)`."""
+    """One sortable number for each (query, item) pair `(n,)`."""
     return owner.astype(np.int64) * n_items + item
 
 

@@ -135,13 +135,13 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """What each of `U` askers did before the moment they ask: ragged, oldest first.
+    """What each of `U` queries did before the moment they ask: ragged, oldest first.
 
     The one form in which every retriever and feature sees users: rows of a table, live sessions and labelled
     training users alike. `user` is the row of a known user or -1; `as_of` `(U,)` the moment of asking;
     `text_vectors` `(U, d)` the encoded behaviour texts where the config asks for them.
 
-    Raises `LeakageError` if any event lies at or after its asker's `as_of`.
+    Raises `LeakageError` if any event lies at or after its query's `as_of`.
     """
 
     user: IntArray
@@ -170,7 +170,7 @@ class Histories:
 
     @cached_property
     def owner(self) -> LongArray:
-        """The asker `(n,)` of each event."""
+        """The query `(n,)` of each event."""
         return owners_of(self.offsets)
 
     @cached_property
@@ -184,23 +184,23 @@ class Histories:
 
     @cached_property
     def lengths(self) -> LongArray:
-        """Events of each asker `(U,)`."""
+        """Events of each query `(U,)`."""
         return lengths_of(self.offsets)
 
     def newest(self, events: int) -> Histories:
-        """Return the same askers with at most so many of their newest events."""
+        """Return the same queries with at most so many of their newest events."""
         return self if self.lengths.max(initial=0) <= events else self.select(np.arange(len(self)), events)
 
-    def select(self, askers: Rows, newest: int | None = None) -> Histories:
-        """Return the histories of some askers (or only their `newest` events), in the order asked."""
-        ends = self.offsets[1:][askers]
-        lengths = ends - self.offsets[:-1][askers]
+    def select(self, queries: Rows, newest: int | None = None) -> Histories:
+        """Return the histories of some queries (or only their `newest` events), in the order asked."""
+        ends = self.offsets[1:][queries]
+        lengths = ends - self.offsets[:-1][queries]
         lengths = lengths if newest is None else np.minimum(lengths, newest)
         offsets = offsets_of(lengths)
         rows = np.repeat(ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
-        vectors = None if self.text_vectors is None else self.text_vectors[askers]
-        return Histories(self.user[askers], offsets, self.item[rows], self.time[rows], self.weight[rows],
-                         self.as_of[askers], vectors)  # fmt: skip
+        vectors = None if self.text_vectors is None else self.text_vectors[queries]
+        return Histories(self.user[queries], offsets, self.item[rows], self.time[rows], self.weight[rows],
+                         self.as_of[queries], vectors)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ class Candidates:
 
     @cached_property
     def owner(self) -> LongArray:
-        """The asker `(n,)` of each candidate."""
+        """The query `(n,)` of each candidate."""
         return owners_of(self.offsets)
 
 

@@ -1,6 +1,6 @@
 """Rivals that count: popularity, repetition, neighbours, texts; and matrix factorisation.
 
-Where a model has nothing to say of an item, or knows nothing of an asker, what is popular of late speaks, so that no
+Where a model has nothing to say of an item, or knows nothing of an query, what is popular of late speaks, so that no
 rival loses to the engine only for want of a list.
 """
 
@@ -25,7 +25,7 @@ from recsys.retrieval.item_to_item import ItemKNN as ItemKNNRetriever
 from recsys.retrieval.popularity import Popularity as PopularityRetriever
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic
-from recsys.retrieval.vector_search import SemanticAnswer
+from recsys.retrieval.vector_search import VectorAnswer
 from recsys.tables.split import Fold
 from recsys.types import Histories
 
@@ -99,7 +99,7 @@ class RecentPopularity:
 
 @dataclass(frozen=True)
 class RepeatLast:
-    """What the asker had most often (decay 1) or most lately (decay near 0)."""
+    """What the query had most often (decay 1) or most lately (decay near 0)."""
 
     decay: float = 1.0
     random: ClassVar[bool] = False
@@ -169,7 +169,7 @@ def history_matrix(histories: Histories, decay: float, newest: int, n_items: int
 
 @dataclass(frozen=True)
 class TextMatch:
-    """Products of the asker's recent terms `(I, V)` with every item's weighted terms `(V, I)`."""
+    """Products of the query's recent terms `(I, V)` with every item's weighted terms `(V, I)`."""
 
     terms: sparse.csr_matrix
     weights: sparse.csr_matrix
@@ -230,12 +230,12 @@ class Pooled:
 
     def score(self, histories: Histories) -> FloatArray:
         answer = self.fitted.ask(histories)
-        assert isinstance(answer, SemanticAnswer)
+        assert isinstance(answer, VectorAnswer)
         return for_strangers(answer.queries @ answer.vectors.T, histories, self.popular)
 
 
 def for_strangers(score: FloatArray, histories: Histories, popular: FloatArray) -> FloatArray:
-    """Give what is popular to askers without a history, in place."""
+    """Give what is popular to queries without a history, in place."""
     score[histories.lengths == 0] = popular
     return score
 
@@ -265,7 +265,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Factors:
-    """Item factors; those of an asker are solved for from the history, so that a new event counts at once."""
+    """Item factors; those of an query are solved for from the history, so that a new event counts at once."""
 
     model: Any
     alpha: float
@@ -274,8 +274,8 @@ class Factors:
 
     def score(self, histories: Histories) -> FloatArray:
         liked = confidence(history_matrix(histories, self.decay, len(histories.item), len(self.popular)), self.alpha)
-        askers = self.model.recalculate_user(np.arange(len(histories)), liked)
-        return for_strangers(askers @ self.model.item_factors.T, histories, self.popular)
+        queries = self.model.recalculate_user(np.arange(len(histories)), liked)
+        return for_strangers(queries @ self.model.item_factors.T, histories, self.popular)
 
 
 def confidence(counts: sparse.csr_matrix, alpha: float) -> sparse.csr_matrix:

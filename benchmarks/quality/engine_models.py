@@ -1,6 +1,6 @@
 """The engine, and other scorers on its very candidates and features, by the library's own path.
 
-An asker's candidates get the scorer's score; all other items score -inf, and nothing fills a short list.
+An query's candidates get the scorer's score; all other items score -inf, and nothing fills a short list.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
 
 @dataclass(frozen=True)
 class FittedEngine:
-    """A fitted path, and the texts of askers where it looks at them."""
+    """A fitted path, and the texts of queries where it looks at them."""
 
     model: Model
     embeddings: Embeddings
 
     def score(self, histories: Histories) -> FloatArray:
-        context = self.model.retrieval.context(self.embeddings.told(histories))
+        context = self.model.retrieval.context(self.embeddings.with_text_vectors(histories))
         dense = np.full((len(histories), context.n_items), -np.inf, dtype=np.float32)
         dense[context.owner, context.item] = self.model.score(context)
         return dense

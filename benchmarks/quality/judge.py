@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.quality.rival import Fitted
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import DataError
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.parallel.threads import batches
 from recsys.ragged import offsets_of, order_by_score, places_of
 from recsys.retrieval.candidates import seen_keys
@@ -40,18 +40,18 @@ def judge(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntA
         score = fitted.score(histories)
         if score.shape != (len(users), targets.n_items):
             raise DataError(
-                f"{type(fitted).__name__} scored {score.shape} for {len(users)} askers and {targets.n_items} items"
+                f"{type(fitted).__name__} scored {score.shape} for {len(users)} queries and {targets.n_items} items"
             )
-        barred = seen_keys(histories, targets.n_items) if drop_seen else np.zeros(0, dtype=np.int64)
+        blocked_pairs = seen_keys(histories, targets.n_items) if drop_seen else np.zeros(0, dtype=np.int64)
         first, last = np.searchsorted(targets.keys, [users[0] * targets.n_items, (users[-1] + 1) * targets.n_items])
-        parts.append(place(score, targets.keys[first:last] - users[0] * targets.n_items, barred))
+        parts.append(place(score, targets.keys[first:last] - users[0] * targets.n_items, blocked_pairs))
     return np.concatenate(parts)
 
 
-def place(score: FloatArray, keys: LongArray, barred: LongArray) -> IntArray:
-    """Place targets `(P,)` in the lists that scores `(U, I)` make; `keys` and `barred` are flat places in `score`.
+def place(score: FloatArray, keys: LongArray, blocked_pairs: LongArray) -> IntArray:
+    """Place targets `(P,)` in the lists that scores `(U, I)` make; `keys` and `blocked_pairs` are flat places in `score`.
 
-    Ahead of a target stand all other items, neither barred nor targets, with a score at least as high, and those
+    Ahead of a target stand all other items, neither blocked nor targets, with a score at least as high, and those
     targets of its user that score higher (of equals the first ones).
 
     Raises `DataError` for a score that is not a number.
@@ -62,7 +62,7 @@ def place(score: FloatArray, keys: LongArray, barred: LongArray) -> IntArray:
     owner, own = keys // n_items, score[np.divmod(keys, n_items)]
     rest = np.array(score, dtype=np.float32, order="C")
     rest.reshape(-1)[keys] = -np.inf
-    rest.reshape(-1)[barred] = -np.inf
+    rest.reshape(-1)[blocked_pairs] = -np.inf
     rest.sort(axis=1)
     bounds = offsets_of(np.bincount(owner, minlength=n_users))
     ahead = np.empty(len(keys), dtype=np.int64)
@@ -72,6 +72,6 @@ def place(score: FloatArray, keys: LongArray, barred: LongArray) -> IntArray:
     return np.where(own > -np.inf, ahead, NEVER).astype(np.int32)
 
 
-def board_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Board:
+def board_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Evaluator:
     """The metrics of some models from the places of their targets."""
-    return Board(targets, list(ks), places)
+    return Evaluator(targets, list(ks), places)

@@ -17,10 +17,10 @@ from benchmarks.page import machine, read_parts, sections, write_part
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
 from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
-from benchmarks.quality.tasks import TASKS, Habit, dated, load
+from benchmarks.quality.tasks import TASKS, Habit, load, refit_per_cut
 from recsys.arrays import BoolArray, IntArray, LongArray
 from recsys.errors import DataError
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.evaluation.significance import paired_interval
 
 K, DEEP = 10, 50
@@ -82,7 +82,7 @@ class Judged:
         return np.mean([(one >= 0) & (one < K) for one in self.places[habit]], axis=0)
 
 
-def _board(targets: Targets, places: IntArray) -> Board:
+def _board(targets: Targets, places: IntArray) -> Evaluator:
     return board_of(targets, {"": places}, (K, DEEP))
 
 
@@ -117,7 +117,7 @@ def section(name: str, jobs: Sequence[Job], command: str) -> str:
     """Everything about one task, and what was run, where and when."""
     store = Path(jobs[0].store)
     task = load(name, Path(jobs[0].data), store)
-    test = dated(task, store)
+    test = refit_per_cut(task, store)
     targets = targets_of(test, len(task.tables.catalog), task.drop_seen, jobs[0].users, clock="time")
     models = [judged(job, targets) for job in jobs]
     models.sort(key=lambda one: -one.per_user(targets, "ndcg", K, "refitted").mean())

@@ -36,10 +36,10 @@ class Task:
 
 
 class Fitted(Protocol):
-    """A rival that has learnt. It is asked by one thread, at most 512 askers at a time."""
+    """A rival that has learnt. It is asked by one thread, at most 512 queries at a time."""
 
     def score(self, histories: Histories) -> FloatArray:
-        """Score every item for every asker `(U, I)`; -inf is never recommended.
+        """Score every item for every query `(U, I)`; -inf is never recommended.
 
         Seen items are masked by the judge, who also breaks ties against the model.
         """

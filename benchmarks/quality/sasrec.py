@@ -5,7 +5,7 @@ RecTools): pre-norm causal blocks, tied item embeddings, every event of a histor
 cross-entropy over all items, the epoch kept that does best on held-out events. Three departures, each in the model's
 favour:
 
-- Where the judge bars items that the asker had, only first-time events are targets.
+- Where the judge bars items that the query had, only first-time events are targets.
 - A sample of the known users lends its last event to that choice; all others are learnt from whole.
 - Places count back from the newest event, so that the place from which the model is asked is one it has learnt at.
 
@@ -146,7 +146,7 @@ class FittedSASRec:
         return logits
 
     def ndcg(self, histories: Histories, target: LongArray, drop_seen: bool) -> float:
-        """Mean ndcg@10 of one target `(U,)`, a code, for each asker; ties count against it."""
+        """Mean ndcg@10 of one target `(U,)`, a code, for each query; ties count against it."""
         total = 0.0
         for some in batches(np.arange(len(histories))):
             asking = histories.select(some)

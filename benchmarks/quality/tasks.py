@@ -156,7 +156,7 @@ def cuts(task: Task) -> tuple[Fold, Fold]:
     return holdout(test.known, split, test.as_of), test
 
 
-def dated(task: Task, store: Path) -> Fold:
+def refit_per_cut(task: Task, store: Path) -> Fold:
     """The test cut with microseconds for times even where the log is only ordered: for slices by days."""
     with np.load(store / TASKS[task.name].data / "events.npz") as arrays:
         events = replace(task.tables.interactions, time=arrays["day"])

@@ -14,7 +14,7 @@ prints tables and keeps what it measured in `artifacts/quality/weak_spots.json` 
 The engine is that of the config as it stands, fitted on all before the cut.
 
 Users: those with 5 known events or more are asked again and again, as if only their newest 0, 1, 2, 5 were known. What
-they had stays barred as it was, and the statistics, which know the rest of them, stay as they were fitted.
+they had stays blocked as it was, and the statistics, which know the rest of them, stay as they were fitted.
 
 Items: a random tenth is new. All that happened to them before the cut is hidden from statistics, histories and training
 labels; the targets are what users then had of them for the first time.
@@ -38,9 +38,9 @@ from recsys.cli.console import guarded, note, progress
 from recsys.config import Config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
-from recsys.engine.training import drawn, fit
+from recsys.engine.training import fit, sample_items
 from recsys.evaluation.baselines import BASELINES
-from recsys.evaluation.protocol import ALL, Board, Targets
+from recsys.evaluation.protocol import ALL, Evaluator, Targets
 from recsys.formatting import plural
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.jobs.ingest import ingest
@@ -50,7 +50,7 @@ from recsys.ragged import offsets_of
 from recsys.ranking.feature_context import Context
 from recsys.ranking.rules import best
 from recsys.retrieval.candidates import union
-from recsys.tables.split import Fold, as_if_new, holdout
+from recsys.tables.split import Fold, hide_items, holdout
 from recsys.types import Candidates, Histories, Hits, State
 
 DATA_SETS = ["beauty", "online_retail", "completejourney"]  # each under the task of the rules it ships with
@@ -58,7 +58,7 @@ AGAINST = ["popularity", "text"]
 EVENTS = [0, 1, 2, 5]
 HIDDEN = 0.1
 K = 10
-BATCH = 64  # askers: each is asked about every new item
+BATCH = 64  # queries: each is asked about every new item
 
 Figures = dict[str, dict[str, float]]
 
@@ -69,8 +69,8 @@ class NewestEmbeddings(Embeddings):
 
     events: int = 0
 
-    def told(self, histories: Histories, newest: int | None = None) -> Histories:
-        return super().told(histories, self.events)
+    def with_text_vectors(self, histories: Histories, newest: int | None = None) -> Histories:
+        return super().with_text_vectors(histories, self.events)
 
 
 def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model, tick: Progress) -> dict[str, Figures]:
@@ -87,19 +87,19 @@ def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model,
 
 def hide(fold: Fold, n_items: int, seed: int) -> tuple[Fold, BoolArray]:
     """Choose new items `(I,)`; return the cut at which nobody had them before, labelled by them alone."""
-    new = drawn(HIDDEN, fold, n_items, np.random.default_rng(seed))
-    hidden = as_if_new(fold, new)
+    new = sample_items(HIDDEN, fold, n_items, np.random.default_rng(seed))
+    hidden = hide_items(fold, new)
     return replace(hidden, labels=hidden.labels.take(new[hidden.labels.item])), new
 
 
-def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, new: BoolArray) -> Board:
+def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, new: BoolArray) -> Evaluator:
     """Rank the new items alone for every user of the fold: which of them?"""
     targets = Targets.of(fold, len(new), model.retrieval.drop_seen)
-    board, rng = Board(targets, [K]), np.random.default_rng(config.seed)
+    board, rng = Evaluator(targets, [K]), np.random.default_rng(config.seed)
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
     others = {name: BASELINES[name].fit(state) for name in AGAINST}
     for number, users in enumerate(batches(targets.users, BATCH)):
-        context = with_candidates(model, embeddings.told(fold.histories(users)), np.flatnonzero(new))
+        context = with_candidates(model, embeddings.with_text_vectors(fold.histories(users)), np.flatnonzero(new))
         asked = new[context.item]
         owner, item = context.owner[asked], context.item[asked]
         offsets = offsets_of(np.bincount(owner, minlength=len(users)))
@@ -118,11 +118,11 @@ def with_candidates(model: Model, histories: Histories, items: LongArray) -> Con
     every = Hits(
         np.arange(n + 1) * len(items), np.tile(items.astype(np.int32), n), np.zeros(n * len(items), np.float32)
     )
-    joined = union([*model.retrieval.hits(context.answers, context.barred), every], n, context.n_items)
+    joined = union([*model.retrieval.hits(context.answers, context.blocked_pairs), every], n, context.n_items)
     return replace(context, candidates=Candidates(joined.offsets, joined.item, joined.found[:, :-1]))
 
 
-def figures(board: Board) -> Figures:
+def figures(board: Evaluator) -> Figures:
     """Recall and ndcg of each model."""
     return {name: {metric: board.metrics(name)[metric] for metric in (f"recall@{K}", f"ndcg@{K}")}
             for name in board.places}  # fmt: skip

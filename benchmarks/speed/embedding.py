@@ -20,11 +20,11 @@ from recsys.embedding.locate import find_model
 from recsys.embedding.registry import load_encoder
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import embed
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.evaluation.significance import paired_interval
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import BATCH, batches
-from recsys.retrieval.base import top_free
+from recsys.retrieval.base import top_unblocked
 from recsys.retrieval.candidates import seen_keys
 from recsys.retrieval.semantic import Semantic
 from recsys.tables.split import Fold, holdout
@@ -124,10 +124,10 @@ def _text_alone(catalog: Catalog, fold: Fold, vectors: FloatArray) -> NDArray[np
     """The ndcg `(U,)` of the nearest unseen items to what each user had."""
     targets = Targets.of(fold, len(catalog), drop_seen=True)
     fitted = Semantic(depth=K).fit(State(catalog, fold.known, vectors))
-    board = Board(targets, [K])
+    board = Evaluator(targets, [K])
     for number, users in enumerate(batches(targets.users)):
         histories = fold.histories(users)
-        hits = top_free(fitted.ask(histories), K, seen_keys(histories, len(catalog)), len(catalog))
+        hits = top_unblocked(fitted.ask(histories), K, seen_keys(histories, len(catalog)), len(catalog))
         board.add(
             "text",
             number * BATCH,

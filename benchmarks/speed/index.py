@@ -31,14 +31,14 @@ def run(case: str, data: Path) -> list[Row]:
     built: list[Index] = []
 
     def build() -> None:
-        built.append(Index.chosen(vectors, mixtures(vectors)))
+        built.append(Index.build_measured(vectors, mixtures(vectors)))
 
     begun = time.perf_counter()
     grown = growth_mb(build)
     seconds = time.perf_counter() - begun
     chosen, exact = built[0], Index(vectors)
     size = 0 if case == "demo" else len(vectors)
-    what = f"{len(vectors):,} {'real' if case == 'demo' else 'made'} items, {' '.join([chosen.factory, chosen.looks])}"
+    what = f"{len(vectors):,} {'real' if case == 'demo' else 'made'} items, {' '.join([chosen.factory, chosen.search_params])}"
 
     def ask(index: Index, q: FloatArray, k: int) -> Callable[[], object]:
         return lambda: index.search(q, k)

@@ -13,7 +13,7 @@ from recsys.artifacts.persistence import save
 from recsys.config import Config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import completed, present
+from recsys.engine.training import assemble_model, present
 from recsys.ragged import offsets_of, owners_of
 from recsys.types import DAY, Catalog, Interactions
 
@@ -98,7 +98,7 @@ def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: 
     taught, *_ = fit_calibrated(config.model_copy(update={"retrievers": exact}), small,
                                Embeddings(vectors(TAUGHT), catalog(TAUGHT)), end_of(small))  # fmt: skip
     known, embeddings = interactions(n_users, n_items, n_events), Embeddings(vectors(n_items), catalog(n_items))
-    model = completed(config, known, embeddings, end_of(known), taught.scorer)
+    model = assemble_model(config, known, embeddings, end_of(known), taught.scorer)
     rows = np.arange(asking or n_users)
     ids = pl.Series("user_id", [f"u{row:07d}" for row in rows])
     return save(folder, config, replace(model, calibrator=taught.calibrator), embeddings, ids,

@@ -164,8 +164,8 @@ def _starts(users: LongArray) -> Iterator[tuple[int, LongArray]]:
         start += len(some)
 
 
-def _slice(pairs: Candidates, start: int, askers: int) -> Candidates:
-    offsets = pairs.offsets[start : start + askers + 1]
+def _slice(pairs: Candidates, start: int, queries: int) -> Candidates:
+    offsets = pairs.offsets[start : start + queries + 1]
     rows = slice(offsets[0], offsets[-1])
     return Candidates(offsets - offsets[0], pairs.item[rows], pairs.found[rows])
 

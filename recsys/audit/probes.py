@@ -49,7 +49,7 @@ class Rerun:
 
     def context(self, users: LongArray) -> Context:
         """Retrieve for some users as of the cut."""
-        return self.retrieval.context(self.embeddings.told(self.fold.histories(users)))
+        return self.retrieval.context(self.embeddings.with_text_vectors(self.fold.histories(users)))
 
     def names(self, users: LongArray) -> list[str]:
         """Return a label for each column of `compute`."""
@@ -65,7 +65,7 @@ class Rerun:
         return self.featurizer.compute(replace(context, candidates=Candidates(pairs.offsets, pairs.item, found)))
 
     def labels(self, users: LongArray, pairs: Candidates) -> BoolArray:
-        """Whether the asker of each pair had its item after the cut `(n,)`."""
+        """Whether the query of each pair had its item after the cut `(n,)`."""
         n_items = len(self.embeddings.items)
         wanted = np.unique(pair_keys(self.fold.labels.user, self.fold.labels.item, n_items))
         return find_keys(wanted, pair_keys(users[pairs.owner], pairs.item, n_items)) >= 0
@@ -92,12 +92,12 @@ def another_future(whole: Interactions, fold: Fold, users: LongArray, pairs: Can
     user, item = whole.user.copy(), whole.item.copy()
     if fold.as_of is not None:
         user[later] = rng.permutation(user[later])
-    asker = np.full(whole.n_users, -1, dtype=np.int64)
-    asker[users] = np.arange(len(users))
-    asker = asker[user[later]]
-    length = np.where(asker >= 0, np.diff(pairs.offsets)[asker], 0)
-    drawn = pairs.offsets[asker] + (rng.random(len(asker)) * length).astype(np.int64)
-    lot = rng.integers(n_items, size=len(asker))
+    query = np.full(whole.n_users, -1, dtype=np.int64)
+    query[users] = np.arange(len(users))
+    query = query[user[later]]
+    length = np.where(query >= 0, np.diff(pairs.offsets)[query], 0)
+    drawn = pairs.offsets[query] + (rng.random(len(query)) * length).astype(np.int64)
+    lot = rng.integers(n_items, size=len(query))
     item[later] = np.where(length > 0, pairs.item[np.where(length > 0, drawn, 0)], lot) if len(pairs.item) else lot
     order = np.lexsort((whole.time, user))
     return Interactions(user[order], item[order], whole.time[order], whole.weight[order], whole.target[order],

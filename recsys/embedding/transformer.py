@@ -152,7 +152,7 @@ class TransformerEncoder:
         """What `load` reads from the model's folder, told of without the library's own progress bar."""
         from transformers.utils import logging as chatter
 
-        barred = chatter.is_progress_bar_enabled()
+        had_progress_bar = chatter.is_progress_bar_enabled()
         chatter.disable_progress_bar()  # weights load in a second, and the bar would mix with our own
         try:
             return load()
@@ -161,7 +161,7 @@ class TransformerEncoder:
         except Exception as error:  # a model folder can be broken in more ways than the library has exceptions for
             raise ConfigError(f"embedding.model {self._folder} cannot be loaded: {_one_line(error)}") from error
         finally:
-            if barred:
+            if had_progress_bar:
                 chatter.enable_progress_bar()
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[LongArray, LongArray]:

@@ -14,7 +14,17 @@ from recsys.config import Config, TimeSplit
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.index_quality import Costs, costs
 from recsys.engine.model import Model
-from recsys.engine.training import Cut, Lists, build_scorer, completed, cuts, fit_anew, fit_once, joined, labelled
+from recsys.engine.training import (
+    Cut,
+    Lists,
+    assemble_model,
+    build_scorer,
+    concat_lists,
+    cuts,
+    fit_anew,
+    fit_once,
+    labelled,
+)
 from recsys.evaluation.protocol import HISTORY_SLICES, ITEM_SLICES, between
 from recsys.evaluation.reliability import reliability
 from recsys.parallel.threads import BATCH, batches, in_threads
@@ -44,7 +54,7 @@ class Observed:
     segments: dict[str, BoolArray]
 
 
-def askers(config: Config, fold: Fold, known: Interactions) -> LongArray:
+def queries(config: Config, fold: Fold, known: Interactions) -> LongArray:
     """Rows of the users whom a fold of `known` can ask: with a time split all that `known` knows, labelled or not.
 
     In `leave_last_out` a user without a label has no next item that could be looked at.
@@ -74,7 +84,9 @@ def observe(config: Config, model: Model, fold: Fold, users: LongArray, embeddin
                 activity(context.histories, span))  # fmt: skip
 
     parts = []
-    for number, part in enumerate(in_threads(one, (embeddings.told(fold.histories(some)) for some in batches(users)))):
+    for number, part in enumerate(
+        in_threads(one, (embeddings.with_text_vectors(fold.histories(some)) for some in batches(users)))
+    ):
         parts.append(part)
         tick(min((number + 1) * BATCH, len(users)), len(users))
     lengths, item, log_share, told, label, place, active = (
@@ -123,19 +135,19 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
         newest = newest or cut
         lists.append(cut.lists)
     assert newest is not None
-    fitted = scorer.fit(*joined(lists[: config.split.folds]), config.seed, progress)
-    model = completed(config, known, embeddings, as_of, fitted, fitter)
+    fitted = scorer.fit(*concat_lists(lists[: config.split.folds]), config.seed, progress)
+    model = assemble_model(config, known, embeddings, as_of, fitted, fitter)
     cost = costs(Model(newest.retrieval, newest.featurizer, model.scorer), newest.fold, embeddings)
     if not config.probabilities:
         return model, about | {"none": "the config says probabilities: false"}, cost
-    earlier, users, held_out = lists[1:], askers(config, newest.fold, known), "time"
+    earlier, users, held_out = lists[1:], queries(config, newest.fold, known), "time"
     if not any(earlier):
         earlier, users = _by_users(config, newest, users, embeddings, scorer.negatives)
         held_out = "users"
     if not any(earlier) or not len(users):
         return model, about | {"none": f"the log is too short: of its {len(folds)} cuts only the newest has labels "
                                        "among the candidates, and they are too few to split"}, cost  # fmt: skip
-    apart = Model(newest.retrieval, newest.featurizer, scorer.fit(*joined(earlier), config.seed, progress))
+    apart = Model(newest.retrieval, newest.featurizer, scorer.fit(*concat_lists(earlier), config.seed, progress))
     seen = observe(config, apart, newest.fold, users, embeddings, partial(progress, "probabilities"))
     half = np.random.default_rng([config.seed, 2]).permutation(len(seen.activity)) % 2 == 0
     to_learn = half[seen.owner]
@@ -148,18 +160,18 @@ def fit_calibrated(config: Config, known: Interactions, embeddings: Embeddings, 
     def calibrator(mask: BoolArray) -> Calibrator:
         return Calibrator.fit(seen.log_share[mask], seen.owner[mask], seen.activity, seen.label[mask], horizon(config))
 
-    tried = calibrator(to_learn).told(seen.log_share[~to_learn], seen.activity[seen.owner[~to_learn]])
+    tried = calibrator(to_learn).predict_from_activity(seen.log_share[~to_learn], seen.activity[seen.owner[~to_learn]])
     quality = reliability(tried, seen.label[~to_learn], {n: m[~to_learn] for n, m in seen.segments.items()})
     about |= {"held_out": held_out, "users": len(half), "quality": quality}
     return replace(model, calibrator=calibrator(np.ones(len(to_learn), dtype=bool))), about, cost
 
 
-def foretold(config: Config, model: Model, fold: Fold, embeddings: Embeddings,
+def measure_on_test(config: Config, model: Model, fold: Fold, embeddings: Embeddings,
              progress: Progress = quiet) -> dict[str, Any]:  # fmt: skip
     """Measure the probabilities of a model fitted at a fold by what followed it: `later`; empty where it tells none."""
     if model.calibrator is None:
         return {}
-    users = askers(config, fold, fold.known)
+    users = queries(config, fold, fold.known)
     seen = observe(config, model, fold, users, embeddings, partial(progress, "probabilities"))
     return {"later": reliability(seen.probability, seen.label, seen.segments)}
 

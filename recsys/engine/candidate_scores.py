@@ -1,4 +1,4 @@
-"""What the model thinks of any item for one asker: a candidate as it stands, another as if it alone had joined."""
+"""What the model thinks of any item for one query: a candidate as it stands, another as if it alone had joined."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TOGETHER = 16_384  # items whose features are held at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Offer:
-    """One asker's candidates, those of `context`, and the scorer's `score` `(n,)` of each."""
+class CandidateScorer:
+    """One query's candidates, those of `context`, and the scorer's `score` `(n,)` of each."""
 
     model: Model
     context: Context
     own: FloatArray
 
     @classmethod
-    def of(cls, model: Model, context: Context) -> Offer:
+    def of(cls, model: Model, context: Context) -> CandidateScorer:
         """Score the candidates of a context."""
         return cls(model, context, model.score(context))
 

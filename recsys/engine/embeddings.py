@@ -41,7 +41,7 @@ class Embeddings:
     space: TextSpace | None = None
     config: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
-    def told(self, histories: Histories, newest: int | None = None) -> Histories:
+    def with_text_vectors(self, histories: Histories, newest: int | None = None) -> Histories:
         """Return the histories with the vectors of their behaviour texts, where the config asks for them.
 
         With `newest` the texts tell of so many events only. Who did nothing has a vector of zeros.

@@ -36,7 +36,7 @@ def indexes(retrieval: Retrieval) -> dict[str, Index]:
 def figures(retrieval: Retrieval) -> Costs:
     """What each index is, and the share of the true neighbours that it was measured to find."""
     return {
-        name: {"factory": index.factory, "search": index.looks, f"recall@{NEIGHBOURS}": round(index.found, 4)}
+        name: {"factory": index.factory, "search": index.search_params, f"recall@{NEIGHBOURS}": round(index.found, 4)}
         for name, index in indexes(retrieval).items()
     }
 
@@ -69,7 +69,7 @@ def _ndcg(model: Model, fold: Fold, users: LongArray, embeddings: Embeddings) ->
     def one(histories: Histories) -> Ranking:
         return model.rank(histories, K)
 
-    asked = (embeddings.told(fold.histories(some)) for some in batches(users))
+    asked = (embeddings.with_text_vectors(fold.histories(some)) for some in batches(users))
     total = 0.0
     for some, ranking in zip(batches(users), in_threads(one, asked), strict=True):
         owner = owners_of(ranking.offsets)

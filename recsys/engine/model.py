@@ -14,9 +14,9 @@ from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers.base import FittedScorer
-from recsys.retrieval.base import Answer, Fitted, top_free
+from recsys.retrieval.base import Answer, Fitted, top_unblocked
 from recsys.retrieval.candidates import all_of, seen_keys, union
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import Candidates, Histories, Hits, Ranking
 
 
@@ -45,40 +45,41 @@ class Retrieval:
         """Let every retriever prepare to answer these histories."""
         return {name: fitted.ask(histories) for name, fitted in self.fitted.items()}
 
-    def barred(self, histories: Histories) -> LongArray:
-        """The (asker, item) keys that no list may hold, ascending."""
+    def blocked_pairs(self, histories: Histories) -> LongArray:
+        """The (query, item) keys that no list may hold, ascending."""
         return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
 
-    def hits(self, answers: Mapping[str, Answer], barred: LongArray, deeper: int = 1,
-             allowed: Allowed | None = None) -> list[Hits]:  # fmt: skip
-        """What each proposer found when asked for `deeper` times its depth of items that are allowed and not barred."""
+    def hits(self, answers: Mapping[str, Answer], blocked_pairs: LongArray, deeper: int = 1,
+             allowed: ItemFilter | None = None) -> list[Hits]:  # fmt: skip
+        """What each proposer found when asked for `deeper` times its depth of items that are allowed and not blocked."""
         n_items = len(self.vectors)
         return [
-            top_free(answers[name], deeper * self.depths[name], barred, n_items, allowed) for name in self.proposers
+            top_unblocked(answers[name], deeper * self.depths[name], blocked_pairs, n_items, allowed)
+            for name in self.proposers
         ]
 
-    def context(self, histories: Histories, allowed: Allowed | None = None, excluded: IntArray | None = None,
+    def context(self, histories: Histories, allowed: ItemFilter | None = None, excluded: IntArray | None = None,
                 rerank: bool = False, answers: Mapping[str, Answer] | None = None) -> Context:  # fmt: skip
         """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some.
 
-        Only `allowed` items are retrieved, and none of the `excluded` rows `(e,)`, which every asker is barred from.
-        With `rerank` all allowed items that are not barred are candidates, whether a retriever proposes them or not.
+        Only `allowed` items are retrieved, and none of the `excluded` rows `(e,)`, which every query is blocked from.
+        With `rerank` all allowed items that are not blocked are candidates, whether a retriever proposes them or not.
         `answers` are those of an earlier context of the same histories: they share what they searched.
         """
         n_items, n_lists = len(self.vectors), len(histories)
-        barred = self.barred(histories)
+        blocked_pairs = self.blocked_pairs(histories)
         if excluded is not None and len(excluded):
             owner = np.repeat(np.arange(n_lists), len(excluded))
-            barred = np.union1d(barred, pair_keys(owner, np.tile(excluded, n_lists), n_items))
+            blocked_pairs = np.union1d(blocked_pairs, pair_keys(owner, np.tile(excluded, n_lists), n_items))
         histories = histories.newest(self.history)
         answers = self.ask(histories) if answers is None else answers
-        hits = self.hits(answers, barred, allowed=allowed)
+        hits = self.hits(answers, blocked_pairs, allowed=allowed)
         if rerank and allowed is not None:
-            candidates = union([*hits, all_of(allowed.rows, barred, n_lists, n_items)], n_lists, n_items)
+            candidates = union([*hits, all_of(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
             candidates = Candidates(candidates.offsets, candidates.item, candidates.found[:, :-1])
         else:
             candidates = union(hits, n_lists, n_items)
-        return Context(histories, candidates, answers, self.vectors, barred, allowed)
+        return Context(histories, candidates, answers, self.vectors, blocked_pairs, allowed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +94,10 @@ class Model:
     scorer: FittedScorer
     calibrator: Calibrator | None = None
 
-    def rank(self, histories: Histories, k: int, allowed: Allowed | None = None, caps: Sequence[Cap] = ()) -> Ranking:
-        """Return exactly `k` items for each asker, best first, as long as the catalogue can give them.
+    def rank(
+        self, histories: Histories, k: int, allowed: ItemFilter | None = None, caps: Sequence[Cap] = ()
+    ) -> Ranking:
+        """Return exactly `k` items for each query, best first, as long as the catalogue can give them.
 
         Only `allowed` items, and no more of one kind than the `caps` say.
         """
@@ -126,4 +129,4 @@ class Model:
     def fill(self, context: Context, ranking: Ranking, k: int, caps: Sequence[Cap] = ()) -> Ranking:
         """Fill what is shorter than `k` with the most popular items that the request allows."""
         popular = self.retrieval.popular if context.allowed is None else context.allowed.popular
-        return fill(ranking, popular, context.barred, context.n_items, k, caps)
+        return fill(ranking, popular, context.blocked_pairs, context.n_items, k, caps)

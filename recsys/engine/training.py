@@ -22,7 +22,7 @@ from recsys.ranking.scorers.base import FittedScorer, Scorer
 from recsys.ranking.scorers.registry import SCORERS
 from recsys.retrieval.base import Fitted, Retriever
 from recsys.retrieval.registry import RETRIEVERS
-from recsys.tables.split import Fold, as_if_new, holdouts, next_moments
+from recsys.tables.split import Fold, hide_items, holdouts, next_moments
 from recsys.types import Candidates, Histories, Interactions, State
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fit_once(fitter: Fitter) -> Fitter:
     kept: dict[Retriever, Fitted] = {}
 
     def fit_or_take(retriever: Retriever, state: State) -> Fitted:
-        if retriever.dated:
+        if retriever.refit_per_cut:
             return fitter(retriever, state)
         if retriever not in kept:
             kept[retriever] = fitter(retriever, state)
@@ -109,10 +109,10 @@ def fit(config: Config, known: Interactions, embeddings: Embeddings,
     """
     scorer, fitter = build_scorer(config), fit_once(fitter)
     lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
-    return completed(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
+    return assemble_model(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
 
 
-def completed(config: Config, known: Interactions, embeddings: Embeddings, as_of: int | None,
+def assemble_model(config: Config, known: Interactions, embeddings: Embeddings, as_of: int | None,
               scorer: FittedScorer, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
     """Join a fitted scorer with retrievers and statistics fitted on all that is known."""
     state = State(embeddings.catalog, known, embeddings.items, as_of)
@@ -134,7 +134,7 @@ def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, ne
     Raises `DataError` where no label lies among the candidates.
     """
     folds = holdouts(known, config.split, as_of, config.split.folds)
-    return joined([cut.lists for cut in cuts(config, folds, embeddings, negatives, progress, fitter)])
+    return concat_lists([cut.lists for cut in cuts(config, folds, embeddings, negatives, progress, fitter)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: i
     rng = np.random.default_rng(config.seed)
     for number, fold in enumerate(folds):
         chance = np.random.default_rng([config.seed, 4, number])
-        fold = as_if_new(fold, drawn(config.new_share, fold, len(embeddings.items), chance))
+        fold = hide_items(fold, sample_items(config.new_share, fold, len(embeddings.items), chance))
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
         retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
         tick = partial(progress, f"candidates, cut {number + 1}")
@@ -164,7 +164,7 @@ def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: i
         yield Cut(fold, retrieval, featurizer, lists)
 
 
-def joined(of_cuts: list[list[Lists]]) -> Lists:
+def concat_lists(of_cuts: list[list[Lists]]) -> Lists:
     """Join the lists of several cuts. Raises `DataError` where there are none."""
     parts = [part for lists in of_cuts for part in lists]
     if not parts:
@@ -178,7 +178,7 @@ def joined(of_cuts: list[list[Lists]]) -> Lists:
     return x, offsets, y
 
 
-def drawn(share: float, fold: Fold, n_items: int, rng: np.random.Generator) -> BoolArray:
+def sample_items(share: float, fold: Fold, n_items: int, rng: np.random.Generator) -> BoolArray:
     """Draw a share of the items that a fold knows events of `(I,)`."""
     had = np.flatnonzero(np.bincount(fold.known.item, minlength=n_items))
     chosen = np.zeros(n_items, dtype=bool)
@@ -230,7 +230,7 @@ def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold:
             users = np.sort(rng.choice(users, most, replace=False))
         # Drawn per batch, so that the sample does not depend on which thread is first.
         seeds = rng.spawn(len(users) // BATCH + 1)
-        asked = (embeddings.told(fold.histories(some), newest) for some in batches(users))
+        asked = (embeddings.with_text_vectors(fold.histories(some), newest) for some in batches(users))
         jobs = zip(repeat(asking), asked, seeds, strict=False)
         for number, part in enumerate(in_threads(one, jobs)):
             parts.append(part)

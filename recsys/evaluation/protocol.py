@@ -87,7 +87,7 @@ class Targets:
 
 
 @dataclass(eq=False)
-class Board:
+class Evaluator:
     """Collects the lists of several models, batch by batch, and reports on them."""
 
     targets: Targets
@@ -125,7 +125,7 @@ class Board:
         held[target[target >= 0]] = True
 
     def _targets(self, start: int, owner: LongArray, item: IntArray) -> LongArray:
-        """The target that each (asker, item) pair is `(n,)`, -1 for none; askers count from place `start`."""
+        """The target that each (query, item) pair is `(n,)`, -1 for none; queries count from place `start`."""
         return find_keys(self.targets.keys, pair_keys(owner + start, item, self.targets.n_items))
 
     def per_user(self, model: str, metric: str, k: int) -> NDArray[np.float64]:

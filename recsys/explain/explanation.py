@@ -1,6 +1,6 @@
 """Why an item is in a list, and why not: feature contributions, the history behind them, the stage where it was lost.
 
-All is told of one asker. An item that nobody proposed is scored as if it alone had joined the candidates.
+All is told of one query. An item that nobody proposed is scored as if it alone had joined the candidates.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _reach(name: str, reach: Reach) -> str:
 
 def explanations(model: Model, catalog: Catalog, histories: Histories, context: Context,
                  items: LongArray) -> list[Explanation]:  # fmt: skip
-    """Explain the scores of some items `(m,)` for one asker, given the whole history and the context made from it.
+    """Explain the scores of some items `(m,)` for one query, given the whole history and the context made from it.
 
     All that are candidates cost one batched pass of the model, each other one a pass of its own.
     """
@@ -207,9 +207,9 @@ def _explained(model: Model, catalog: Catalog, histories: Histories, context: Co
 
 def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, item: int, k: int,
             kept_out: Mapping[str, LongArray]) -> WhyNot:  # fmt: skip
-    """Tell at which stage one asker's list `ranking`, made from `context` with `k` places, lost an item.
+    """Tell at which stage one query's list `ranking`, made from `context` with `k` places, lost an item.
 
-    `kept_out` holds, by the name of the stage (a key of `KEPT_OUT`), the item rows that a rule barred from the list.
+    `kept_out` holds, by the name of the stage (a key of `KEPT_OUT`), the item rows that a rule blocked from the list.
     """
     listed = np.flatnonzero(ranking.item == item)
     candidate = item in context.item
@@ -251,7 +251,7 @@ def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, 
 
 
 def joined(context: Context, item: int) -> Context:
-    """Return one asker's context with an item among the candidates, found by nobody if it was none of them."""
+    """Return one query's context with an item among the candidates, found by nobody if it was none of them."""
     own = context.candidates
     place = int(np.searchsorted(own.item, item))
     if place < len(own.item) and own.item[place] == item:
@@ -264,7 +264,7 @@ def joined(context: Context, item: int) -> Context:
 def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
     """Look an item up in a retriever's order of all items that may be shown."""
     n_items, depth = context.n_items, model.retrieval.depths[name]
-    hits = without(context.answers[name].top(n_items, context.allowed), context.barred, n_items, n_items)
+    hits = without(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
     at = np.flatnonzero(hits.item == item)
     place = int(np.searchsorted(-hits.score, -hits.score[at[0]], side="right")) if len(at) else None
     score = context.answers[name].score(np.zeros(1, dtype=np.int64), np.array([item], dtype=np.int32))
@@ -302,22 +302,22 @@ def _without_each(histories: Histories, item: IntArray) -> Histories:
     events = (1, len(histories.item))
     kept = np.concatenate([np.ones(events, bool), histories.item != item[:, None], np.zeros(events, bool)])
     lengths, rows = kept.sum(axis=1), np.nonzero(kept)[1]
-    askers = np.zeros(len(kept), dtype=np.int64)
-    text = None if histories.text_vectors is None else histories.text_vectors[askers] * (lengths > 0)[:, None]
-    return Histories(histories.user[askers], offsets_of(lengths), histories.item[rows], histories.time[rows],
-                     histories.weight[rows], histories.as_of[askers], text)  # fmt: skip
+    queries = np.zeros(len(kept), dtype=np.int64)
+    text = None if histories.text_vectors is None else histories.text_vectors[queries] * (lengths > 0)[:, None]
+    return Histories(histories.user[queries], offsets_of(lengths), histories.item[rows], histories.time[rows],
+                     histories.weight[rows], histories.as_of[queries], text)  # fmt: skip
 
 
 def _asked_again(model: Model, context: Context, histories: Histories) -> Context:
-    """Return what features see when other histories ask for one asker's candidates: with who would have found them."""
+    """Return what features see when other histories ask for one query's candidates: with who would have found them."""
     n_lists, n_items, length = len(histories), context.n_items, len(context.item)
     answers = model.retrieval.ask(histories)
-    barred = (np.arange(n_lists)[:, None] * n_items + context.barred).ravel()
+    blocked_pairs = (np.arange(n_lists)[:, None] * n_items + context.blocked_pairs).ravel()
     same = Hits(np.arange(n_lists + 1) * length, np.tile(context.item, n_lists), np.zeros(n_lists * length, np.float32))
-    both = union([*model.retrieval.hits(answers, barred, allowed=context.allowed), same], n_lists, n_items)
+    both = union([*model.retrieval.hits(answers, blocked_pairs, allowed=context.allowed), same], n_lists, n_items)
     own = both.found[:, -1] >= 0
     candidates = Candidates(same.offsets, both.item[own], both.found[own, :-1])
-    return replace(context, histories=histories, candidates=candidates, answers=answers, barred=barred)
+    return replace(context, histories=histories, candidates=candidates, answers=answers, blocked_pairs=blocked_pairs)
 
 
 def _sources(model: Model, found: IntArray) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Config
-from recsys.engine.calibration import fit_calibrated, foretold
+from recsys.engine.calibration import fit_calibrated, measure_on_test
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.index_quality import Costs
 from recsys.engine.model import Model
@@ -47,7 +47,7 @@ class Trial:
     def report(self, progress: Progress = quiet) -> dict[str, Any]:
         """Judge engine and baselines on what followed, as `jobs.evaluate` does."""
         board = judge(self.config, self.fold, self.embeddings, self.model, progress)
-        told = self.probability | foretold(self.config, self.model, self.fold, self.embeddings, progress)
+        told = self.probability | measure_on_test(self.config, self.model, self.fold, self.embeddings, progress)
         return board.report(ENGINE, seed=self.config.seed) | {"name": self.config.name, "probability": told}
 
     def publish(self, report: dict[str, Any]) -> Path:

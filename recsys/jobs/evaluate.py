@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Config
-from recsys.engine.calibration import fit_calibrated, foretold
+from recsys.engine.calibration import fit_calibrated, measure_on_test
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
 from recsys.engine.training import fit
 from recsys.errors import DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
-from recsys.evaluation.protocol import ALL, DEEP, Board, Targets
+from recsys.evaluation.protocol import ALL, DEEP, Evaluator, Targets
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
 from recsys.ragged import owners_of
 from recsys.ranking.feature_context import Context
 from recsys.ranking.rules import fill
-from recsys.retrieval.base import Fitted, top_free
+from recsys.retrieval.base import Fitted, top_unblocked
 from recsys.storage import atomic
 from recsys.tables.split import Fold, holdout
 from recsys.types import Candidates, Histories, Hits, Ranking, State
@@ -62,13 +62,13 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     clock.lap("judge")
     report = board.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
     if told:
-        report["probability"] = told | foretold(config, model, fold, embeddings, progress)
+        report["probability"] = told | measure_on_test(config, model, fold, embeddings, progress)
         clock.lap("probabilities")
     atomic.write(config.folder / "evaluation.json", json.dumps(report, indent=1))
     return report
 
 
-def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, progress: Progress = quiet) -> Board:
+def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, progress: Progress = quiet) -> Evaluator:
     """Rank the whole catalogue for every user of the fold with the engine and each baseline.
 
     Raises `DataError` where the rules leave no target.
@@ -82,16 +82,16 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
         )
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
     baselines = {name: BASELINES[name].fit(state) for name in config.evaluation.baselines}
-    board = Board(targets, config.evaluation.k)
+    board = Evaluator(targets, config.evaluation.k)
 
     def one(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:
         context = retrieval.context(histories)
         lists = {ENGINE: model.order(context, model.score(context), board.length)}
         lists |= {name: _own_order(fitted, context, model, board.length) for name, fitted in baselines.items()}
         # A second search, since an approximate index asked for more also looks further: the first must be the engine's.
-        return context.candidates, retrieval.hits(context.answers, context.barred, DEEPER), lists
+        return context.candidates, retrieval.hits(context.answers, context.blocked_pairs, DEEPER), lists
 
-    asked = (embeddings.told(fold.histories(users)) for users in batches(targets.users))
+    asked = (embeddings.with_text_vectors(fold.histories(users)) for users in batches(targets.users))
     for number, (candidates, deep, lists) in enumerate(in_threads(one, asked)):
         start = number * BATCH
         for column, name in enumerate(retrieval.proposers):
@@ -108,10 +108,10 @@ def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, prog
 
 def _own_order(fitted: Fitted, context: Context, model: Model, k: int) -> Ranking:
     """Rank by one retriever's own score, filled like any list: what a baseline is."""
-    n_items, barred = context.n_items, context.barred
-    hits = top_free(fitted.ask(context.histories), k, barred, n_items)
+    n_items, blocked_pairs = context.n_items, context.blocked_pairs
+    hits = top_unblocked(fitted.ask(context.histories), k, blocked_pairs, n_items)
     ranking = Ranking(hits.offsets, hits.item, hits.score, np.zeros((len(hits.item), 1), np.int32))
-    return fill(ranking, model.retrieval.popular, barred, n_items, k)
+    return fill(ranking, model.retrieval.popular, blocked_pairs, n_items, k)
 
 
 class _Clock:

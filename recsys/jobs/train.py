@@ -43,7 +43,7 @@ def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model
     known = tables.interactions
     users = np.arange(known.n_users)
     moments = present(known, end_of(tables, config))
-    histories = embeddings.told(known.histories(users, moments))
+    histories = embeddings.with_text_vectors(known.histories(users, moments))
     window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
     counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
     cost = about.get("indexes", {})

@@ -99,11 +99,11 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
             data: DataConfig | None) -> Forgotten:  # fmt: skip
     places = [*published, store.folder]
     tombstones = Tombstones.read(root)
-    buried = tombstones.hold(pl.Series(users, dtype=pl.String))
+    already_forgotten = tombstones.hold(pl.Series(users, dtype=pl.String))
     before = scan(places, users, keys_of([]))
     in_source = None if data is None else rows_of(data, users)
     known = {hit.user for hit in before.hits} | set(in_source or ())
-    unknown = [user for user, was in zip(users, buried, strict=True) if not was and user not in known]
+    unknown = [user for user, was in zip(users, already_forgotten, strict=True) if not was and user not in known]
     if unknown:
         raise UnknownIdError(
             f"{len(unknown)} of {len(users)} users are named by nothing in {', '.join(map(str, places))}: "
@@ -132,7 +132,7 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         )
     return Forgotten(
         users=len(users),
-        new=len(users) - int(buried.sum()),
+        new=len(users) - int(already_forgotten.sum()),
         version=version,
         pruned=tuple(path.name for path in holders),
         rows=rows,
@@ -206,9 +206,9 @@ def _beginnings(histories: Histories, row: int) -> Iterator[Histories]:
         lengths = np.arange(first, min(first + PREFIXES, length + 1))
         offsets = offsets_of(lengths)
         rows = start + places_of(offsets)
-        asker = np.full(len(lengths), row)
-        yield Histories(asker.astype(np.int32), offsets, histories.item[rows], histories.time[rows],
-                        histories.weight[rows], histories.as_of[asker])  # fmt: skip
+        query = np.full(len(lengths), row)
+        yield Histories(query.astype(np.int32), offsets, histories.item[rows], histories.time[rows],
+                        histories.weight[rows], histories.as_of[query])  # fmt: skip
 
 
 def _named(loaded: Bundle, users: Sequence[str]) -> BoolArray:

@@ -27,7 +27,7 @@ Doubles = NDArray[np.float64]
 
 
 def log_totals(candidates: Candidates, score: FloatArray) -> Doubles:
-    """Return the log of the sum of exp(score) over each asker's candidates `(U,)`; -inf for an empty list."""
+    """Return the log of the sum of exp(score) over each query's candidates `(U,)`; -inf for an empty list."""
     n_lists, owner = len(candidates.offsets) - 1, candidates.owner
     top = np.full(n_lists, -np.inf)
     np.maximum.at(top, owner, score)
@@ -36,7 +36,7 @@ def log_totals(candidates: Candidates, score: FloatArray) -> Doubles:
 
 
 def activity(histories: Histories, horizon: int) -> Doubles:
-    """Return what tells how much an asker will do `(U, t)`: log counts of events and baskets, whether there are none.
+    """Return what tells how much an query will do `(U, t)`: log counts of events and baskets, whether there are none.
 
     With a `horizon` (microseconds) both are counts for each horizon since the oldest event, so that they do not grow
     with the log; then follow the events within the newest horizon, and the days since the newest and the oldest event:
@@ -88,9 +88,9 @@ class Calibrator:
 
     def probability(self, log_share: NDArray[Any], owner: LongArray, histories: Histories) -> FloatArray:
         """Return the probability `(n,)` of pairs by their log share of the owner's list."""
-        return self.told(log_share, activity(histories, int(self.horizon[0]))[owner])
+        return self.predict_from_activity(log_share, activity(histories, int(self.horizon[0]))[owner])
 
-    def told(self, log_share: NDArray[Any], active: Doubles) -> FloatArray:
+    def predict_from_activity(self, log_share: NDArray[Any], active: Doubles) -> FloatArray:
         """Do as `probability` does, for pairs whose owner's activity `(n, t)` is at hand."""
         active = np.minimum(active, self.most)
         z = self.weight[0] + active @ self.weight[2:] + self.weight[1] * log_share.astype(np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.ragged import find_keys, offsets_of, pair_keys
 from recsys.retrieval.base import Answer, ragged_dots
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import Candidates, Histories
 
 BEST_OF = 10
@@ -21,24 +21,24 @@ BEST_OF = 10
 class Context:
     """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
 
-    `answers` has one entry a configured retriever, in the order of the config; `barred` the ascending keys of the
-    (asker, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
+    `answers` has one entry a configured retriever, in the order of the config; `blocked_pairs` the ascending keys of the
+    (query, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
     `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
-    list, each candidate (of a single asker) is seen as if it alone had joined that list: they do not push each other.
+    list, each candidate (of a single query) is seen as if it alone had joined that list: they do not push each other.
     """
 
     histories: Histories
     candidates: Candidates
     answers: Mapping[str, Answer]
     vectors: FloatArray
-    barred: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    allowed: Allowed | None = None
+    blocked_pairs: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    allowed: ItemFilter | None = None
     retrieved: FloatArray | None = None
     joining: FloatArray | None = None
 
     @property
     def owner(self) -> LongArray:
-        """The asker of each pair `(n,)`."""
+        """The query of each pair `(n,)`."""
         return self.candidates.owner
 
     @property
@@ -73,21 +73,21 @@ class Context:
 
     @cached_property
     def own_events(self) -> tuple[LongArray, LongArray]:
-        """The distinct (asker, item) pairs of the histories, ascending, and the row of each one's newest event."""
+        """The distinct (query, item) pairs of the histories, ascending, and the row of each one's newest event."""
         keys = pair_keys(self.histories.owner, self.histories.item, self.n_items)
         distinct, place = np.unique(keys[::-1], return_index=True)
         return distinct, len(keys) - 1 - place
 
     @cached_property
     def own_event(self) -> LongArray:
-        """For each pair the newest event in which the asker had that very item `(n,)`, -1 for none."""
+        """For each pair the newest event in which the query had that very item `(n,)`, -1 for none."""
         distinct, row = self.own_events
         place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
         return np.where(place >= 0, row[place] if len(row) else -1, -1)
 
 
 def side_by_side(contexts: Sequence[Context]) -> Context:
-    """Several lists of one and the same asker as those of several: all features for little more than one list's."""
+    """Several lists of one and the same query as those of several: all features for little more than one list's."""
     one, lists = contexts[0], np.zeros(len(contexts), dtype=np.int64)
     candidates = Candidates(
         offsets_of(np.array([len(context.item) for context in contexts])),

@@ -54,14 +54,14 @@ def scores(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray
 
 
 def ranks(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Log of each pair's place among the asker's candidates by every retriever's score; equals share a place."""
+    """Log of each pair's place among the query's candidates by every retriever's score; equals share a place."""
     score = _rounded(context.scores)
     rank = _ranks(context.candidates, score) if context.joining is None else _among(score, _rounded(context.joining))
     return np.log1p(rank).astype(np.float32)
 
 
 def _ranks(candidates: Candidates, score: FloatArray) -> LongArray:
-    """The place of each score `(n, r)` in the asker's column; without evidence (not above 0) after all that has any."""
+    """The place of each score `(n, r)` in the query's column; without evidence (not above 0) after all that has any."""
     n_lists, (n, columns) = len(candidates.offsets) - 1, score.shape
     owner = (candidates.owner + n_lists * np.arange(columns)[:, None]).ravel()
     score = score.T.ravel()
@@ -133,7 +133,7 @@ def text_by_popularity(context: Context, prepared: Mapping[str, NDArray[Any]]) -
 
 
 def history_length(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Log of 1 + the asker's events."""
+    """Log of 1 + the query's events."""
     return np.log1p(context.histories.lengths.astype(np.float32))[context.owner]
 
 
@@ -143,7 +143,7 @@ def best_match(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatA
 
 
 def _share(context: Context, code: IntArray) -> FloatArray:
-    """Share of the asker's events whose code equals the candidate's; 0 where the candidate has none."""
+    """Share of the query's events whose code equals the candidate's; 0 where the candidate has none."""
     histories, n_items, wanted = context.histories, context.n_items, code[context.item]
     past = code[histories.item]
     hit = _times(
@@ -198,7 +198,7 @@ def _prepare_price(state: State) -> Arrays:
 
 
 def price_gap(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Absolute log ratio of the price to the asker's usual (geometric mean) price; 0 where either is unknown."""
+    """Absolute log ratio of the price to the query's usual (geometric mean) price; 0 where either is unknown."""
     log_price, histories = prepared["log_price"], context.histories
     past = log_price[histories.item]
     known = np.isfinite(past)
@@ -210,14 +210,14 @@ def price_gap(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatAr
 
 
 def own_count(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Log of 1 + how often the asker had this very item."""
+    """Log of 1 + how often the query had this very item."""
     histories, n_items = context.histories, context.n_items
     had = pair_keys(histories.owner, histories.item, n_items)
     return np.log1p(_times(had, pair_keys(context.owner, context.item, n_items))).astype(np.float32)
 
 
 def own_recency(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """1 / (1 + baskets since the asker last had this very item); 0 for never."""
+    """1 / (1 + baskets since the query last had this very item); 0 for never."""
     row = context.own_event
     age = context.histories.age[np.maximum(row, 0)] if len(context.histories.item) else np.maximum(row, 0)
     return np.where(row >= 0, 1 / (1 + age), 0).astype(np.float32)
@@ -247,9 +247,9 @@ def repeat_rate(context: Context, prepared: Mapping[str, NDArray[Any]]) -> Float
 
 
 def due(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """Where the asker stands in the item's repurchase cycle, three columns that are 0 for items never had.
+    """Where the query stands in the item's repurchase cycle, three columns that are 0 for items never had.
 
-    Log days since the asker's last, that less the log of the item's usual days between, and its absolute value.
+    Log days since the query's last, that less the log of the item's usual days between, and its absolute value.
     """
     row = context.own_event
     since = np.zeros(len(row), dtype=np.float64)
@@ -261,7 +261,7 @@ def due(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
 
 
 def cls_pair(context: Context, prepared: Mapping[str, NDArray[Any]]) -> FloatArray:
-    """The asker's text vector joined to the item's `(n, 2 d)`: the features of the article the project began from."""
+    """The query's text vector joined to the item's `(n, 2 d)`: the features of the article the project began from."""
     histories = context.histories
     if histories.text_vectors is None:
         raise ConfigError("feature 'cls_pair' needs the users' text vectors: set embedding.user_text to true")

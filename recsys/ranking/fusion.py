@@ -11,7 +11,7 @@ from recsys.ragged import owners_of
 
 
 def standard_sum(offsets: LongArray, scores: Sequence[FloatArray]) -> FloatArray:
-    """Sum several scores of each candidate, each in standard deviations from the mean of its asker's list `(n,)`.
+    """Sum several scores of each candidate, each in standard deviations from the mean of its query's list `(n,)`.
 
     CombSUM (Fox and Shaw 1994, "Combination of Multiple Searches") over scores of zero mean and unit variance
     (Montague and Aslam 2001, "Relevance Score Normalization for Metasearch"). A score that tells a list's candidates

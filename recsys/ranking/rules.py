@@ -11,7 +11,7 @@ from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray
 from recsys.ragged import find_keys, offsets_of, order_by_score, owners_of, pair_keys, places_of, stable_order
 from recsys.types import Candidates, Ranking
 
-PAIRS = 4_000_000  # (asker, item) pairs that filling holds at a time
+PAIRS = 4_000_000  # (query, item) pairs that filling holds at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Cap:
 
 
 def best(candidates: Candidates, score: FloatArray, k: int | None) -> Ranking:
-    """Keep each asker's `k` best candidates (all where None), best first; ties keep the candidates' order."""
+    """Keep each query's `k` best candidates (all where None), best first; ties keep the candidates' order."""
     order = order_by_score(candidates.owner, score)
     lengths = np.diff(candidates.offsets)
     if k is not None:
@@ -80,11 +80,11 @@ class _Kinds:
         return count
 
 
-def fill(ranking: Ranking, popular: IntArray, barred: LongArray, n_items: int, k: int,
+def fill(ranking: Ranking, popular: IntArray, blocked_pairs: LongArray, n_items: int, k: int,
          caps: Sequence[Cap] = ()) -> Ranking:  # fmt: skip
-    """Fill lists shorter than `k` with the most popular items that are neither in the list nor barred.
+    """Fill lists shorter than `k` with the most popular items that are neither in the list nor blocked.
 
-    `popular` holds all items that may fill, most popular first; `barred` the ascending keys of pairs that must not
+    `popular` holds all items that may fill, most popular first; `blocked_pairs` the ascending keys of pairs that must not
     appear; the lists keep to the `caps`, and go on to. A filled item scores below all of its list, and was found by
     nobody. A list stays short only where there is nothing left to give.
     """
@@ -93,7 +93,7 @@ def fill(ranking: Ranking, popular: IntArray, barred: LongArray, n_items: int, k
     if not len(short):
         return ranking
     owner = owners_of(ranking.offsets)
-    taken = np.union1d(barred, pair_keys(owner, ranking.item, n_items))
+    taken = np.union1d(blocked_pairs, pair_keys(owner, ranking.item, n_items))
     in_short = np.isin(taken // n_items, short)
     # Whatever is taken, the most popular `k + taken` items of a list hold the `k` that it may need, but for caps.
     width = min(len(popular), k + int(np.bincount(taken[in_short] // n_items, minlength=1).max(initial=0)))

@@ -1,6 +1,6 @@
 """Answers: what a fitted retriever says to a batch of histories.
 
-An answer gives the best items of each asker (`top`) and the score of any (asker, item) pair (`score`), so every
+An answer gives the best items of each query (`top`) and the score of any (query, item) pair (`score`), so every
 retriever is a feature too.
 """
 
@@ -19,34 +19,36 @@ from pydantic import Field
 from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray
 from recsys.config import Range
 from recsys.ragged import find_keys, lengths_of, pair_keys
-from recsys.retrieval.candidates import most_barred, top_of_pairs, without
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.candidates import max_blocked, top_of_pairs, without
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import Histories, Hits, State
 
-TOGETHER = 16  # askers whose lists are padded to one length and multiplied as a stack
+TOGETHER = 16  # queries whose lists are padded to one length and multiplied as a stack
 
 
 class Answer(Protocol):
     """What a fitted retriever says to some histories."""
 
-    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
-        """Return at most `k + spare` (allowed) items for each asker, best first.
+    def top(self, k: int, allowed: ItemFilter | None = None, spare: int = 0) -> Hits:
+        """Return at most `k + spare` (allowed) items for each query, best first.
 
         The spare ones stand in for items that the caller will leave out: nobody need look further for them.
         """
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
-        """Return the retriever's own score of each (asker, item) pair `(n,)`, finite, 0 for no evidence."""
+        """Return the retriever's own score of each (query, item) pair `(n,)`, finite, 0 for no evidence."""
 
 
-def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: Allowed | None = None) -> Hits:
-    """Return each asker's `k` best (allowed) items that are not barred: fewer only where the answer has no more."""
-    if not len(barred):
+def top_unblocked(
+    answer: Answer, k: int, blocked_pairs: LongArray, n_items: int, allowed: ItemFilter | None = None
+) -> Hits:
+    """Return each query's `k` best (allowed) items that are not blocked: fewer only where the answer has no more."""
+    if not len(blocked_pairs):
         return answer.top(min(n_items, k), allowed)
-    depth, spare = k, min(most_barred(barred, n_items), k)
+    depth, spare = k, min(max_blocked(blocked_pairs, n_items), k)
     while True:
         hits = answer.top(depth, allowed, spare)
-        free = without(hits, barred, n_items, k)
+        free = without(hits, blocked_pairs, n_items, k)
         asked = depth + spare
         if asked >= n_items or not ((np.diff(free.offsets) < k) & (np.diff(hits.offsets) == asked)).any():
             return free
@@ -54,7 +56,7 @@ def top_free(answer: Answer, k: int, barred: LongArray, n_items: int, allowed: A
 
 
 def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray, FloatArray]:
-    """Return the rows of the `newest` events of each asker, and their weights: `decay` to the power of the age.
+    """Return the rows of the `newest` events of each query, and their weights: `decay` to the power of the age.
 
     Age counts baskets, not events: what was bought together ages together.
     """
@@ -64,9 +66,9 @@ def decayed(histories: Histories, decay: float, newest: int) -> tuple[LongArray,
 
 
 def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
-    """Inner products of each asker's `q` queries `(U, q, d)` with the vectors of its own list of items: `(n, q)`.
+    """Inner products of each query's `q` queries `(U, q, d)` with the vectors of its own list of items: `(n, q)`.
 
-    Each item vector is gathered once, a few askers at a time, into memory that fits a cache.
+    Each item vector is gathered once, a few queries at a time, into memory that fits a cache.
     """
     products = np.empty((len(item), queries.shape[1]), dtype=np.float32)
     for some, rows, real, padded in _padded(offsets, item):
@@ -75,7 +77,7 @@ def ragged_dots(queries: FloatArray, vectors: FloatArray, offsets: LongArray, it
 
 
 def ragged_sums(weight: FloatArray, vectors: FloatArray, offsets: LongArray, item: IntArray) -> FloatArray:
-    """The weighted sum of the vectors of each asker's own list of items: `(U, d)`. Weights are `(n,)`."""
+    """The weighted sum of the vectors of each query's own list of items: `(U, d)`. Weights are `(n,)`."""
     sums = np.zeros((len(offsets) - 1, vectors.shape[1]), dtype=np.float32)
     for some, rows, real, padded in _padded(offsets, item):
         weights = np.zeros(real.shape, dtype=np.float32)
@@ -85,7 +87,7 @@ def ragged_sums(weight: FloatArray, vectors: FloatArray, offsets: LongArray, ite
 
 
 def _padded(offsets: LongArray, item: IntArray) -> Iterator[tuple[slice, slice, BoolArray, LongArray]]:
-    """Pad the lists of a few askers at a time to one length: who, which rows, which are real, and their items."""
+    """Pad the lists of a few queries at a time to one length: who, which rows, which are real, and their items."""
     for start in range(0, len(offsets) - 1, TOGETHER):
         starts = offsets[start : start + TOGETHER + 1]
         lengths = np.diff(starts)
@@ -99,7 +101,7 @@ def _padded(offsets: LongArray, item: IntArray) -> Iterator[tuple[slice, slice, 
 
 @dataclass(frozen=True)
 class SparseAnswer:
-    """Scores of the (asker, item) pairs that have any, `keys` `(n,)` ascending (see `pair_keys`); the rest score 0."""
+    """Scores of the (query, item) pairs that have any, `keys` `(n,)` ascending (see `pair_keys`); the rest score 0."""
 
     keys: LongArray
     value: FloatArray
@@ -109,7 +111,7 @@ class SparseAnswer:
     @classmethod
     def of(cls, owner: LongArray, item: IntArray, value: FloatArray, n_lists: int,
            n_items: int) -> SparseAnswer:  # fmt: skip
-        """Add up all that is said `(n,)` of each (asker, item) pair.
+        """Add up all that is said `(n,)` of each (query, item) pair.
 
         Key and place are sorted as one number: many times faster than a stable sort, and what is added keeps its order.
         """
@@ -130,12 +132,12 @@ class SparseAnswer:
         offsets = np.searchsorted(self.keys, begins)
         return offsets, (self.keys - np.repeat(begins[:-1], lengths_of(offsets))).astype(np.int32)
 
-    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+    def top(self, k: int, allowed: ItemFilter | None = None, spare: int = 0) -> Hits:
         offsets, item = self._lists
         k += spare
         lengths = lengths_of(offsets)
         value = self.value if allowed is None else np.where(allowed.holds(item), self.value, 0)
-        # What is below an asker's k-th is left out before anything is sorted.
+        # What is below an query's k-th is left out before anything is sorted.
         edges = [_kth(value[start:end], k) for start, end in itertools.pairwise(offsets.tolist())]
         kept = np.flatnonzero((value > 0) & (value >= np.repeat(np.array(edges, dtype=np.float32), lengths)))
         owner = np.searchsorted(offsets, kept, side="right") - 1
@@ -181,14 +183,14 @@ Stored = Mapping[str, NDArray[Any]]
 class Retriever(Protocol):
     """Settings that can be fitted, or restored from the arrays of an earlier fit.
 
-    One that is not `dated` learns from the catalogue alone: fits at different moments are the same.
+    One that is not `refit_per_cut` learns from the catalogue alone: fits at different moments are the same.
     """
 
-    dated: ClassVar[bool]
+    refit_per_cut: ClassVar[bool]
 
     @property
     def depth(self) -> int:
-        """How many items to propose to each asker."""
+        """How many items to propose to each query."""
 
     def fit(self, state: State) -> Fitted:
         """Learn from what was known at the state's moment."""

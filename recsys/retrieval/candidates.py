@@ -10,26 +10,26 @@ from recsys.types import Candidates, Histories, Hits
 
 
 def seen_keys(histories: Histories, n_items: int) -> LongArray:
-    """The (asker, item) pairs of the histories, ascending and distinct."""
+    """The (query, item) pairs of the histories, ascending and distinct."""
     return np.unique(pair_keys(histories.owner, histories.item, n_items))
 
 
 def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: int, k: int) -> Hits:
-    """Keep the `k` best-scored pairs of each asker, best first; ties keep their order."""
+    """Keep the `k` best-scored pairs of each query, best first; ties keep their order."""
     offsets = offsets_of(np.bincount(owner, minlength=n_lists))
     kept = order_by_score(owner, score)[places_of(offsets) < k]
     return Hits(offsets_of(np.minimum(np.diff(offsets), k)), item[kept], score[kept])
 
 
-def most_barred(barred: LongArray, n_items: int) -> int:
-    """How many pairs are barred for the asker with the most of them: how much deeper a search must look at most."""
-    return int(np.bincount(barred // n_items, minlength=1).max())
+def max_blocked(blocked_pairs: LongArray, n_items: int) -> int:
+    """How many pairs are blocked for the query with the most of them: how much deeper a search must look at most."""
+    return int(np.bincount(blocked_pairs // n_items, minlength=1).max())
 
 
-def without(hits: Hits, barred: LongArray, n_items: int, k: int) -> Hits:
-    """Take the barred (asker, item) pairs out of the lists and cut each to `k`."""
+def without(hits: Hits, blocked_pairs: LongArray, n_items: int, k: int) -> Hits:
+    """Take the blocked (query, item) pairs out of the lists and cut each to `k`."""
     owner = owners_of(hits.offsets)
-    kept = find_keys(barred, pair_keys(owner, hits.item, n_items)) < 0
+    kept = find_keys(blocked_pairs, pair_keys(owner, hits.item, n_items)) < 0
     running = np.cumsum(kept)
     before = np.concatenate(([0], running))[hits.offsets[:-1]]
     kept &= running - before[owner] <= k
@@ -38,10 +38,10 @@ def without(hits: Hits, barred: LongArray, n_items: int, k: int) -> Hits:
     )
 
 
-def all_of(rows: IntArray, barred: LongArray, n_lists: int, n_items: int) -> Hits:
-    """Give every asker all of some ascending rows but those that are barred, without a score."""
+def all_of(rows: IntArray, blocked_pairs: LongArray, n_lists: int, n_items: int) -> Hits:
+    """Give every query all of some ascending rows but those that are blocked, without a score."""
     keys = pair_keys(np.repeat(np.arange(n_lists), len(rows)), np.tile(rows, n_lists), n_items)
-    owner, item = np.divmod(keys[find_keys(barred, keys) < 0], n_items)
+    owner, item = np.divmod(keys[find_keys(blocked_pairs, keys) < 0], n_items)
     offsets = offsets_of(np.bincount(owner, minlength=n_lists))
     return Hits(offsets, item.astype(np.int32), np.zeros(len(item), dtype=np.float32))
 

@@ -21,7 +21,7 @@ BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Allowed:
+class ItemFilter:
     """The items that lists may hold: ascending `rows` `(a,)`, and the same most popular first.
 
     `mask` `(I,)` is the same again; None where the rows are few and came with the request.
@@ -32,7 +32,7 @@ class Allowed:
     mask: BoolArray | None = None
 
     @classmethod
-    def of(cls, mask: BoolArray, popular: IntArray) -> Allowed:
+    def of(cls, mask: BoolArray, popular: IntArray) -> ItemFilter:
         """The items of a mask; `popular` `(I,)` holds the whole catalogue, most popular first."""
         return cls(np.flatnonzero(mask).astype(np.int32), popular[mask[popular]], mask)
 
@@ -57,7 +57,7 @@ class Allowed:
             depth *= 2
 
 
-def search(index: Index | Searched, vectors: FloatArray, queries: FloatArray, k: int, allowed: Allowed,
+def search(index: Index | Searched, vectors: FloatArray, queries: FloatArray, k: int, allowed: ItemFilter,
            ) -> tuple[IntArray, FloatArray]:  # fmt: skip
     """Return the best `k` allowed rows and their inner products, `(q, k)` each; -1 and -inf where fewer are allowed.
 

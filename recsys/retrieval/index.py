@@ -80,7 +80,7 @@ class Index:
         return cls(vectors, finder, factory, math.nan)
 
     @classmethod
-    def chosen(cls, vectors: FloatArray, queries: FloatArray, factory: str = AUTO, search: str = "",
+    def build_measured(cls, vectors: FloatArray, queries: FloatArray, factory: str = AUTO, search: str = "",
                floor: float = FLOOR) -> Index:  # fmt: skip
         """Build what was asked for, measured with `queries` `(q, d)`, which are none of the vectors.
 
@@ -104,7 +104,7 @@ class Index:
         return self._finder is None
 
     @property
-    def looks(self) -> str:
+    def search_params(self) -> str:
         """How far an approximate index looks, as FAISS writes it."""
         if self._ivf is not None:
             return f"nprobe={self._ivf.nprobe}"

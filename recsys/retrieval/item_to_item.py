@@ -1,4 +1,4 @@
-"""Retrievers: from histories to the items each asker may want.
+"""Retrievers: from histories to the items each query may want.
 
 A retriever is a dataclass of settings. `fit(state)` returns a `Fitted` one, which holds plain arrays and answers
 any histories: users of the table and live sessions alike; `restore` rebuilds it from those arrays, and `grow` makes
@@ -32,7 +32,7 @@ from recsys.config import Choice
 from recsys.retrieval.base import Arrays, Decay, Depth, Fitted, Newest, Stored
 from recsys.types import State
 
-TOGETHER = 16  # askers whose sums are sorted at once, in memory that fits a cache
+TOGETHER = 16  # queries whose sums are sorted at once, in memory that fits a cache
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class ItemToItem:
         owner, item, n_items = histories.owner[rows], histories.item[rows], len(self.indptr) - 1
         bounds = np.searchsorted(owner, np.arange(0, len(histories) + TOGETHER, TOGETHER))
         some = (slice(start, stop) for start, stop in itertools.pairwise(bounds))
-        parts = [self._spoken(owner[part], item[part], weight[part], len(histories)) for part in some]
+        parts = [self._sum_neighbour_scores(owner[part], item[part], weight[part], len(histories)) for part in some]
         keys = np.concatenate([part.keys for part in parts] or [rows])
         value = np.concatenate([part.value for part in parts] or [weight])
         return SparseAnswer(keys, value, len(histories), n_items)
 
-    def _spoken(self, owner: LongArray, item: IntArray, weight: FloatArray, n_lists: int) -> SparseAnswer:
+    def _sum_neighbour_scores(self, owner: LongArray, item: IntArray, weight: FloatArray, n_lists: int) -> SparseAnswer:
         """Add up what some events `(e,)` say of other items: rows of the matrix, gathered, so nothing is `(I,)`."""
         starts = self.indptr[item].astype(np.int64)
         offsets = offsets_of(self.indptr[item + 1] - starts)
@@ -89,7 +89,7 @@ class ItemToItem:
 class _ItemToItem(ABC):
     """What the item-to-item retrievers share: how a history is weighted, and how many neighbours an item keeps."""
 
-    dated: ClassVar[bool] = True
+    refit_per_cut: ClassVar[bool] = True
     depth: Depth = 200
     decay: Decay = 0.8
     newest: Newest = 30
@@ -153,7 +153,7 @@ class Lexical(_ItemToItem):
     items have tell nothing.
     """
 
-    dated: ClassVar[bool] = False
+    refit_per_cut: ClassVar[bool] = False
     newest: Newest = 10
     neighbours: int = 200
     most_items: int = 5_000

@@ -11,25 +11,25 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import Choice
 from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Stored
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import DAY, Histories, Hits, State
 
 
 @dataclass(frozen=True)
 class PopularityAnswer:
-    """The same count of each item `(I,)` for every asker; `order` holds the items that have any, most first."""
+    """The same count of each item `(I,)` for every query; `order` holds the items that have any, most first."""
 
     count: FloatArray
     order: IntArray
     n_lists: int
 
-    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+    def top(self, k: int, allowed: ItemFilter | None = None, spare: int = 0) -> Hits:
         k += spare
         best = self.order[:k] if allowed is None else self._best(k, allowed)
         offsets = np.arange(self.n_lists + 1, dtype=np.int64) * len(best)
         return Hits(offsets, np.tile(best, self.n_lists), np.tile(self.count[best], self.n_lists))
 
-    def _best(self, k: int, allowed: Allowed) -> IntArray:
+    def _best(self, k: int, allowed: ItemFilter) -> IntArray:
         """Look down the order while that is shorter than the list of what is allowed, which else is sorted."""
         for depth in allowed.depths(k, len(self.count)):
             if depth >= len(allowed):
@@ -67,7 +67,7 @@ class FittedPopularity:
 class Popularity:
     """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
 
-    dated: ClassVar[bool] = True
+    refit_per_cut: ClassVar[bool] = True
     depth: Depth = 50
     half_life_days: Annotated[float | None, Choice((7.0, 14.0, 28.0, 56.0))] = None
 

@@ -28,9 +28,9 @@ class FittedRepeat:
 
 @dataclass(frozen=True)
 class Repeat:
-    """What the asker already had, most often and most lately first: for replenishment and reordering."""
+    """What the query already had, most often and most lately first: for replenishment and reordering."""
 
-    dated: ClassVar[bool] = False
+    refit_per_cut: ClassVar[bool] = False
     depth: Depth = 100
     decay: Decay = 0.95
     newest: Newest = 1000

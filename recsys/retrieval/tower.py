@@ -11,18 +11,18 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import Choice
 from recsys.retrieval import tower_network
 from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Stored
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import AUTO, FLOOR, Index
 from recsys.retrieval.tower_network import Weights, queries
-from recsys.retrieval.vector_search import SemanticAnswer, _index_arrays, _restored, _some
+from recsys.retrieval.vector_search import VectorAnswer, index_arrays, restored_index, sample_histories
 from recsys.types import Histories, Hits, State
 
 
 @dataclass(frozen=True)
-class OddsAnswer(SemanticAnswer):
+class OddsAnswer(VectorAnswer):
     """Queries against item vectors whose products are log odds: a score is the odds against the mean item."""
 
-    def top(self, k: int, allowed: Allowed | None = None, spare: int = 0) -> Hits:
+    def top(self, k: int, allowed: ItemFilter | None = None, spare: int = 0) -> Hits:
         hits = super().top(k, allowed, spare)
         return Hits(hits.offsets, hits.item, _odds(hits.score))
 
@@ -46,7 +46,7 @@ class FittedTower:
         return OddsAnswer(queries(self.weights, histories), self.weights["items"], self.index)
 
     def arrays(self) -> Arrays:
-        return {**self.weights, **_index_arrays(self.index)}
+        return {**self.weights, **index_arrays(self.index)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Tower:
     and `floor` as for `Semantic`, measured with what known histories ask.
     """
 
-    dated: ClassVar[bool] = True
+    refit_per_cut: ClassVar[bool] = True
     depth: Depth = 200
     width: int = 128
     length: int = 20
@@ -76,18 +76,18 @@ class Tower:
         """Index the items of weights that were learnt."""
         if not self.depth:
             return FittedTower(weights, None)
-        queries = tower_network.queries(weights, _some(state.interactions, self.length))
-        return FittedTower(weights, Index.chosen(weights["items"], queries, self.index, floor=self.floor))
+        queries = tower_network.queries(weights, sample_histories(state.interactions, self.length))
+        return FittedTower(weights, Index.build_measured(weights["items"], queries, self.index, floor=self.floor))
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> Fitted:
         weights = {name: array for name, array in arrays.items() if name != "index"}
-        return FittedTower(weights, _restored(arrays, weights["items"], self.index) if self.depth else None)
+        return FittedTower(weights, restored_index(arrays, weights["items"], self.index) if self.depth else None)
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         grown = tower_network.grown(arrays, state.vectors)
         if "index" not in arrays:
             return grown
-        queries = tower_network.queries(grown, _some(state.interactions, self.length))
+        queries = tower_network.queries(grown, sample_histories(state.interactions, self.length))
         return grown | {
             "index": Index.grown(arrays["index"], grown["items"], queries, self.index, self.floor).to_bytes()
         }

@@ -81,7 +81,7 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
         pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 1), pct_start=WARM_UP)
         share = np.bincount(events.item, minlength=n_items) / max(len(events), 1)
         for number in range(-(-steps // each)):
-            total = foretold = 0.0
+            total = predicted = 0.0
             for some in itertools.islice(_batches(ends - first, rng), steps - number * each):
                 rows, real = padded(first[some], ends[some] - first[some])
                 item = events.item[rows]
@@ -102,8 +102,8 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
                 pace.step()
-                total, foretold = total + loss.item() * len(following), foretold + len(following)
-            log.info("tower: pass %d of %d, loss %.3f", number + 1, -(-steps // each), total / max(foretold, 1))
+                total, predicted = total + loss.item() * len(following), predicted + len(following)
+            log.info("tower: pass %d of %d, loss %.3f", number + 1, -(-steps // each), total / max(predicted, 1))
         return _arrays(net, np.flatnonzero(share == share.min()))
 
 

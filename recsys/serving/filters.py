@@ -13,7 +13,7 @@ from recsys.arrays import BoolArray, IntArray
 from recsys.config import nearest
 from recsys.errors import RequestError
 from recsys.ranking.rules import Cap
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.serving.expressions import evaluate
 from recsys.serving.requests import shown
 from recsys.types import Catalog, codes_of
@@ -32,12 +32,12 @@ class Filters:
 
     def __init__(self, catalog: Catalog, popular: IntArray, most_bytes: int = MOST_BYTES) -> None:
         self._catalog, self._popular, self._most_bytes = catalog, popular, most_bytes
-        self._kept: OrderedDict[str | bytes, Allowed] = OrderedDict()
+        self._kept: OrderedDict[str | bytes, ItemFilter] = OrderedDict()
         self._bytes = 0
         self._codes: dict[str, IntArray] = {}
         self._turn = Lock()
 
-    def allowed(self, where: Where | None) -> Allowed | None:
+    def allowed(self, where: Where | None) -> ItemFilter | None:
         """Return the items that meet an expression, None where all do (as without one).
 
         Raises `RequestError` for what is no expression over the catalogue.
@@ -50,12 +50,12 @@ class Filters:
             if found is not None and key is not None:
                 self._kept.move_to_end(key)
         if found is None:
-            found = Allowed.of(self._mask(where), self._popular)
+            found = ItemFilter.of(self._mask(where), self._popular)
             if key is not None:
                 self._keep(key, found)
         return None if len(found) == len(self._catalog) else found
 
-    def _keep(self, key: str | bytes, allowed: Allowed) -> None:
+    def _keep(self, key: str | bytes, allowed: ItemFilter) -> None:
         with self._turn:
             if key not in self._kept:
                 self._bytes += allowed.nbytes + len(key)

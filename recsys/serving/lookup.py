@@ -18,7 +18,7 @@ from recsys.serving.requests import Events
 from recsys.types import Histories, Id
 
 
-class Known:
+class EntityLookup:
     """Rows of users and items by their ids, and histories by the rows of users.
 
     An id that the bundle does not hold raises `UnknownIdError`, one that no bundle could hold `RequestError`.
@@ -67,7 +67,7 @@ class Known:
             return np.zeros(0, dtype=np.int32)
         return np.unique(self.items(requests.listed(name, items))).astype(np.int32)
 
-    def asking(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
+    def history_for_request(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
         """What one user did, with the events that the request tells; asked just after the last of them."""
         requests.identity(user_id)
         row = self.user(user_id, requests.flag("strict", strict))

@@ -17,7 +17,7 @@ from recsys.artifacts import bundle
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, restore_space
 from recsys.config import Config, parse_config
-from recsys.engine.candidate_scores import Offer
+from recsys.engine.candidate_scores import CandidateScorer
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
 from recsys.parallel.threads import batches, in_threads, one_thread
@@ -26,12 +26,12 @@ from recsys.ranking.diversity import diversify, pin
 from recsys.ranking.feature_context import Context, side_by_side
 from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import Index
 from recsys.retrieval.semantic import FittedSemantic
 from recsys.serving import requests
 from recsys.serving.filters import Filters, Where
-from recsys.serving.lookup import Known
+from recsys.serving.lookup import EntityLookup
 from recsys.serving.recommendations import Recommendations, Shortage, listed, sources, strongest
 from recsys.serving.requests import Events
 from recsys.serving.text_query import TextHits, text_of
@@ -62,21 +62,21 @@ class Request(TypedDict, total=False):
 class _Answer:
     """A list, and all that led to it: the candidates of `about` with their features `x`.
 
-    `free` is what the asker would be offered if the request had no conditions, `every` the candidates and the pinned
-    items `lead`; `matching` what `where` leaves, `offered` what `candidates` leaves of that, `barred` the rows of
+    `free` is what the query would be offered if the request had no conditions, `every` the candidates and the pinned
+    items `lead`; `matching` what `where` leaves, `offered` what `candidates` leaves of that, `blocked_pairs` the rows of
     `exclude`.
     """
 
     histories: Histories
     about: Context
     x: FloatArray
-    free: Offer
+    free: CandidateScorer
     every: Candidates
     ranking: Ranking
     near: TextHits | None
-    matching: Allowed | None
-    offered: Allowed | None
-    barred: IntArray
+    matching: ItemFilter | None
+    offered: ItemFilter | None
+    excluded_rows: IntArray
     lead: LongArray
 
 
@@ -89,7 +89,7 @@ class Recommender:
         self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
         self._model = restore(self.config, bundle)  # refuses parts that do not fit together
-        self._known = Known(bundle, self.config)
+        self._known = EntityLookup(bundle, self.config)
         self.user_ids = self._known.user_ids
         self._proposers = self._model.retrieval.proposers
         self._filters = Filters(self.catalog, self._model.retrieval.popular)
@@ -188,7 +188,7 @@ class Recommender:
             UnknownIdError: For items, and with `strict` a user, that the bundle does not hold.
             ArtifactError: With a text, as `search` does.
         """
-        asker, asked, explain = requests.identity(user_id), requests.count(k), requests.flag("explain", explain)
+        query, asked, explain = requests.identity(user_id), requests.count(k), requests.flag("explain", explain)
         told = self._answer(user_id, asked, history=history, context=context, candidates=candidates, exclude=exclude,
                             where=where, caps=caps, pinned=pinned, boosts=boosts, diversity=diversity,
                             strict=strict)  # fmt: skip
@@ -197,7 +197,7 @@ class Recommender:
         short = self._shortage(asked, told) if len(ranking.item) < asked else None
         cold = not len(told.histories.item)
         items = listed(self.catalog, self._proposers, ranking, reasons, told.lead, self._probability(told), near)
-        return Recommendations(asker, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
+        return Recommendations(query, items, cold, cold and near is None, self.version, uuid.uuid4().hex, short)
 
     def _answer(self, user_id: Id, k: int, **request: Unpack[Request]) -> _Answer:
         """Answer a request; its arguments are those of `recommend`."""
@@ -208,23 +208,23 @@ class Recommender:
         matching = self._filters.allowed(request.get("where"))
         candidates, pinned, boosts = request.get("candidates"), request.get("pinned"), request.get("boosts")
         offered = matching if candidates is None else self._among(candidates, matching)
-        barred = self._known.item_rows("exclude", request.get("exclude"))
+        excluded_rows = self._known.item_rows("exclude", request.get("exclude"))
         lead = self._known.items([] if pinned is None else requests.pinned(pinned))
         lead = lead[np.sort(np.unique(lead, return_index=True)[1])] if len(lead) else lead
-        histories = self._known.asking(user_id, request.get("history"), request.get("strict", False))
-        about = self._model.retrieval.context(histories, offered, barred, rerank=candidates is not None)
+        histories = self._known.history_for_request(user_id, request.get("history"), request.get("strict", False))
+        about = self._model.retrieval.context(histories, offered, excluded_rows, rerank=candidates is not None)
         near = None if text is None else self._near(about, text)
         if near is not None:
             about = near.join(about)
         unfiltered = about
-        if near is None and (offered is not None or len(barred)):
+        if near is None and (offered is not None or len(excluded_rows)):
             unfiltered = self._model.retrieval.context(histories, answers=about.answers)
         x = self._model.featurizer.compute(about if unfiltered is about else side_by_side([about, unfiltered]))
         scores = self._model.scorer.score(x)
         x, own = x[: len(about.item)], scores[: len(about.item)]
-        free = Offer(self._model, unfiltered, scores[len(scores) - len(unfiltered.item) :])
+        free = CandidateScorer(self._model, unfiltered, scores[len(scores) - len(unfiltered.item) :])
         score = own if near is None else standard_sum(about.candidates.offsets, [own, near.score(about)])
-        every, score = self._with_pinned(Offer(self._model, about, own), score, lead)
+        every, score = self._with_pinned(CandidateScorer(self._model, about, own), score, lead)
         if boosts is not None:
             score = score + self._boosts(boosts, every.item)
         ranking = pin(best(every, score, None), lead) if len(lead) else best(every, score, None)
@@ -232,7 +232,7 @@ class Recommender:
             first = int(np.isin(ranking.item, lead).sum())
             ranking = diversify(ranking, about.vectors, diversity, k, first, limits)
         ranking = self._model.fill(about, cut(ranking, k, limits), k, limits)
-        return _Answer(histories, about, x, free, every, ranking, near, matching, offered, barred, lead)
+        return _Answer(histories, about, x, free, every, ranking, near, matching, offered, excluded_rows, lead)
 
     def _probability(self, told: _Answer) -> FloatArray:
         """The probability of each item of a list `(n,)`, NaN for one that only filled it.
@@ -271,18 +271,18 @@ class Recommender:
         k = requests.count(k)
         limits = self._filters.caps(caps)
         allowed = self._filters.allowed(where)
-        barred = self._known.item_rows("exclude", exclude)
-        if len(barred):
+        excluded_rows = self._known.item_rows("exclude", exclude)
+        if len(excluded_rows):
             mask = np.full(len(self.catalog), allowed is None)
             if allowed is not None:
                 mask[allowed.rows] = True
-            mask[barred] = False
-            allowed = Allowed.of(mask, self._model.retrieval.popular)
+            mask[excluded_rows] = False
+            allowed = ItemFilter.of(mask, self._model.retrieval.popular)
         rows = np.arange(len(self.user_ids)) if users is None else self._known.users(requests.listed("users", users))
         frames = list(in_threads(lambda some: self.rank_rows(some, k, allowed, limits), batches(rows)))
         return pl.concat(frames) if frames else self.rank_rows(rows, k)
 
-    def rank_rows(self, rows: LongArray, k: int, allowed: Allowed | None = None,
+    def rank_rows(self, rows: LongArray, k: int, allowed: ItemFilter | None = None,
                   caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
         """Do as `recommend_batch` does for users by their row numbers, in one batch."""
         context = self._model.retrieval.context(self._known.histories(rows), allowed)
@@ -312,9 +312,9 @@ class Recommender:
         same as in `recommend` without `candidates`. `history` is that of `recommend`. Raises `UnknownIdError` naming
         items that the catalogue lacks, and `RequestError`.
         """
-        histories = self._known.asking(user_id, history, strict)
+        histories = self._known.history_for_request(user_id, history, strict)
         wanted = self._known.items(requests.listed("item_ids", item_ids))
-        offer = Offer.of(self._model, self._model.retrieval.context(histories))
+        offer = CandidateScorer.of(self._model, self._model.retrieval.context(histories))
         score = offer.score(wanted)
         probability = pl.Series(offer.probability(wanted, score)).fill_nan(None)
         return pl.DataFrame({"item_id": self.catalog.ids.gather(wanted), "score": score, "probability": probability})
@@ -328,7 +328,7 @@ class Recommender:
         that of `recommend`. Raises `UnknownIdError` naming items that the catalogue lacks, and with `strict` for an
         unknown user; `RequestError` as `recommend` does.
         """
-        histories = self._known.asking(user_id, history, strict)
+        histories = self._known.history_for_request(user_id, history, strict)
         items = self._known.items(requests.listed("item_ids", item_ids))
         return explanations(self._model, self.catalog, histories, self._model.retrieval.context(histories), items)
 
@@ -342,7 +342,7 @@ class Recommender:
         row = self._known.items([item_id])
         told = self._answer(user_id, k, **request)
         passes = told.offered is None or told.offered.holds(row)
-        kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: told.barred, SEEN: told.about.barred}
+        kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: told.excluded_rows, SEEN: told.about.blocked_pairs}
         return why_not(self._model, self.catalog, told.about, told.ranking, int(row[0]), k, kept_out)
 
     def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
@@ -384,18 +384,18 @@ class Recommender:
     def _space(self) -> TextSpace:
         return self._given_space or restore_space(self.config, self._bundle)
 
-    def _among(self, candidates: Iterable[Id], matching: Allowed | None) -> Allowed:
+    def _among(self, candidates: Iterable[Id], matching: ItemFilter | None) -> ItemFilter:
         """The request's own candidates, less those that do not match. All are ranked, so none is left to fill."""
         rows = self._known.item_rows("candidates", candidates)
-        return Allowed(rows if matching is None else rows[matching.holds(rows)], rows[:0])
+        return ItemFilter(rows if matching is None else rows[matching.holds(rows)], rows[:0])
 
-    def _with_pinned(self, offer: Offer, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
+    def _with_pinned(self, offer: CandidateScorer, score: FloatArray, lead: LongArray) -> tuple[Candidates, FloatArray]:
         """The candidates and pinned items that may be shown, with the score of each."""
         context, own = offer.context, offer.context.candidates
         if not len(lead):
             return own, score
         fresh = np.setdiff1d(lead, own.item)
-        fresh = fresh[find_keys(context.barred, fresh) < 0]
+        fresh = fresh[find_keys(context.blocked_pairs, fresh) < 0]
         if context.allowed is not None:
             fresh = fresh[context.allowed.holds(fresh)]
         if not len(fresh):
@@ -416,11 +416,11 @@ class Recommender:
 
     def _shortage(self, asked: int, told: _Answer) -> Shortage:
         """Count why a list is shorter than asked."""
-        n_items, given, kept_out = len(self.catalog), len(told.ranking.item), told.about.barred
+        n_items, given, kept_out = len(self.catalog), len(told.ranking.item), told.about.blocked_pairs
         meet = n_items if told.matching is None else len(told.matching)
         hold = meet if told.offered is None else len(told.offered)
         if told.offered is not None:
             kept_out = kept_out[told.offered.holds(kept_out)]
-        excluded = int(np.isin(kept_out, told.barred).sum())
+        excluded = int(np.isin(kept_out, told.excluded_rows).sum())
         seen = len(kept_out) - excluded
         return Shortage(asked, given, n_items, meet, hold, excluded, seen, hold - excluded - seen - given)

@@ -12,10 +12,10 @@ from recsys.arrays import FloatArray
 from recsys.config import nearest
 from recsys.errors import RequestError
 from recsys.ranking.feature_context import Context
-from recsys.retrieval.base import top_free
+from recsys.retrieval.base import top_unblocked
 from recsys.retrieval.candidates import union
 from recsys.retrieval.index import Index
-from recsys.retrieval.vector_search import SemanticAnswer
+from recsys.retrieval.vector_search import VectorAnswer
 from recsys.serving import requests
 from recsys.types import Candidates, Hits
 
@@ -47,16 +47,16 @@ def text_of(context: Mapping[str, Any] | None) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class TextHits:
-    """What one free text found for one asker: at most 200 items, nearest first."""
+    """What one free text found for one query: at most 200 items, nearest first."""
 
-    answer: SemanticAnswer
+    answer: VectorAnswer
     hits: Hits
 
     @classmethod
     def of(cls, query: FloatArray, asked: Context, index: Index) -> TextHits:
         """Ask with a query vector `(1, d)` for what the request may show."""
-        answer = SemanticAnswer(query, asked.vectors, index)
-        return cls(answer, top_free(answer, DEPTH, asked.barred, asked.n_items, asked.allowed))
+        answer = VectorAnswer(query, asked.vectors, index)
+        return cls(answer, top_unblocked(answer, DEPTH, asked.blocked_pairs, asked.n_items, asked.allowed))
 
     def join(self, asked: Context) -> Context:
         """Put what was found among the candidates; to the features it is found by nobody."""

@@ -50,7 +50,7 @@ class Fold:
         return np.unique(self.labels.user).astype(np.int64)
 
 
-def as_if_new(fold: Fold, items: BoolArray) -> Fold:
+def hide_items(fold: Fold, items: BoolArray) -> Fold:
     """Return the cut at which nobody had these items `(I,)` yet.
 
     What users had again is no label then: of something new nobody has a second one.

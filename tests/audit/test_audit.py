@@ -108,7 +108,7 @@ class Window:
 
 
 def knows(fold: Fold, context: Context) -> np.ndarray:
-    """1 where the asker has the item after the cut."""
+    """1 where the query has the item after the cut."""
     keys = np.unique(pair_keys(fold.labels.user, fold.labels.item, context.n_items))
     own = pair_keys(context.histories.user[context.owner], context.item, context.n_items)
     return (find_keys(keys, own) >= 0).astype(np.float32)

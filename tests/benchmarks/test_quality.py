@@ -23,7 +23,16 @@ from benchmarks.quality.linear import ease_weights, slist_weights
 from benchmarks.quality.models import RIVALS, pointless
 from benchmarks.quality.rival import Task
 from benchmarks.quality.run import known_names, quality
-from benchmarks.quality.tasks import TASKS, Recipe, cuts, dated, days_of_order, load, prepare, shuffled_within_days
+from benchmarks.quality.tasks import (
+    TASKS,
+    Recipe,
+    cuts,
+    days_of_order,
+    load,
+    prepare,
+    refit_per_cut,
+    shuffled_within_days,
+)
 from recsys.config import load_config, parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.errors import ConfigError, DataError, RecsysError
@@ -121,7 +130,7 @@ def test_the_judge_refuses_scores_that_are_no_numbers_or_of_another_shape():
     targets = targets_of(fold, 3, False)
     with pytest.raises(DataError, match="2 of 3 scores are not a number"):
         judge(Told(np.array([[np.nan, 0, np.nan]])), fold, targets, False)
-    with pytest.raises(DataError, match=r"Told scored \(1, 4\) for 1 askers and 3 items"):
+    with pytest.raises(DataError, match=r"Told scored \(1, 4\) for 1 queries and 3 items"):
         judge(Told(np.zeros((1, 4))), fold, targets, False)
 
 
@@ -314,7 +323,7 @@ def test_a_job_tunes_on_validation_and_tests_both_habits(tmp_path, shop_task, ca
     task = load("shop", tmp_path, tmp_path / "store")
     validation, test = cuts(task)
     assert len(validation.known) < len(test.known) < len(task.tables.interactions)
-    assert np.array_equal(dated(task, tmp_path / "store").labels.item, test.labels.item)
+    assert np.array_equal(refit_per_cut(task, tmp_path / "store").labels.item, test.labels.item)
     targets = targets_of(test, len(task.tables.catalog), False)
     for habit, known in (("refitted", test), ("train only", validation)):
         places = judge(RIVALS["popularity"]().fit(task, known, 0), test, targets, False)

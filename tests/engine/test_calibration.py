@@ -188,11 +188,11 @@ def test_nothing_after_the_cut_reaches_the_calibrator(world: World) -> None:
 
 def test_figures_equal_those_of_a_plain_loop(world: World) -> None:
     """`later` of `foretold`, from scores and histories by the definition, one user at a time."""
-    from recsys.engine.calibration import foretold
+    from recsys.engine.calibration import measure_on_test
 
     fold = holdout(world.log, config_of().split, end_of(world.log))
     model, *_ = fit_calibrated(config_of(), fold.known, embeddings_of(), fold.as_of)
-    later = foretold(config_of(), model, fold, embeddings_of())["later"]
+    later = measure_on_test(config_of(), model, fold, embeddings_of())["later"]
     bought = {(u, i) for u, i, *_ in rows_of(fold.labels)}
     own = {u: [row for row in rows_of(fold.known) if row[0] == u] for u in range(USERS)}
     weight, horizon = model.calibrator.weight, model.calibrator.horizon[0]

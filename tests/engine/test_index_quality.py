@@ -34,7 +34,7 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, small: pytest.MonkeyPatch
 ) -> tuple[Path, Path, list[int]]:
     """The config, the version, and how often vectors were indexed, by their width."""
-    folder, widths, chosen = tmp_path_factory.mktemp("indexes"), [], Index.chosen
+    folder, widths, chosen = tmp_path_factory.mktemp("indexes"), [], Index.build_measured
 
     def counted(vectors: FloatArray, *asked: object, **rest: object) -> Index:
         widths.append(vectors.shape[1])

@@ -21,7 +21,7 @@ from recsys.engine.training import build_retrievers, fit, fit_retrieval, labelle
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.metrics import METRICS
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.evaluation.significance import paired_interval
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.parallel.threads import batches
@@ -115,7 +115,7 @@ def test_targets_and_board_are_brute_force(case, drop_seen):
     wanted = pairs(rows_of(fold.labels)) - (pairs(rows_of(fold.known)) if drop_seen else set())
     targets = Targets.of(fold, N_ITEMS, drop_seen)
     users = sorted({user for user, _ in wanted})
-    right = [{item for user, item in wanted if user == asker} for asker in users]
+    right = [{item for user, item in wanted if user == query} for query in users]
     assert targets.users.tolist() == users
     assert list(zip(targets.owner.tolist(), targets.item.tolist(), strict=True)) == [
         (place, item) for place, items in enumerate(right) for item in sorted(items)
@@ -127,7 +127,7 @@ def test_targets_and_board_are_brute_force(case, drop_seen):
     if not users:
         return
     lists = [permutations[user][:length] for user in users]
-    board = Board(targets, [1, 3])
+    board = Evaluator(targets, [1, 3])
     for start in range(0, len(users), 2):
         board.add("model", start, ranking_of(lists[start : start + 2]))
     for metric in METRICS:
@@ -157,7 +157,7 @@ def test_the_report_slices_and_compares():
     labels = [(0, 1, 100), (1, 0, 100), (1, 2, 101), (2, 3, 100)]
     log = log_of([*rows, (3, 1, 5), *labels])
     targets = Targets.of(holdout(log, cut_at(50, 200), 200), 5, drop_seen=False)
-    board = Board(targets, [1, 2])
+    board = Evaluator(targets, [1, 2])
     board.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
     board.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
     board.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))

@@ -13,7 +13,7 @@ from recsys.engine.embeddings import Embeddings
 from recsys.errors import DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
-from recsys.evaluation.protocol import Board, Targets
+from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.evaluation.significance import share_intervals
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.ragged import offsets_of
@@ -52,14 +52,14 @@ CROWD, ASKERS, ITEMS, DEPTH = 40, 4, 40, 3
 
 
 def crowd_log(labels):
-    """Item i has 40 - i events of a crowd; each asker had item 0 before the cut, and the labels after it."""
+    """Item i has 40 - i events of a crowd; each query had item 0 before the cut, and the labels after it."""
     crowd = [(user, item, item) for item in range(ITEMS) for user in range(CROWD - item)]
     return log_of([*crowd, *((CROWD + n, 0, 50 * DAY) for n in range(ASKERS)),
                    *((CROWD + n, item, CUT + 1) for n, item in labels)], CROWD + ASKERS)  # fmt: skip
 
 
 def stage_of(item, k):
-    """Item 0 is barred, so 1, 2, 3, … is the order of popularity, whose first three are the candidates."""
+    """Item 0 is blocked, so 1, 2, 3, … is the order of popularity, whose first three are the candidates."""
     if item == 0:
         return "removed by a rule"
     if item <= k:
@@ -122,7 +122,7 @@ def test_ties_count_against_the_model_also_where_the_list_ends(data):
     labels = data.draw(st.sets(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1))
     log = log_of([(0, 0, 1), *((user, item, CUT + 1) for user, item in labels)], N_USERS)
     targets = Targets.of(holdout(log, split(), END), N_ITEMS, drop_seen=False)
-    board = Board(targets, [1, 2])
+    board = Evaluator(targets, [1, 2])
     scores, lists = [], []
     for _ in targets.users:
         scores.append(data.draw(st.lists(st.integers(-1, 1), min_size=N_ITEMS, max_size=N_ITEMS)))

@@ -65,7 +65,7 @@ def explain(model: Model, histories: Histories, items: list[int]) -> list[Explan
 
 
 def lost(model: Model, context: Context, ranking: Ranking, item: int, k: int) -> WhyNot:
-    return why_not(model, catalog_of(context.n_items), context, ranking, item, k, {SEEN: context.barred})
+    return why_not(model, catalog_of(context.n_items), context, ranking, item, k, {SEEN: context.blocked_pairs})
 
 
 # Contributions
@@ -240,7 +240,7 @@ def test_effects_are_those_of_asking_again_without_the_item(
         other = other.newest(newest)
         answers = retrieval.ask(other)
         found = context.candidates.found.copy()
-        for column, hits in enumerate(retrieval.hits(answers, context.barred)):
+        for column, hits in enumerate(retrieval.hits(answers, context.blocked_pairs)):
             places = {int(item): place for place, item in enumerate(hits.item)}
             found[:, column] = [places.get(int(item), -1) for item in context.item]
         candidates = replace(context.candidates, found=found)

@@ -28,7 +28,7 @@ from recsys.types import Candidates, Catalog, Histories, Hits, Interactions, Sta
 DAY = 86_400_000_000
 GROUP = 6  # items in each group of the checkerboard
 
-Event = tuple  # (item, time) or (item, time, weight), in the history of one asker
+Event = tuple  # (item, time) or (item, time, weight), in the history of one query
 
 
 def log_of(rows: Sequence[tuple], n_users: int | None = None) -> Interactions:
@@ -52,7 +52,7 @@ def rows_of(log: Interactions) -> list[tuple]:
 
 
 def asks(lists: Sequence[Sequence], as_of: int | Sequence[int] | None = None, text=None) -> Histories:
-    """Histories from one list an asker: of items (an event a moment), or of events (item, time[, weight])."""
+    """Histories from one list an query: of items (an event a moment), or of events (item, time[, weight])."""
     told = [[e if isinstance(e, tuple) else (e, place) for place, e in enumerate(one)] for one in lists]
     events = [(*e, 1.0)[:3] for one in told for e in one]
     item, time, weight = zip(*events, strict=True) if events else ((), (), ())
@@ -82,7 +82,7 @@ def hits_of(lists: Sequence[Sequence[int]]) -> Hits:
 
 
 def pairs_of(n_lists: int, n_items: int) -> Candidates:
-    """Every item a candidate of every asker, found by nobody."""
+    """Every item a candidate of every query, found by nobody."""
     item = np.tile(np.arange(n_items, dtype=np.int32), n_lists)
     return Candidates(np.arange(n_lists + 1) * n_items, item, np.full((len(item), 1), -1, np.int32))
 
@@ -121,7 +121,7 @@ def state_of(log: Interactions, n_items: int, as_of: int | None = None, vectors=
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """Even users touch even items and odd users odd ones, so every right answer has the asker's colour.
+    """Even users touch even items and odd users odd ones, so every right answer has the query's colour.
 
     Each group of items is a ring, walked in order by every user of its colour from a start of their own, one item
     a day; the last step, back to the item before the first, is `left_out`.
@@ -216,7 +216,7 @@ def context_of(state: State, histories: Histories, every_pair: bool = True) -> C
 
 
 def weights_of(histories, decay, newest):
-    """(asker, item, weight) of the newest events: decay to the power of the distinct later moments."""
+    """(query, item, weight) of the newest events: decay to the power of the distinct later moments."""
     for user in range(len(histories)):
         span = slice(*histories.offsets[user : user + 2])
         events = list(zip(histories.item[span], histories.time[span], histories.weight[span], strict=True))
@@ -252,7 +252,7 @@ def logs(draw, min_size: int = 1, last: int = 8) -> Interactions:
 
 
 @st.composite
-def askers(draw, n_items: int = N_ITEMS) -> Histories:
+def queries(draw, n_items: int = N_ITEMS) -> Histories:
     """Any few histories, empty ones and baskets among them."""
     event = st.tuples(st.integers(0, n_items - 1), st.integers(0, 5), st.sampled_from([0.5, 1.0, 3.0]))
     lists = draw(st.lists(st.lists(event, max_size=8), min_size=1, max_size=4))

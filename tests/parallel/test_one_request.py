@@ -13,9 +13,9 @@ from benchmarks.speed import made, one_user
 from recsys import Recommender
 from recsys.arrays import unit_rows
 from recsys.artifacts.persistence import save
-from recsys.engine.candidate_scores import Offer
+from recsys.engine.candidate_scores import CandidateScorer
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import completed, present
+from recsys.engine.training import assemble_model, present
 from recsys.explain.explanation import joined
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.scorers.dense import DenseScorer
@@ -32,7 +32,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     known = made.interactions(USERS, ITEMS, 20 * USERS)
     texts = Embeddings(made.vectors(ITEMS, dimensions=4), made.catalog(ITEMS))
     untaught = DenseScorer(np.zeros(1, np.float32), np.ones(1, np.float32), [], [])
-    model = completed(config, known, texts, made.end_of(known), untaught)
+    model = assemble_model(config, known, texts, made.end_of(known), untaught)
     histories = known.histories(np.arange(USERS), present(known, made.end_of(known)))
     width = model.featurizer.compute(model.retrieval.context(histories.select(np.arange(1)))).shape[1]
     weight = np.random.default_rng(0).normal(size=(1, width, 1)).astype(np.float32)
@@ -90,4 +90,4 @@ def test_an_item_that_nobody_proposed_scores_as_if_it_alone_had_joined(large: Re
         items = np.concatenate([items, items[:3], context.item[:4]])
         alone = [joined(context, int(item)) for item in items]
         right = [model.score(one)[one.item == item][0] for one, item in zip(alone, items, strict=True)]
-        np.testing.assert_allclose(Offer.of(model, context).score(items), right, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(CandidateScorer.of(model, context).score(items), right, rtol=1e-4, atol=1e-4)

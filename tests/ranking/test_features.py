@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from worlds import DAY, askers, asks, context_of, hits_of, log_of, rows_of, shop_state, state_of
+from worlds import DAY, asks, context_of, hits_of, log_of, queries, rows_of, shop_state, state_of
 
 from recsys.errors import ConfigError
 from recsys.ranking.features import FEATURES, POPULARITY, Feature
@@ -42,7 +42,7 @@ def known_users(state, count=8):
 
 @every_feature
 @settings(max_examples=8, deadline=None)
-@given(histories=askers(N_ITEMS))
+@given(histories=queries(N_ITEMS))
 def test_every_pair_has_finite_features_with_names(name, histories):
     histories = told(histories)
     matrix, context = features_of(name, shop(), histories)
@@ -92,7 +92,7 @@ def test_features_of_nobody_and_of_no_candidates(name):
     assert np.isfinite(features_of(name, state_of(log_of([]), N_ITEMS), told(asks([[0], []])))[0]).all()
 
 
-# Oracles: what each feature says of one asker and one item
+# Oracles: what each feature says of one query and one item
 
 
 def rounded(score):
@@ -102,7 +102,7 @@ def rounded(score):
 
 
 class Pair:
-    """One asker's events (item, time, weight), one item, and the state: all that the loops below look at."""
+    """One query's events (item, time, weight), one item, and the state: all that the loops below look at."""
 
     def __init__(self, context, state, n):
         histories, user = context.histories, int(context.owner[n])
@@ -218,7 +218,7 @@ ORACLES = {
 
 @pytest.mark.parametrize("name", [*FEATURES])
 @settings(max_examples=5, deadline=None)
-@given(histories=askers(N_ITEMS))
+@given(histories=queries(N_ITEMS))
 def test_features_are_what_a_plain_loop_says(name, histories):
     state = shop(n_users=8)
     histories = told(histories)

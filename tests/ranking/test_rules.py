@@ -1,4 +1,4 @@
-"""Lists of exactly k: best first, nothing barred, nothing twice."""
+"""Lists of exactly k: best first, nothing blocked, nothing twice."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,30 +12,36 @@ from recsys.types import Candidates, Ranking
 
 @st.composite
 def rankings(draw):
-    """Candidates of three askers over eight items with scores, what is barred, and how popular each item is."""
+    """Candidates of three queries over eight items with scores, what is blocked, and how popular each item is."""
     lists = [sorted(draw(st.sets(st.integers(0, 7)))) for _ in range(3)]
     score = draw(st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 0.5, 3.0]), min_size=24, max_size=24))
-    barred = draw(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))))
-    barred = {(user, item) for user, item in barred if item not in lists[user]}
-    return lists, score[: sum(map(len, lists))], barred, draw(st.permutations(range(8))), draw(st.integers(1, 10))
+    blocked_pairs = draw(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))))
+    blocked_pairs = {(user, item) for user, item in blocked_pairs if item not in lists[user]}
+    return (
+        lists,
+        score[: sum(map(len, lists))],
+        blocked_pairs,
+        draw(st.permutations(range(8))),
+        draw(st.integers(1, 10)),
+    )
 
 
 @settings(max_examples=80, deadline=None)
 @given(rankings())
 def test_lists_are_exactly_k_best_first_without_barred_or_double_items(case):
-    lists, score, barred, popular, k = case
+    lists, score, blocked_pairs, popular, k = case
     offsets, item = offsets_of(np.array([len(one) for one in lists])), np.array([i for one in lists for i in one])
     found = np.arange(len(item), dtype=np.int32)[:, None]
-    keys = np.array(sorted(8 * user + i for user, i in barred), np.int64)
+    keys = np.array(sorted(8 * user + i for user, i in blocked_pairs), np.int64)
     top = best(Candidates(offsets, item.astype(np.int32), found), np.array(score, np.float32), k)
     ranking = fill(top, np.array(popular, np.int32), keys, 8, k)
     by_user = np.split(np.array(score), offsets[1:-1])
     for user, items in enumerate(lists_of(ranking)):
         order = sorted(range(len(lists[user])), key=lambda n, user=user: -by_user[user][n])[:k]
         expected = [lists[user][n] for n in order]
-        free = [i for i in popular if i not in expected and (user, i) not in barred]
+        free = [i for i in popular if i not in expected and (user, i) not in blocked_pairs]
         assert items == expected + free[: k - len(expected)]
-        assert len(items) == min(k, 8 - sum(asker == user for asker, _ in barred))
+        assert len(items) == min(k, 8 - sum(query == user for query, _ in blocked_pairs))
         span = slice(*ranking.offsets[user : user + 2])
         told, traces = ranking.score[span], ranking.found[span, 0]
         assert (np.diff(told) <= 0).all()

@@ -1,4 +1,4 @@
-"""Pairs of askers and items as keys, lists cut to their best, and unions of several lists."""
+"""Pairs of queries and items as keys, lists cut to their best, and unions of several lists."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import (
     N_ITEMS,
-    askers,
     hits_of,
     lists_of,
+    queries,
 )
 
 from recsys.ragged import find_keys, order_by_score, owners_of, pair_keys, stable_order
@@ -58,10 +58,10 @@ def test_find_keys_is_a_lookup(keys, wanted):
 
 @quick
 @given(ragged, st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))), st.integers(0, 8))
-def test_without_leaves_out_then_cuts(lists, barred, k):
-    keys = np.array(sorted(8 * user + item for user, item in barred), np.int64)
+def test_without_leaves_out_then_cuts(lists, blocked_pairs, k):
+    keys = np.array(sorted(8 * user + item for user, item in blocked_pairs), np.int64)
     found = without(hits_of(lists), keys, 8, k)
-    assert lists_of(found) == [[i for i in one if (user, i) not in barred][:k] for user, one in enumerate(lists)]
+    assert lists_of(found) == [[i for i in one if (user, i) not in blocked_pairs][:k] for user, one in enumerate(lists)]
     scores = {(user, i): 100.0 - place for user, one in enumerate(lists) for place, i in enumerate(one)}
     owner = owners_of(found.offsets).tolist()
     assert found.score.tolist() == [scores[pair] for pair in zip(owner, found.item.tolist(), strict=True)]
@@ -79,7 +79,7 @@ def test_union_is_the_union_of_sets_and_remembers_the_places(parts):
 
 
 @quick
-@given(askers())
+@given(queries())
 def test_seen_keys_are_the_pairs_of_the_histories(histories):
     pairs = {(int(u), int(i)) for u, i in zip(histories.owner, histories.item, strict=True)}
     assert seen_keys(histories, N_ITEMS).tolist() == sorted(N_ITEMS * u + i for u, i in pairs)

@@ -79,7 +79,7 @@ def test_an_index_survives_its_bytes_with_its_search_settings(factory, search):
     data = index.to_bytes()
     data.setflags(write=False)
     restored = Index.from_bytes(data, POINTS)
-    assert restored.looks == index.looks == search
+    assert restored.search_params == index.search_params == search
     for one, other in zip(index.search(POINTS[:40], 30), restored.search(POINTS[:40], 30), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -115,33 +115,33 @@ def test_an_index_is_measured_with_known_histories_and_mixtures_where_these_are_
 
 
 def test_an_inverted_file_looks_as_far_as_the_floor_needs():
-    reached = [Index.chosen(POINTS, ASKED, "IVF64,Flat", floor=floor) for floor in (0.3, 0.7, 0.98, 1.0)]
+    reached = [Index.build_measured(POINTS, ASKED, "IVF64,Flat", floor=floor) for floor in (0.3, 0.7, 0.98, 1.0)]
     for index, floor in zip(reached, (0.3, 0.7, 0.98, 1.0), strict=True):
         assert index.found == index.recall(ASKED) >= floor
-        looks = int(index.looks.removeprefix("nprobe="))
-        if looks > 1:
-            assert Index.build(POINTS, "IVF64,Flat", f"nprobe={looks // 2}").recall(ASKED) < floor
-    assert len({index.looks for index in reached}) > 2
+        lists = int(index.search_params.removeprefix("nprobe="))
+        if lists > 1:
+            assert Index.build(POINTS, "IVF64,Flat", f"nprobe={lists // 2}").recall(ASKED) < floor
+    assert len({index.search_params for index in reached}) > 2
 
 
 def test_auto_is_exact_while_that_is_quick_and_meets_the_floor_above(monkeypatch):
-    assert Index.chosen(POINTS, ASKED).exact
+    assert Index.build_measured(POINTS, ASKED).exact
     rng = np.random.default_rng(5)
     centres = random_vectors(40, 32, seed=6)
     vectors = unit_rows(centres[rng.integers(40, size=6000)] + 0.1 * rng.standard_normal((6000, 32), np.float32))
     asked = mixtures(vectors)
     monkeypatch.setattr("recsys.retrieval.index.EXACT_MOST", 100_000)
-    index = Index.chosen(vectors, asked)
+    index = Index.build_measured(vectors, asked)
     assert not index.exact
     assert index.factory == "IVF64,PQ32x4fs"
     assert index.found == index.recall(asked) >= 0.98
-    np.testing.assert_array_equal(index.to_bytes(), Index.chosen(vectors, asked).to_bytes())
+    np.testing.assert_array_equal(index.to_bytes(), Index.build_measured(vectors, asked).to_bytes())
 
 
 def test_auto_that_cannot_reach_the_floor_is_exact_and_says_so(monkeypatch, caplog):
     monkeypatch.setattr("recsys.retrieval.index.EXACT_MOST", 0)
     monkeypatch.setattr("recsys.retrieval.index.DEEPER", 1)
-    index = Index.chosen(POINTS, ASKED, floor=0.999)
+    index = Index.build_measured(POINTS, ASKED, floor=0.999)
     assert index.exact
     assert "auto: IVF32,PQ16x4fs finds 0." in caplog.text
 

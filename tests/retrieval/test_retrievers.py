@@ -14,13 +14,13 @@ from worlds import (
     DAY,
     N_ITEMS,
     N_USERS,
-    askers,
     asks,
     baskets_of,
     checkerboard,
     lists_of,
     log_of,
     logs,
+    queries,
     random_vectors,
     rows_of,
     shop_state,
@@ -40,7 +40,7 @@ from recsys.retrieval.tower import Tower
 
 PERSONAL = [name for name in RETRIEVERS if name != "popularity"]  # which says the same to everyone
 TEXTUAL = ["semantic", "tower", "text_covisitation", "lexical"]  # which know items by their texts
-LEARNT = [name for name in PERSONAL if name != "repeat"]  # which only knows the asker's own items
+LEARNT = [name for name in PERSONAL if name != "repeat"]  # which only knows the query's own items
 quick = settings(max_examples=20, deadline=None)
 every_retriever = pytest.mark.parametrize("name", RETRIEVERS)
 
@@ -95,7 +95,7 @@ def test_what_follows_in_the_ring_comes_first(name):
 
 @every_retriever
 @quick
-@given(logs(), askers(), st.integers(1, N_ITEMS + 2))
+@given(logs(), queries(), st.integers(1, N_ITEMS + 2))
 def test_top_is_the_best_of_what_score_says(name, log, histories, k):
     state = state_of(log, N_ITEMS)
     check(RETRIEVERS[name]().fit(state).ask(histories), len(histories), N_ITEMS, k)
@@ -196,7 +196,7 @@ def keep_best(matrix, keep):
 
 
 @quick
-@given(askers(), st.sampled_from([0.3, 1.0]), st.integers(1, 6), st.integers(1, N_ITEMS))
+@given(queries(), st.sampled_from([0.3, 1.0]), st.integers(1, 6), st.integers(1, N_ITEMS))
 def test_semantic_is_brute_force(histories, decay, newest, k):
     vectors = random_vectors(N_ITEMS, 4)
     state = state_of(log_of([(0, 0, 0)]), N_ITEMS, vectors=vectors)
@@ -231,7 +231,7 @@ def test_a_retriever_of_no_depth_only_scores():
 
 
 @quick
-@given(logs(last=4), askers(), st.integers(1, 4), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([1, 2, 500]))
+@given(logs(last=4), queries(), st.integers(1, 4), st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([1, 2, 500]))
 def test_covisitation_is_a_double_loop_over_baskets(log, histories, window, backward, keep):
     matrix, count = np.zeros((N_ITEMS, N_ITEMS)), np.zeros(N_ITEMS)
     for baskets in baskets_of(log):
@@ -295,8 +295,8 @@ def test_windows_of_the_tower_foretell_every_event_but_the_first_once(log, lengt
     first, ends = tower_network.windows(log, length)
     assert (ends - first <= length + 1).all()
     assert (log.user[first] == log.user[ends - 1]).all()
-    foretold = sorted(row for start, end in zip(first, ends, strict=True) for row in range(start + 1, end))
-    assert foretold == [row for row in range(len(log)) if row not in log.offsets]
+    measure_on_test = sorted(row for start, end in zip(first, ends, strict=True) for row in range(start + 1, end))
+    assert measure_on_test == [row for row in range(len(log)) if row not in log.offsets]
 
 
 def test_the_tower_asks_what_its_net_says():
@@ -338,7 +338,7 @@ def test_the_tower_foretells_targets_only():
 
 
 @quick
-@given(logs(), askers(), st.sampled_from([0.0, 10.0]))
+@given(logs(), queries(), st.sampled_from([0.0, 10.0]))
 def test_item_knn_is_the_cosine_of_user_sets(log, histories, shrink):
     users = [{row[0] for row in rows_of(log) if row[1] == item} for item in range(N_ITEMS)]
     matrix = np.zeros((N_ITEMS, N_ITEMS))
@@ -450,7 +450,7 @@ def test_only_what_is_dated_hangs_on_the_moment(name):
     early = log.take(np.arange(len(log)) % 2 == 0)
     fits = [RETRIEVERS[name]().fit(replace(shop_state(), interactions=events)).arrays() for events in (early, log)]
     same = all(np.array_equal(array, fits[1][key]) for key, array in fits[0].items())
-    assert same != RETRIEVERS[name].dated
+    assert same != RETRIEVERS[name].refit_per_cut
 
 
 def test_the_tower_takes_no_more_steps_than_it_may(monkeypatch, caplog):
@@ -465,7 +465,7 @@ def test_the_tower_takes_no_more_steps_than_it_may(monkeypatch, caplog):
 
 
 @quick
-@given(logs(), askers(), st.sampled_from([None, 2 / DAY]))
+@given(logs(), queries(), st.sampled_from([None, 2 / DAY]))
 def test_popularity_counts_weights_that_halve_with_age(log, histories, half_life):
     count = np.zeros(N_ITEMS)
     for _, item, time, weight, _ in rows_of(log):
@@ -477,7 +477,7 @@ def test_popularity_counts_weights_that_halve_with_age(log, histories, half_life
 
 
 @quick
-@given(askers(), st.integers(1, 4))
+@given(queries(), st.integers(1, 4))
 def test_repeat_is_the_decayed_history(histories, newest):
     answer = Repeat(decay=0.5, newest=newest).fit(state_of(log_of([]), N_ITEMS)).ask(histories)
     expected = asked_grid(np.eye(N_ITEMS), histories, 0.5, newest)

@@ -23,10 +23,10 @@ from recsys.ragged import offsets_of
 from recsys.ranking import rules
 from recsys.ranking.feature_context import Context
 from recsys.retrieval import filtered_search as planner
-from recsys.retrieval.filtered_search import Allowed
+from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import Index
 from recsys.retrieval.popularity import PopularityAnswer
-from recsys.retrieval.vector_search import SemanticAnswer
+from recsys.retrieval.vector_search import VectorAnswer
 from recsys.serving.expressions import evaluate
 from recsys.serving.recommendations import PINNED, Recommendations
 from recsys.types import Candidates
@@ -64,12 +64,12 @@ class Oracle:
         lists, margin = [], np.inf
         for name, depth in self.model.retrieval.depths.items():
             score, rows = self.known[key][name], np.flatnonzero(ok)
-            if not isinstance(answers[name], SemanticAnswer):
+            if not isinstance(answers[name], VectorAnswer):
                 rows = rows[score[rows] > 0]
             elif not np.abs(answers[name].queries).sum():
                 rows = rows[:0]
             order = rows[np.argsort(-score[rows], kind="stable")]
-            if isinstance(answers[name], SemanticAnswer):
+            if isinstance(answers[name], VectorAnswer):
                 margin = min(margin, *(-np.diff(score[order[: depth + 1]])), np.inf)
             lists.append(order[:depth].tolist())
         return answers, lists, margin
@@ -210,7 +210,7 @@ def test_a_part_of_everything_at_once_gives_what_brute_force_gives(large: Recomm
         mask = masks_of(large, where)
         if rerank:
             mask &= np.isin(np.arange(len(frame)), pool)
-        histories = large._known.asking(f"u{user:05d}", [ids[i] for i in history], False)
+        histories = large._known.history_for_request(f"u{user:05d}", [ids[i] for i in history], False)
         assert histories.item.tolist()[len(histories.item) - len(history) :] == history
         seen = (seen_by(large, user) if known else set()) | set(history)
         right = oracle.answer(histories, k, mask, seen | set(out), rerank, caps, lead, lifted, diversity, key=number)
@@ -281,7 +281,7 @@ def test_the_plan_does_not_change_the_answer(
     index = Index.build(vectors, factory, {"HNSW16": "efSearch=64", "IVF64,PQ24x4fs": "nprobe=16"}.get(factory, ""))
     for share in (1.0, 0.9, 0.5, 0.1, 0.01, 0.0005, 0.0):
         mask = rng.random(6000) < share
-        part = Allowed.of(mask, rng.permutation(6000).astype(np.int32))
+        part = ItemFilter.of(mask, rng.permutation(6000).astype(np.int32))
         queries = random_vectors(5, 24, seed=3)
         for k in (1, 30, 700, 6000):
             rows, scores = planner.search(index, vectors, queries, k, part)
@@ -305,16 +305,16 @@ def test_a_filter_that_passes_little_asks_the_index_for_nothing(monkeypatch: pyt
     search = index.search
     monkeypatch.setattr(index, "search", lambda q, k: asked.append((len(q), k)) or search(q, k))
     every = np.arange(4000, dtype=np.int32)
-    planner.search(index, vectors, vectors[:3], 20, Allowed.of(every < 100, every))
+    planner.search(index, vectors, vectors[:3], 20, ItemFilter.of(every < 100, every))
     assert asked == []
-    planner.search(index, vectors, vectors[:3], 20, Allowed.of(every % 10 > 0, every))
+    planner.search(index, vectors, vectors[:3], 20, ItemFilter.of(every % 10 > 0, every))
     assert asked == [(3, int(22 / 0.9) + 16)]
     # The nearest of item 0 are all forbidden, those of item 1 are not.
     asked.clear()
     near = np.argsort(-vectors @ vectors[0])[:300]
     mask = np.ones(4000, bool)
     mask[near] = False
-    rows, _ = planner.search(index, vectors, vectors[:2], 20, Allowed.of(mask, every))
+    rows, _ = planner.search(index, vectors, vectors[:2], 20, ItemFilter.of(mask, every))
     assert rows[0].tolist() == np.argsort(-np.where(mask, vectors @ vectors[0], -2))[:20].tolist()
     assert [count for count, _ in asked] == [2, *[1] * (len(asked) - 1)]
     assert len(asked) > 2
@@ -329,7 +329,7 @@ def test_popular_items_of_a_part(counts: list[int], k: int, data: st.DataObject)
     right = [i for i in sorted(range(n), key=lambda i: (-counts[i], i)) if mask[i] and counts[i]][:k]
     order = np.array([i for i in sorted(range(n), key=lambda i: (-counts[i], i)) if counts[i]], np.int32)
     rows = np.flatnonzero(mask).astype(np.int32)
-    for part in (Allowed.of(mask, np.arange(n, dtype=np.int32)), Allowed(rows, rows)):
+    for part in (ItemFilter.of(mask, np.arange(n, dtype=np.int32)), ItemFilter(rows, rows)):
         assert PopularityAnswer(count, order, 1).top(k, part).item.tolist() == right
 
 
@@ -339,7 +339,7 @@ def test_popular_items_of_a_part_are_looked_for_ever_deeper() -> None:
     answer = PopularityAnswer(np.arange(5000, dtype=np.float32), order[:-1], 2)
     for k in (1, 100, 1500, 4500):
         right = [i for i in order.tolist() if mask[i] and i > 0][:k]
-        hits = answer.top(k, Allowed.of(mask, order))
+        hits = answer.top(k, ItemFilter.of(mask, order))
         assert hits.item.tolist() == right * 2
         assert hits.offsets.tolist() == [0, len(right), 2 * len(right)]
         assert hits.score.tolist() == right * 2
@@ -527,20 +527,23 @@ def test_a_session_is_the_history_with_its_events(large: Recommender) -> None:
     last, now = int(known.time[-1]), int(known.as_of[0])
     ids = large.catalog.ids
     told = [{"item_id": ids[5], "event": "buy", "time": last + 50}, {"item_id": ids[9], "time": last + 20}]
-    asking = large._known.asking(user, told, True)
+    asking = large._known.history_for_request(user, told, True)
     assert asking.item.tolist() == [*known.item, 9, 5]
     assert asking.time.tolist() == [*known.time, last + 20, last + 50]
     assert asking.weight.tolist() == [*known.weight, 1.0, 4.0]
     assert asking.as_of.tolist() == [max(now, last + 51)]
-    plain = large._known.asking(user, [ids[9], {"item_id": ids[5], "event": None}], True)
+    plain = large._known.history_for_request(user, [ids[9], {"item_id": ids[5], "event": None}], True)
     assert plain.item.tolist() == asking.item.tolist()
     assert plain.time[-2:].tolist() == [now, now + 1]
     assert plain.as_of.tolist() == [now + 2]
     moment = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     for time in (moment, moment.isoformat(), "2030-01-01T10:00:00", int(moment.timestamp() * 1e6)):
-        assert large._known.asking(user, [{"item_id": ids[9], "time": time}], True).time[-1] == moment.timestamp() * 1e6
+        assert (
+            large._known.history_for_request(user, [{"item_id": ids[9], "time": time}], True).time[-1]
+            == moment.timestamp() * 1e6
+        )
     frame = pl.DataFrame({"item_id": ids[[9, 5]], "time": [datetime(2030, 1, 1, tzinfo=UTC)] * 2})
-    assert large._known.asking(user, frame, True).item[-2:].tolist() == [9, 5]
+    assert large._known.history_for_request(user, frame, True).item[-2:].tolist() == [9, 5]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from recsys.errors import DataError, LeakageError
 from recsys.ranking.features import FEATURES
 from recsys.ranking.featurizer import Featurizer
 from recsys.retrieval.registry import RETRIEVERS
-from recsys.tables.split import Fold, as_if_new, holdout, next_moments
+from recsys.tables.split import Fold, hide_items, holdout, next_moments
 from recsys.types import Candidates, Catalog, Histories, Interactions, State
 
 quick = settings(max_examples=50, deadline=None)
@@ -376,7 +376,7 @@ def test_every_retriever_and_feature_is_fitted_on_what_was_known_alone():
 def test_items_as_if_new_are_known_to_nobody_and_label_first_times_only(log, cut, new):
     known, labels = log.take(log.time < cut), log.take(log.time >= cut)
     fold = Fold(known, labels, np.full(N_USERS, cut), cut)
-    told = as_if_new(fold, np.isin(np.arange(N_ITEMS), list(new)))
+    told = hide_items(fold, np.isin(np.arange(N_ITEMS), list(new)))
     before, after = sides(fold)
     had = {row[:2] for row in before}
     assert sides(told) == (
