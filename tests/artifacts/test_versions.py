@@ -177,7 +177,7 @@ def _point(root: Path, version: str, told: list[str]) -> None:
 
 def test_two_writers_at_once(root: Path) -> None:
     script = """
-from recsys.engine.registry import locked
+from recsys.artifacts.versions import locked
 with locked(root):
     publish(root, *parts(2))  # who holds the lock may publish
     print(os.getpid(), flush=True)

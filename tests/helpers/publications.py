@@ -78,8 +78,8 @@ PRELUDE = """
 import json, os, resource, signal, sys
 from pathlib import Path
 from publications import left, parts, whole
-from recsys.engine.bundle import publish, rollback
-from recsys.engine.registry import VERSIONS, prune, versions
+from recsys.artifacts.bundle import publish, rollback
+from recsys.artifacts.versions import VERSIONS, prune, versions
 from recsys.errors import ArtifactError
 root = Path(sys.argv[1])
 """

@@ -35,7 +35,7 @@ WRITE = """
 import sys
 from pathlib import Path
 from recsys import Recommender
-from recsys.serving.batch import write_candidates
+from recsys.jobs.candidates import write_candidates
 loaded = Recommender.load(sys.argv[1])
 """
 

@@ -20,8 +20,8 @@ DRIVER = """
 import importlib, json, os, signal, sys, time
 import scipy.optimize
 from recsys.config import load_config
-from recsys.engine.registry import current, prune, versions
-from recsys.engine.jobs import train
+from recsys.artifacts.versions import current, prune, versions
+from recsys.jobs.train import train
 from recsys.serving.recommender import Recommender
 from publications import left
 

@@ -23,7 +23,7 @@ import json, sys
 from concurrent.futures import ThreadPoolExecutor
 import faiss, scipy.sparse.linalg
 from threadpoolctl import threadpool_info
-from recsys.threads import in_threads, one_thread, single
+from recsys.parallel.threads import in_threads, one_thread, single
 
 def teams(part=0):
     1 // (part + 1)

@@ -97,7 +97,7 @@ def test_what_faiss_does_not_know_is_a_config_error():
 def test_an_index_below_its_floor_is_refused_with_the_numbers():
     state = state_of(log_of([(0, 0, 0)]), 1500, vectors=POINTS)
     poor = Semantic(index="IVF16,Flat", search="nprobe=1", floor=0.9)
-    finds = Index.build(POINTS, "IVF16,Flat", "nprobe=1").recall(poor.asked(state))
+    finds = Index.build(POINTS, "IVF16,Flat", "nprobe=1").recall(poor.index_tuning_queries(state))
     told = f"index 'IVF16,Flat' finds {finds:.3f} of the true 100 nearest items, below the floor of 0.9: .*nprobe=64"
     with pytest.raises(ArtifactError, match=told):
         poor.fit(state)
@@ -107,11 +107,11 @@ def test_an_index_below_its_floor_is_refused_with_the_numbers():
 
 def test_an_index_is_measured_with_known_histories_and_mixtures_where_these_are_few():
     log = log_of([(0, 3, 0), (0, 4, 1), (2, 5, 0)])
-    asked = Semantic(decay=0.5).asked(state_of(log, 1500, vectors=POINTS))
+    asked = Semantic(decay=0.5).index_tuning_queries(state_of(log, 1500, vectors=POINTS))
     np.testing.assert_allclose(asked[:2], unit_rows(np.stack([0.5 * POINTS[3] + POINTS[4], POINTS[5]])), atol=1e-6)
     np.testing.assert_array_equal(asked[2:], mixtures(POINTS, 498))
     many = log_of([(user, user, 0) for user in range(1200)])
-    assert len(Semantic().asked(state_of(many, 1500, vectors=POINTS))) == 500
+    assert len(Semantic().index_tuning_queries(state_of(many, 1500, vectors=POINTS))) == 500
 
 
 def test_an_inverted_file_looks_as_far_as_the_floor_needs():

@@ -64,7 +64,7 @@ def test_what_the_dead_leave_tells_who_they_were(tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from recsys.disk import whole
+from recsys.storage.atomic import whole
 with whole(Path(sys.argv[1])) as aside:
     aside.touch()
     os.kill(os.getpid(), 9)
