@@ -105,7 +105,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     number = 0
     for _ in range(4):
         command = [sys.executable, "-c", PRELUDE + script, str(tmp_path), str(number + 1)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests") as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests" / "helpers") as process:
             assert process.stdout
             assert process.stdout.readline() == "ready\n"
             time.sleep(rng.uniform(0.001, 0.06))

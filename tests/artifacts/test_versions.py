@@ -185,7 +185,9 @@ with locked(root):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     command = [sys.executable, "-c", PRELUDE + script, str(root)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests") as it:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tests" / "helpers"
+    ) as it:
         assert it.stdin
         assert it.stdout
         pid = it.stdout.readline().strip()

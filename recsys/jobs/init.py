@@ -1,0 +1,248 @@
+"""A first config from a shop's files: what each is, which columns say what, and settings that suit the data."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.config import CatalogConfig, Config, parse_config
+from recsys.errors import DataError
+from recsys.jobs.defaults import Choice, Facts, choose_settings
+from recsys.tables.ingest import load_tables
+from recsys.tables.profile import SAMPLE_ROWS, TableProfile
+from recsys.tables.roles import Roles, find_roles
+from recsys.tables.sources.registry import read
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
+from recsys.types import Tables
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+# Public exports that a source of their own reads: the columns that give them away.
+EXPORTS = {
+    "online_retail": {"InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"},
+    "amazon_reviews": {"reviewerID", "asin", "unixReviewTime", "overall"},
+    "amazon_meta": {"asin", "title", "also_buy"},
+}
+# What an event of a kind is worth, and which kinds are predicted where a log has several.
+WORTH = {"view": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "favorite": 3.0, "wish": 3.0, "like": 3.0,
+         "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
+BOUGHT = ("buy", "purchase", "order", "transaction")
+UNDONE = ("return", "refund", "cancel", "remove", "dislike")
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A config for a shop's files, and how it came about.
+
+    Attributes:
+        raw: The config as plain values.
+        reasons: Why a section is as it is, by its dotted name.
+        notes: What was assumed and what could not be told, a line each.
+        facts: What the settings hang on.
+        tables: The shop's tables, read by that config.
+    """
+
+    raw: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    notes: Sequence[str]
+    facts: Facts
+    tables: Tables
+
+    @property
+    def config(self) -> Config:
+        """The same, checked."""
+        return parse_config(self.raw, "the proposed config")
+
+    def to_yaml(self) -> str:
+        """Return the config as YAML, each section under a comment that says why."""
+        import yaml
+
+        lines = [
+            "# Written by `recsys init`: each comment says what a section was concluded from. Change what is wrong."
+        ]
+        lines += [f"# - {note}" for note in self.notes]
+        for key, value in self.raw.items():
+            reason = self.reasons.get(key)
+            lines += ["", *([f"# {reason}"] if reason else [])] if isinstance(value, Mapping | list) else []
+            dump = yaml.safe_dump({key: _plain(value)}, sort_keys=False, allow_unicode=True,
+                                  default_flow_style=None, width=110).rstrip()  # fmt: skip
+            scalar = not isinstance(value, Mapping | list)
+            lines.append(dump[1:-1] + (f"  # {reason}" if reason else "") if scalar else dump)
+        return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def propose(files: Sequence[str | Path], name: str = "shop", output: str = "artifacts") -> Proposal:
+    """Look at the files of a shop, in any order, and propose a config for them.
+
+    Args:
+        files: Parquet, CSV or JSON lines: a log of behaviour and a table of items, or a known public export.
+        name: What the run is called.
+        output: Where its bundles go.
+
+    Returns:
+        The proposal. Its tables were read as `recsys evaluate` will read them.
+
+    Raises:
+        DataError: a file is missing or cannot be read, none is a log of behaviour, or no table holds its items.
+        ConfigError: as `load_config` does.
+    """
+    if not files:
+        raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
+    paths = [str(file) for file in files]
+    sources = {path: _source_of(path) for path in paths}
+    data, notes = _known_export(paths, sources)
+    if not data:
+        profiles = [_profile(path, sources[path]) for path in paths]
+        data, notes = data_section(find_roles(profiles), sources)
+    return complete(data, notes, name, output)
+
+
+def complete(data: Mapping[str, Any], notes: Sequence[str], name: str, output: str) -> Proposal:
+    """Read the tables that a `data` section names, and choose everything else by what they hold."""
+    minimal = {"name": name, "output": output, "data": data, "split": {"kind": "leave_last_out"},
+               "retrievers": {"popularity": {}}, "features": ["log_popularity"], "scorer": {"kind": "mlp"}}  # fmt: skip
+    with tempfile.TemporaryDirectory() as room:
+        tables = load_tables(parse_config(minimal, "the proposed config").data, Path(room))
+    facts = Facts.of(tables)
+    choices: dict[str, Choice] = choose_settings(facts)
+    raw = {"name": name, "seed": 7, "output": output, "data": data} | {key: one.value for key, one in choices.items()}
+    return Proposal(raw, {key: one.reason for key, one in choices.items()}, notes, facts, tables)
+
+
+def _source_of(path: str) -> str:
+    stem = re.sub(r"\.(gz|zst|bz2|zip)$", "", path.lower())
+    return next((source for ending, source in FORMATS.items() if stem.endswith(ending)), "csv")
+
+
+def _profile(path: str, source: str) -> TableProfile:
+    """Read the head of one file as its source reads it."""
+    frame = read(CatalogConfig(source=source, path=path), "catalog").frame
+    own = [name for name in frame.collect_schema() if name not in (FILE, ROW, REFUSED, DROPPED)]
+    return TableProfile.of(path, frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"))
+
+
+def _known_export(paths: Sequence[str], sources: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The `data` section for files that are a public export, as published; empty for others."""
+    columns = {path: set(_profile_columns(path, sources[path])) for path in paths}
+    found = {
+        path: next((name for name, wanted in EXPORTS.items() if wanted <= have), "") for path, have in columns.items()
+    }
+    of = {name: path for path, name in found.items() if name}
+    if "online_retail" in of and len(paths) == 1:
+        table = {"source": "online_retail", "path": of["online_retail"]}
+        return {"catalog": table, "interactions": table}, [
+            "the file is UCI Online Retail: cancellations and fees are left out"
+        ]
+    if "amazon_reviews" in of and "amazon_meta" in of:
+        return {
+            "catalog": {"source": "amazon_meta", "path": of["amazon_meta"]},
+            "interactions": {"source": "amazon_reviews", "path": of["amazon_reviews"]},
+            "unknown_items": "drop",
+        }, ["the files are Amazon reviews and product metadata of 2018"]
+    return {}, []
+
+
+def _profile_columns(path: str, source: str) -> list[str]:
+    return list(read(CatalogConfig(source=source, path=path), "catalog").frame.collect_schema())
+
+
+def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the `data` section for tables whose roles were found, and notes on what was assumed.
+
+    Args:
+        roles: What was found.
+        sources: The source that reads each table, by the table's name.
+
+    Raises:
+        DataError: no table holds the items.
+    """
+    if roles.catalog is None:
+        raise DataError(
+            f"no file holds the items of {roles.interactions.name}: name a table with one row an item, keyed by the "
+            f"values of its column {roles.interaction_columns['item_id']!r}"
+        )
+    notes = list(roles.notes)
+    log = roles.interactions
+    data: dict[str, Any] = {
+        "catalog": _table(roles.catalog.name, sources, roles.catalog_columns),
+        "interactions": _table(log.name, sources, roles.interaction_columns),
+    }
+    separator = _separator(roles)
+    if separator is not None:
+        data["catalog"]["category_separator"] = separator
+    kinds = _kinds(roles, notes)
+    data["interactions"] |= kinds
+    if roles.clock == "order":
+        data["clock"] = "order"
+    elif not _zoned(roles):
+        data["timezone"] = "UTC"
+        notes.append("times carry no zone: UTC is assumed; set data.timezone to the shop's own")
+    data["unknown_items"] = "drop"
+    if log.sampled or roles.catalog.sampled:
+        notes.append(f"columns were judged by the first {SAMPLE_ROWS:,} rows")
+    return data, notes
+
+
+def _table(path: str, sources: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, Any]:
+    mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
+    return {"source": sources[path], "path": path} | ({"columns": mapped} if mapped else {})
+
+
+def _separator(roles: Roles) -> str | None:
+    """What stands between the parts of a category path, where it is not ` > `."""
+    if roles.catalog is None or "category" not in roles.catalog_columns:
+        return None
+    cells = roles.catalog.columns[roles.catalog_columns["category"]].values
+    if cells.dtype.is_nested():
+        return None
+    texts = [str(cell) for cell in cells.head(1_000)]
+    for mark in (" > ", ">", " / ", "/", "|", ";", ","):
+        if sum(mark in text for text in texts) > 0.3 * len(texts):
+            return None if mark == " > " else mark
+    return None
+
+
+def _kinds(roles: Roles, notes: list[str]) -> dict[str, Any]:
+    """What each kind of event is worth and which are predicted, where the log has several."""
+    name = roles.interaction_columns.get("event")
+    if name is None:
+        return {}
+    kinds = [str(kind) for kind in roles.interactions.columns[name].values.unique().sort().to_list()]
+    undone = [kind for kind in kinds if any(word in kind.lower() for word in UNDONE)]
+    kept = [kind for kind in kinds if kind not in undone]
+    if undone:
+        notes.append(f"events that undo are left out: {', '.join(undone)}")
+    worth = {kind: next((much for word, much in WORTH.items() if word in kind.lower()), 1.0) for kind in kept}
+    bought = [kind for kind in kept if any(word in kind.lower() for word in BOUGHT)]
+    unknown = [kind for kind in kept if not any(word in kind.lower() for word in WORTH)]
+    if unknown and len(kept) > 1:
+        notes.append(f"kinds of events whose worth could not be told count 1: {', '.join(unknown)}")
+    settings: dict[str, Any] = {"events": worth}
+    if bought and len(bought) < len(kept):
+        settings["targets"] = bought
+        notes.append(f"what is predicted: {', '.join(bought)}")
+    return settings
+
+
+def _zoned(roles: Roles) -> bool:
+    """Whether the times say by themselves which instants they are: zoned, or numbers since 1970."""
+    values = roles.interactions.columns[roles.interaction_columns["timestamp"]].values
+    if getattr(values.dtype, "time_zone", None) or values.dtype.is_numeric():
+        return True
+    if values.dtype.is_temporal():
+        return False
+    return all(re.search(r"(Z|UTC|[+-]\d{2}:?\d{2})\s*$", str(cell)) for cell in values.head(100))

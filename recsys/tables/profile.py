@@ -1,0 +1,154 @@
+"""What a table looks like: for each column its type, what is missing, how many values differ, and examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+SAMPLE_ROWS = 1_000_000
+EXAMPLES = 3
+# Whole numbers from here up, read as seconds since 1970, fall after 1973; up to here, read as nanoseconds, before 2100.
+LEAST_EPOCH, GREATEST_EPOCH = 1e8, 4.1e18
+DATE = re.compile(
+    r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-\d{2}-\d{2}T)(\D.*|\d{2}:.*)?$"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnProfile:
+    """One column of a table.
+
+    Attributes:
+        name: As the file writes it.
+        values: The sampled cells, nulls and empty texts left out; numbers where all of them are.
+        rows: Sampled rows, nulls included.
+    """
+
+    name: str
+    values: pl.Series
+    rows: int
+
+    @property
+    def missing(self) -> float:
+        """Share of the rows without a value."""
+        return 1 - len(self.values) / max(self.rows, 1)
+
+    @cached_property
+    def distinct(self) -> int:
+        """How many values differ."""
+        return int(self.values.n_unique()) if not self.values.dtype.is_nested() else len(self.values)
+
+    @property
+    def unique(self) -> bool:
+        """Whether no value comes twice."""
+        return self.distinct == len(self.values) > 0
+
+    @property
+    def is_number(self) -> bool:
+        """Whether every value is a number."""
+        return self.values.dtype.is_numeric()
+
+    @cached_property
+    def is_time(self) -> bool:
+        """Whether the values are dates, times, or numbers that can be seconds to nanoseconds since 1970."""
+        if not len(self.values):
+            return False
+        if isinstance(self.values.dtype, pl.Date | pl.Datetime):
+            return True
+        if self.is_number:
+            middle = float(self.values.cast(pl.Float64).median() or 0)  # type: ignore[arg-type]
+            return LEAST_EPOCH <= middle <= GREATEST_EPOCH
+        if self.values.dtype != pl.String:
+            return False
+        head = self.values.head(1_000)
+        return sum(bool(DATE.match(cell)) for cell in head) >= 0.9 * len(head)
+
+    @cached_property
+    def words(self) -> float:
+        """Mean number of words in a text; 0 for numbers and times."""
+        if self.values.dtype != pl.String or not len(self.values) or self.is_time:
+            return 0.0
+        return float(self.values.head(10_000).str.count_matches(r"[^\s/|,;>_-]+").mean() or 0)  # type: ignore[arg-type]
+
+    @property
+    def examples(self) -> list[str]:
+        """The first few distinct values."""
+        return [str(value)[:60] for value in self.values.head(1_000).unique(maintain_order=True).head(EXAMPLES)]
+
+
+@dataclass(frozen=True, eq=False)
+class TableProfile:
+    """One table: how it is called, a sample of its rows, and its columns by name."""
+
+    name: str
+    frame: pl.DataFrame
+
+    @classmethod
+    def of(cls, name: str, frame: pl.DataFrame) -> TableProfile:
+        """Profile a frame; text columns whose every cell is a number count as numbers."""
+        return cls(name, frame.select(_as_numbers(frame[column]) for column in frame.columns))
+
+    @cached_property
+    def columns(self) -> Mapping[str, ColumnProfile]:
+        """A profile of each column, in the order of the table."""
+        return {name: ColumnProfile(name, _filled(self.frame[name]), self.rows) for name in self.frame.columns}
+
+    @property
+    def rows(self) -> int:
+        """Rows of the sample."""
+        return self.frame.height
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the table may have more rows than were looked at."""
+        return self.rows >= SAMPLE_ROWS
+
+
+def _filled(cells: pl.Series) -> pl.Series:
+    filled = cells.drop_nulls()
+    return filled.filter(filled.str.strip_chars() != "") if filled.dtype == pl.String else filled
+
+
+def _as_numbers(cells: pl.Series) -> pl.Series:
+    """Turn a text column into numbers where every filled cell is one and none is written with leading zeros."""
+    if cells.dtype != pl.String:
+        return cells
+    filled = _filled(cells)
+    if not len(filled) or filled.str.contains(r"^\s*-?0\d").any():
+        return cells
+    clean = pl.when(cells.str.strip_chars() != "").then(cells.str.strip_chars())
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = pl.select(clean.cast(dtype, strict=False)).to_series()
+        if int(numbers.null_count()) == len(cells) - len(filled):
+            return numbers.alias(cells.name)
+    return cells
+
+
+def overlap(one: pl.Series, other: pl.Series) -> float:
+    """Share of the distinct values of `one` that `other` holds too, compared as text."""
+    left, right = (set(map(_as_text, values.unique().to_list())) for values in (one, other))
+    return len(left & right) / max(len(left), 1)
+
+
+def _as_text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def script_shares(texts: Sequence[str]) -> Mapping[str, float]:
+    """Share of the letters that belong to each script: latin, han, kana, hangul, cyrillic, other."""
+    joined = "".join(texts)
+    counts = {
+        "latin": len(re.findall(r"[A-Za-z\u00c0-\u024f]", joined)),
+        "han": len(re.findall(r"[\u3400-\u9fff]", joined)),
+        "kana": len(re.findall(r"[\u3040-\u30ff]", joined)),
+        "hangul": len(re.findall(r"[\uac00-\ud7af]", joined)),
+        "cyrillic": len(re.findall(r"[\u0400-\u04ff]", joined)),
+    }
+    letters = len(re.findall(r"[^\W\d_]", joined))
+    counts["other"] = max(letters - sum(counts.values()), 0)
+    return {script: count / max(letters, 1) for script, count in counts.items()}

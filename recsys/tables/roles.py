@@ -1,0 +1,224 @@
+"""Which table is the catalogue, which is the log, and which column is what: judged by names, values and overlaps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from recsys.errors import DataError
+from recsys.tables.profile import ColumnProfile, TableProfile, overlap
+
+# Words of a column's name that speak for a role, the strongest first. `order_id` can be a user only where there is
+# nothing better: then each order is taken for a session.
+NAMES: Mapping[str, Sequence[str]] = {
+    "user_id": ("user", "customer", "visitor", "member", "reviewer", "household", "buyer", "client", "shopper", "uid",
+                "account", "person", "session", "basket", "transaction", "invoice", "order"),
+    "item_id": ("item", "product", "sku", "asin", "stockcode", "article", "movie", "film", "book", "isbn", "game",
+                "goods", "track", "song", "listing", "iid", "pid"),
+    "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "day"),
+    "event": ("event", "action", "behavior", "behaviour", "kind", "type"),
+    "value": ("rating", "score", "stars", "overall", "rate", "quantity", "qty", "value", "count"),
+    "title": ("title", "name", "label", "description"),
+    "description": ("description", "body", "text", "summary", "details", "overview"),
+    "category": ("category", "categories", "genre", "genres", "department", "class", "type", "tags"),
+    "brand": ("brand", "vendor", "manufacturer", "author", "artist", "publisher", "studio"),
+    "price": ("price", "cost", "msrp"),
+}  # fmt: skip
+POSITIONS = ("position", "step", "index", "seq", "sequence", "place")
+TIME_ENDINGS = ("time", "date", "at")
+SESSION = "session_id"  # from this word on, a name speaks for a visit and not for a person
+MOST_KINDS = 30
+LINKED = 0.3  # share of a log's items that a table must hold to be its catalogue
+
+
+def words_of(name: str) -> list[str]:
+    """Split a column's name into lower-case words: `CustomerID` and `customer_id:token` are `customer`, `id`."""
+    plain = name.split(":")[0]
+    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", plain)
+    return [word for word in re.split(r"[^0-9a-z\u0080-\uffff]+", spaced.lower()) if word]
+
+
+def strength(name: str, role: str) -> float:
+    """How much a column's name speaks for a role: 0 for nothing, higher for words nearer the front of `NAMES`."""
+    words = words_of(name)
+    wanted = NAMES[role]
+    best = 0.0
+    for place, word in enumerate(wanted):
+        whole = word in words or "".join(words) == word
+        joined = any(own.startswith(word) and own[len(word) :] in ("id", "code", "no", "number", "s") for own in words)
+        if whole or joined:
+            exact = len(words) == 1 or words[-1] in ("id", "code", "no")
+            best = max(best, 1 - place / (2 * len(wanted)) + 0.25 * exact)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """What was found: the two tables, our column names to theirs, and what could not be told.
+
+    Attributes:
+        catalog: The items; None where no table holds them.
+        interactions: The log.
+        catalog_columns: Ours to the catalogue's.
+        interaction_columns: Ours to the log's.
+        clock: `time` where the log has times, `order` where a column or the order of rows stands for time.
+        notes: What was assumed, a line each.
+    """
+
+    catalog: TableProfile | None
+    interactions: TableProfile
+    catalog_columns: Mapping[str, str]
+    interaction_columns: Mapping[str, str]
+    clock: str
+    notes: list[str] = field(default_factory=list)
+
+
+def find_roles(tables: Sequence[TableProfile]) -> Roles:
+    """Find the log, its catalogue, and the role of each column.
+
+    Raises:
+        DataError: no table has both users and items that come more than once.
+    """
+    logs = [(table, *found) for table in tables if (found := _ids(table)) is not None]
+    if not logs:
+        seen = "; ".join(f"{table.name}: {', '.join(table.columns)}" for table in tables)
+        raise DataError(
+            "no file looks like a log of behaviour: it needs a column of users (or sessions) and a column of items, "
+            f"each with values that come more than once; the columns: {seen}"
+        )
+    log, _, item = max(logs, key=lambda found: (_has_time(found[0]), found[0].rows))
+    catalog, key = _catalog(tables, log, item)
+    return _roles(log, catalog, key)
+
+
+def assign_roles(log: TableProfile, catalog: TableProfile) -> Roles:
+    """Find the role of each column of a log and its catalogue, where it is known which table is which.
+
+    Raises:
+        DataError: the log has no column of users or of items, or no column of the catalogue holds the log's items.
+    """
+    found = _ids(log)
+    if found is None:
+        raise DataError(
+            f"{log.name} has no column of users or none of items; its columns: {', '.join(log.columns)}; name them "
+            "user_id and item_id, or map them under data.interactions.columns"
+        )
+    linked, key = _catalog([catalog], log, found[1])
+    if linked is None:
+        raise DataError(
+            f"no column of {catalog.name} holds the items of {log.name}, which stand in its column {found[1]!r}; the "
+            f"columns: {', '.join(catalog.columns)}"
+        )
+    return _roles(log, catalog, key)
+
+
+def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
+    """Give each column of the two tables its role; `key` is the catalogue's column of item ids."""
+    found = _ids(log)
+    assert found is not None
+    user, item = found
+    notes = []
+    if strength(user, "user_id") < strength(SESSION, "user_id") + 0.01:
+        notes.append(f"no column names people: each value of {user!r} is taken for a user of its own")
+    columns, clock = _log_columns(log, {"user_id": user, "item_id": item}, {user, item}, notes)
+    catalog_columns = {} if catalog is None else _catalog_columns(catalog, key)
+    return Roles(catalog, log, catalog_columns, columns, clock, notes)
+
+
+def _ids(table: TableProfile) -> tuple[str, str] | None:
+    """The columns of users and items of a log; None where a table is none."""
+    again = [column for column in table.columns.values() if column.distinct < len(column.values)]
+    users = _by_strength(again, "user_id", lambda column: column.distinct > 1 and not _fraction(column))
+    items = _by_strength(again, "item_id", lambda column: column.distinct > 1 and not _fraction(column))
+    items = [column for column in items if not users or column.name != users[0].name]
+    if not users or not items:
+        return None
+    return users[0].name, items[0].name
+
+
+def _fraction(column: ColumnProfile) -> bool:
+    return column.is_number and column.values.dtype.is_float() and bool((column.values % 1 != 0).any())
+
+
+def _by_strength(columns: Sequence[ColumnProfile], role: str,
+                 fits: Callable[[ColumnProfile], bool]) -> list[ColumnProfile]:  # fmt: skip
+    """The columns that fit a role, those whose names speak most for it first."""
+    found = [(strength(column.name, role), column) for column in columns]
+    some = [(much, column) for much, column in found if much > 0 and fits(column)]
+    return [column for _, column in sorted(some, key=lambda pair: -pair[0])]
+
+
+def _has_time(table: TableProfile) -> bool:
+    return any(column.is_time and _names_time(column.name) for column in table.columns.values())
+
+
+def _names_time(name: str) -> bool:
+    words = words_of(name)
+    return strength(name, "timestamp") > 0 or any(word.endswith(TIME_ENDINGS) for word in words)
+
+
+def _log_columns(log: TableProfile, columns: dict[str, str], taken: set[str],
+                 notes: list[str]) -> tuple[dict[str, str], str]:  # fmt: skip
+    """Time, kind and value of the events."""
+    free = [column for column in log.columns.values() if column.name not in taken]
+    times = [column for column in free if column.is_time and _names_time(column.name)]
+    times = times or [column for column in free if column.is_time and not column.is_number]
+    clock = "time"
+    if times:
+        columns["timestamp"] = max(times, key=lambda column: (column.distinct, strength(column.name, "timestamp"))).name
+    else:
+        clock = "order"
+        places = [column for column in free if column.is_number and set(words_of(column.name)) & set(POSITIONS)]
+        if places:
+            columns["timestamp"] = places[0].name
+            notes.append(f"no column holds times: the order of {places[0].name!r} stands for time")
+        else:
+            notes.append("no column holds times: the order of the rows stands for time")
+    free = [column for column in free if column.name != columns.get("timestamp")]
+    kinds = _by_strength(free, "event", lambda column: column.words > 0 and column.distinct <= MOST_KINDS)
+    if kinds:
+        columns["event"] = kinds[0].name
+    values = _by_strength([c for c in free if c.name != columns.get("event")], "value", lambda column: column.is_number)
+    if values:
+        columns["value"] = values[0].name
+    return columns, clock
+
+
+def _catalog(tables: Sequence[TableProfile], log: TableProfile, item: str) -> tuple[TableProfile | None, str]:
+    """The table whose unique column holds most of the log's items, and that column."""
+    best: tuple[float, TableProfile, str] | None = None
+    for table in tables:
+        if table is log:
+            continue
+        for column in table.columns.values():
+            if column.is_time or column.distinct < 0.5 * len(column.values):
+                continue
+            share = overlap(log.columns[item].values, column.values)
+            share += 0.001 * (strength(column.name, "item_id") > 0) + 0.002 * column.unique
+            if share >= LINKED and (best is None or share > best[0]):
+                best = (share, table, column.name)
+    return (None, item) if best is None else best[1:]
+
+
+def _catalog_columns(catalog: TableProfile, key: str) -> dict[str, str]:
+    columns, taken = {"item_id": key}, {key}
+
+    def take(role: str, fits: Callable[[ColumnProfile], bool]) -> None:
+        free = [column for column in catalog.columns.values() if column.name not in taken]
+        found = _by_strength(free, role, fits)
+        if found:
+            columns[role] = found[0].name
+            taken.add(found[0].name)
+
+    take("title", lambda column: column.words > 0)
+    take("description", lambda column: column.words > 2)
+    take("category", lambda column: column.values.dtype.is_nested() or 1 < column.distinct < 0.9 * len(column.values))
+    take("brand", lambda column: column.words > 0)
+    take("price", lambda column: column.is_number)
+    if "title" not in columns:
+        texts = [column for column in catalog.columns.values() if column.name not in taken and column.words > 1.5
+                 and column.distinct > 0.5 * len(column.values)]  # fmt: skip
+        if texts:
+            columns["title"] = max(texts, key=lambda column: column.distinct).name
+    return columns
