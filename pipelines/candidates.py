@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.jobs.candidates import SUCCESS, write_candidates
+from recsys.progress import Progress
 from recsys.serving.recommender import Recommender
 
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
 from recsys.jobs.ingest import ingest
+from recsys.progress import Progress
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

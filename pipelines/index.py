@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
 from recsys.engine.training import build_retrievers
 from recsys.jobs.ingest import end_of, ingest
+from recsys.progress import Progress
 from recsys.retrieval.index import EXACT, Index, K
 from recsys.retrieval.semantic import Semantic
 from recsys.types import State

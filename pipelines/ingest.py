@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.jobs.ingest import ingest
+from recsys.progress import Progress
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

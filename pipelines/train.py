@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys.artifacts.versions import MANIFEST
-from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.jobs.train import train
+from recsys.progress import Progress
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:

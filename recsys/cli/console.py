@@ -8,17 +8,19 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from recsys.errors import RecsysError
+from recsys.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-Progress = Callable[[str, int, int], None]
-
-TELL_S = 10.0
+LOG_EVERY_S = 10.0
+DEBUG = "RECSYS_DEBUG"  # the environment variable that does what --debug does
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 # A table in a file or a pipe is not cut to some terminal's width.
@@ -62,7 +64,7 @@ def errors() -> Console:
 
 
 def note(text: str) -> None:
-    """Tell the person something on stderr that is no data."""
+    """Print a line for the person on stderr."""
     errors().print(text)
 
 
@@ -72,10 +74,44 @@ def heading(text: str) -> None:
 
 
 class _ToStderr(logging.Handler):
-    """Log lines through rich, so that they do not tear a progress bar."""
+    """Log lines through rich, so that they do not tear a progress bar; as JSON, one object a line."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors().print(self.format(record), style="yellow" if record.levelno >= logging.WARNING else "dim")
+        if not self._as_json:
+            errors().print(self.format(record), style="yellow" if record.levelno >= logging.WARNING else "dim")
+            return
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = logging.Formatter().formatException(record.exc_info)
+        print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def set_up_logs(verbose: bool = False, debug: bool = False, as_json: bool = False) -> None:
+    """Decide what is logged on stderr, and how.
+
+    Args:
+        verbose: Log what each step of recsys does.
+        debug: Log what its libraries say too, and show the traceback of an error.
+        as_json: Write one JSON object a line (time, level, logger, message) instead of text.
+    """
+    ours, root = logging.getLogger("recsys"), logging.getLogger()
+    for logger in (ours, root):
+        for handler in [handler for handler in logger.handlers if isinstance(handler, _ToStderr)]:
+            logger.removeHandler(handler)
+    (root if debug else ours).addHandler(_ToStderr(as_json))
+    ours.setLevel(logging.DEBUG if verbose or debug else logging.INFO)
+    if debug:
+        root.setLevel(logging.DEBUG)
+        os.environ[DEBUG] = "1"
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -86,17 +122,27 @@ def guarded(work: Callable[[], object]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
-    logger = logging.getLogger("recsys")
-    if not logger.handlers:
-        logger.addHandler(_ToStderr())
-        logger.setLevel(logging.INFO)
+    if not logging.getLogger("recsys").handlers:
+        set_up_logs(debug=os.environ.get(DEBUG) == "1")
     try:
         work()
     except RecsysError as error:
-        errors().print(f"error: {error}", style="red")
+        _report_error(error)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+def _report_error(error: RecsysError) -> None:
+    """Print an error for a person, or as a log line where logs are JSON; with its traceback under --debug."""
+    debug = os.environ.get(DEBUG) == "1"
+    handlers = [*logging.getLogger("recsys").handlers, *logging.getLogger().handlers]
+    if any(isinstance(handler, _ToStderr) and handler._as_json for handler in handlers):
+        log.error("%s", error, exc_info=error if debug else None)
+        return
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    errors().print(f"error: {error}", style="red")
 
 
 @contextlib.contextmanager
@@ -126,13 +172,13 @@ def progress() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    told = time.monotonic()
+    logged = time.monotonic()
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal told
+        nonlocal logged
         now = time.monotonic()
-        if now - told >= TELL_S:
-            told = now
+        if now - logged >= LOG_EVERY_S:
+            logged = now
             log.info("%s: %s of %s", stage, f"{done:,}", f"{total:,}")
 
     return report

@@ -1,4 +1,4 @@
-"""The demo: the whole way from raw tables to explained recommendations, told step by step."""
+"""The demo: the whole way from raw tables to explained recommendations, step by step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 
 from recsys import formatting
 from recsys.cli import views
-from recsys.cli.app import DEMO_BUNDLE
 from recsys.cli.console import heading, note, progress, show, show_json
+from recsys.cli.options import DEMO_BUNDLE
 from recsys.config import Config, load_config
 from recsys.engine.embeddings import embed
 from recsys.explain import phrases
+from recsys.formatting import plural
 from recsys.jobs.demo import Trial
 from recsys.jobs.ingest import ingest
 from recsys.serving.recommender import Recommender
@@ -38,14 +39,15 @@ def demo(path: Path, as_json: bool) -> None:
     heading("2. Embed: turn the items' texts into vectors")
     embeddings = embed(config, tables.catalog)
     store = embeddings.space.store if embeddings.space else None
-    known = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
-    note(f"{formatting.plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
+    reused = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
+    note(f"{plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
          f"{config.embedding.model} ({config.embedding.pooling}"
-         f"{', whitened' if config.embedding.whitening else ''}){known}")  # fmt: skip
+         f"{', whitened' if config.embedding.whitening else ''}){reused}")  # fmt: skip
     with progress() as report_progress:
         heading(f"3. Fit: cut off {_horizon(config)}, learn from what came before")
         trial = Trial.run(config, tables, embeddings, report_progress)
-        note(f"{formatting.plural(len(trial.fold.known), 'event')} before the cut, {len(trial.fold.labels):,} after it; "
+        known = plural(len(trial.fold.known), "event")
+        note(f"{known} before the cut, {len(trial.fold.labels):,} after it; "
              f"retrievers: {', '.join(config.retrievers)}; scorer: {config.scorer['kind']}")  # fmt: skip
         heading("4. Evaluate: rank the whole catalogue for every user, compare with what followed")
         report = trial.report(report_progress)
@@ -78,7 +80,7 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
         phrases.why(item.reasons, own.get(item.item_id), config, leads.get(item.item_id)) for item in answer.items
     ]
     if not as_json:
-        title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {formatting.plural(len(followed), 'item')} "
+        title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {plural(len(followed), 'item')} "
                  "that followed")  # fmt: skip
         show("", views.history(str(user), history, clock, HISTORY), "",
              views.recommendations(title, answer.items, reasons, ("followed", ticks)))  # fmt: skip
@@ -90,22 +92,23 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
 def _ingested(tables: Tables) -> str:
     items: Any = tables.report["catalog"]
     events: Any = tables.report["interactions"]
-    kinds = " and ".join(formatting.plural(count, kind) for kind, count in events["kinds"].items())
+    kinds = " and ".join(plural(count, kind) for kind, count in events["kinds"].items())
     lines = [
-        f"{kinds} by {formatting.plural(events['users'], 'user')} of {formatting.plural(events['items'], 'item')}, "
+        f"{kinds} by {plural(events['users'], 'user')} of {plural(events['items'], 'item')}, "
         f"{str(events['first'])[:10]} to {str(events['last'])[:10]}",
-        f"{formatting.plural(items['kept'], 'item')} in the catalogue",
+        f"{plural(items['kept'], 'item')} in the catalogue",
     ]
-    for name, told in (("catalogue", items), ("events", events)):
-        if told["refused"] or told["dropped"] or told.get("duplicates"):
-            lines.append(f"{name}: left out {formatting.counted(told['dropped'])}; refused {formatting.counted(told['refused'])}"
-                         + (f"; {told['duplicates']:,} duplicates" if told.get("duplicates") else ""))  # fmt: skip
+    for name, counts in (("catalogue", items), ("events", events)):
+        if counts["refused"] or counts["dropped"] or counts.get("duplicates"):
+            dropped, refused = (formatting.counted(counts[kind]) for kind in ("dropped", "refused"))
+            again = f"; {counts['duplicates']:,} duplicates" if counts.get("duplicates") else ""
+            lines.append(f"{name}: left out {dropped}; refused {refused}{again}")
     return "\n".join(lines)
 
 
 def _horizon(config: Config) -> str:
     if config.split.kind == "time":
-        return f"the last {formatting.plural(round(config.split.horizon_days), 'day')}"
+        return f"the last {plural(round(config.split.horizon_days), 'day')}"
     return "each user's last event"
 
 

@@ -62,12 +62,12 @@ def _packages() -> Check:
 def _faiss() -> Check:
     """FAISS comes in several packages that overwrite each other's module: one must be there, and only one."""
     installed = sorted(set(metadata.packages_distributions().get("faiss", [])))
-    told = ", ".join(f"{name} {metadata.version(name)}" for name in installed)
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in installed)
     if not installed:
         return Check("faiss", FAIL, "not installed: pip install faiss-cpu, or faiss-gpu on a machine with a GPU")
     if len(installed) > 1:
-        return Check("faiss", FAIL, f"{told} share the module `faiss` and break each other: {ONE_FAISS}")
-    return Check("faiss", OK, told)
+        return Check("faiss", FAIL, f"{found} share the module `faiss` and break each other: {ONE_FAISS}")
+    return Check("faiss", OK, found)
 
 
 def _faiss_gpu() -> Check:
@@ -110,8 +110,8 @@ def _int8() -> Check:
     if missing:
         return Check("int8", OK, "not installed: pip install -e '.[int8]' for embedding.precision: int8, which is "
                      "faster on a CPU, most so on one without bfloat16")  # fmt: skip
-    told = ", ".join(f"{name} {metadata.version(name)}" for name in INT8_PACKAGES)
-    return Check("int8", OK, f"{told}: embedding.precision: int8 can be set")
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in INT8_PACKAGES)
+    return Check("int8", OK, f"{found}: embedding.precision: int8 can be set")
 
 
 def _encoder() -> Check:

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from recsys.cli.console import Progress, guarded, progress, show_json
+from recsys.cli.console import guarded, progress, show_json
 from recsys.config import Config, load_config
+from recsys.progress import Progress
 
 
 def job(stage: Callable[[Config, Progress], Mapping[str, Any]], about: str | None) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 from recsys import formatting
 from recsys.config import parse_config
 from recsys.evaluation.losses import DEEPER
+from recsys.formatting import plural
 
 if TYPE_CHECKING:
     from recsys.explain.explanation import Explanation, WhyNot
@@ -49,8 +50,8 @@ def history(user: str, frame: pl.DataFrame, clock: str, newest: int) -> Group:
     shown = table("when", "item", "title")
     for item, title, time in frame.head(newest).iter_rows():
         shown.add_row(formatting.moment(time, clock), escape(str(item)), escape(title))
-    told = f"User {user}: the newest {min(newest, len(frame))} of {formatting.plural(len(frame), 'event')}"
-    return _titled(told, shown)
+    title = f"User {user}: the newest {min(newest, len(frame))} of {plural(len(frame), 'event')}"
+    return _titled(title, shown)
 
 
 def recommendations(title: str, items: Sequence[Recommendation], reasons: Sequence[str],
@@ -60,14 +61,15 @@ def recommendations(title: str, items: Sequence[Recommendation], reasons: Sequen
     `marks` adds a column with a tick at some of the items, under the heading that it names.
     """
     heading = [marks[0]] if marks else []
-    told = ["chance"] if any(item.probability is not None for item in items) else []
-    shown = table("rank", "item", "title", "score", *told, *heading, "why", "found by",
+    chance = ["chance"] if any(item.probability is not None for item in items) else []
+    shown = table("rank", "item", "title", "score", *chance, *heading, "why", "found by",
                   numbers=("rank", "score", "chance"))  # fmt: skip
     for row, (item, reason) in enumerate(zip(items, reasons, strict=True)):
         tick = ["[green]✓[/green]" if marks[1][row] else ""] if marks else []
         found = " ".join(f"{name}:{place}" for name, place in item.sources.items()) or "popularity (fill)"
+        likely = [formatting.percent(item.probability)] if chance else []
         shown.add_row(str(item.rank), escape(str(item.item_id)), escape(item.title), f"{item.score:.3f}",
-                      *(formatting.percent(item.probability) for _ in told), *tick, escape(reason), found)  # fmt: skip
+                      *likely, *tick, escape(reason), found)  # fmt: skip
     return _titled(title, shown)
 
 
@@ -86,8 +88,8 @@ def explanation(user: str, lost: WhyNot, found: Explanation) -> list[RenderableT
     if lost.retrievers:
         parts += ["", _titled("How far each retriever was from proposing it", _reaches(lost))]
     if lost.kth is not None:
-        told = f"What each feature gives {lost.kth.title}, at place {lost.k}, more than it"
-        return [*parts, "", _titled(told, _amounts("feature", lost.gap, ("ahead by", lost.kth.score - lost.score)))]
+        heading = f"What each feature gives {lost.kth.title}, at place {lost.k}, more than it"
+        return [*parts, "", _titled(heading, _amounts("feature", lost.gap, ("ahead by", lost.kth.score - lost.score)))]
     ends = ("score", found.score), ("the mean candidate", found.base)
     parts += ["", _titled("What each feature adds to its score", _amounts("feature", found.contributions, *ends))]
     if found.because:
@@ -151,15 +153,15 @@ def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:
     return parts
 
 
-def probability(told: Mapping[str, Any]) -> list[RenderableType]:
+def probability(measured: Mapping[str, Any]) -> list[RenderableType]:
     """Show how far probabilities were from what happened, overall and by segment; or why there are none."""
-    if "none" in told:
-        return [f"No probabilities: {told['none']}"]
-    columns = ["labels", "observed", "told", "error", "Brier"]
-    parts: list[RenderableType] = [f"Probability that {told['statement']}"]
+    if "none" in measured:
+        return [f"No probabilities: {measured['none']}"]
+    columns = ["labels", "observed", "predicted", "error", "Brier"]
+    parts: list[RenderableType] = [f"Probability that {measured['statement']}"]
     measured = {
-        f"at the newest training cut, users held out ({told['held_out']} held out)": told["quality"],
-        "on what followed the cut, none of it known": told.get("later"),
+        f"at the newest training cut, users held out ({measured['held_out']} held out)": measured["quality"],
+        "on what followed the cut, none of it known": measured.get("later"),
     }
     for title, quality in measured.items():
         if quality is None:
@@ -181,7 +183,7 @@ def _models(report: Mapping[str, Any], k: int) -> Group:
     for model, values in metrics.items():
         cells = [_bold(f"{values[name]:.4f}", values[name] == top.get(name)) for name in columns]
         shown.add_row(_bold(model, model == ENGINE), *cells)
-    asked = f"{formatting.plural(report['users'], 'user')}, {formatting.plural(report['targets'], 'target')}"
+    asked = f"{plural(report['users'], 'user')}, {plural(report['targets'], 'target')}"
     return _titled(f"{report['name']}: the whole catalogue ranked for {asked}; best in bold", shown)
 
 
@@ -191,8 +193,8 @@ def _bold(text: str, wanted: bool) -> str:
 
 def _lost(losses: Mapping[str, Mapping[str, float]]) -> Group:
     shown = table("stage", "share", "95% interval", numbers=["share", "95% interval"])
-    for stage, told in losses.items():
-        shown.add_row(stage, f"{told['share']:.1%}", f"{told['low']:.1%} to {told['high']:.1%}")
+    for stage, loss in losses.items():
+        shown.add_row(stage, f"{loss['share']:.1%}", f"{loss['low']:.1%} to {loss['high']:.1%}")
     return _titled("Where targets are lost: shares of all that users did next", shown)
 
 
@@ -206,18 +208,18 @@ def _found(recall: Mapping[str, float]) -> Group:
 
 def _slices(slices: Mapping[str, Any], count: str, metric: str, models: Sequence[str]) -> Table:
     shown = table("slice", count, *models, numbers=[count, *models])
-    for name, told in slices.items():
-        if told[count]:
-            shown.add_row(name, f"{told[count]:,}", *(f"{told[model][metric]:.4f}" for model in models))
+    for name, figures in slices.items():
+        if figures[count]:
+            shown.add_row(name, f"{figures[count]:,}", *(f"{figures[model][metric]:.4f}" for model in models))
     return shown
 
 
-def tuning(told: Mapping[str, Any]) -> list[RenderableType]:
+def tuning(result: Mapping[str, Any]) -> list[RenderableType]:
     """Show every trial, and what was chosen: what changed and how much of the gain may be luck."""
-    start, chosen, before, gap = told["start"], told["chosen"], told["before"], told["difference"]
+    start, chosen, before, gap = result["start"], result["chosen"], result["before"], result["difference"]
     metric = next(iter(start))
     tried = table("trial", metric, "seconds", "changed against the start", numbers=("trial", metric, "seconds"))
-    for trial in told["trials"]:
+    for trial in result["trials"]:
         value = "failed" if trial["error"] else _bold(f"{trial[metric]:.4f}", trial["trial"] == chosen["trial"])
         changes = ", ".join(f"{path} {_changed(value, before[path])}" for path, value in trial["changes"].items())
         tried.add_row(str(trial["trial"]), value, f"{trial['seconds']:.1f}",
@@ -225,14 +227,12 @@ def tuning(told: Mapping[str, Any]) -> list[RenderableType]:
     moved = table("setting", "before", "chosen")
     for path, value in chosen["changes"].items():
         moved.add_row(path, escape(_changed(before[path], value)), escape(_changed(value, before[path])))
-    choice = _titled(f"The config chosen: {told['config']}", moved)
-    kept = f"No trial did better than the config as it stands: so is {told['config']}."
-    spent = f"{told['seconds']:,.0f} of {told['budget_seconds']:,.0f} seconds"
-    title = (
-        f"{told['name']}: {formatting.plural(len(told['trials']), 'trial')} in {spent}, validation only; chosen in bold"
-    )
+    choice = _titled(f"The config chosen: {result['config']}", moved)
+    kept = f"No trial did better than the config as it stands: so is {result['config']}."
+    spent = f"{result['seconds']:,.0f} of {result['budget_seconds']:,.0f} seconds"
+    title = f"{result['name']}: {plural(len(result['trials']), 'trial')} in {spent}, validation only; chosen in bold"
     gained = (
-        f"{metric} for {formatting.plural(told['users'], 'user')}: {start[metric]:.4f} before, "
+        f"{metric} for {plural(result['users'], 'user')}: {start[metric]:.4f} before, "
         f"[bold]{chosen[metric]:.4f}[/bold] after, difference {gap['mean']:+.4f} (95% interval {gap['low']:+.4f} to "
         f"{gap['high']:+.4f}, paired bootstrap over users). The best of many trials looks better than it is: "
         "`recsys evaluate` on the chosen config says what it is worth."
@@ -241,7 +241,7 @@ def tuning(told: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _changed(value: Any, other: Any) -> str:
-    """Tell a setting's value; of a list of names only what it has more or less than the other."""
+    """Write a setting's value; of a list of names only what it has more or less than the other."""
     if isinstance(value, dict):
         return _settings(str(value["kind"]), value)
     if not (isinstance(value, list) and isinstance(other, list) and all(isinstance(name, str) for name in value)):
@@ -251,9 +251,9 @@ def _changed(value: Any, other: Any) -> str:
 
 
 def forgotten(gone: Forgotten) -> list[str]:
-    """Tell what was removed, what the scan read, and what is left to do elsewhere."""
-    removed = [f"{formatting.plural(rows, 'row')} of {path}" for path, rows in gone.rows.items()]
-    removed += [f"{formatting.plural(gone.vectors, 'vector')} of behaviour texts"] if gone.vectors else []
+    """Say what was removed, what the scan read, and what is left to do elsewhere."""
+    removed = [f"{plural(rows, 'row')} of {path}" for path, rows in gone.rows.items()]
+    removed += [f"{plural(gone.vectors, 'vector')} of behaviour texts"] if gone.vectors else []
     removed += [f"version {name}" for name in gone.pruned]
     removed += [f"left by a process that died: {path}" for path in gone.leftovers]
     lines = [f"removed {text}" for text in removed] or ["nothing was left to remove"]
@@ -263,39 +263,38 @@ def forgotten(gone: Forgotten) -> list[str]:
         lines.append("counts and weights learnt from everybody still hold their part until the next `recsys train`")
     lines += [f"the same characters, but no person: {mention}" for mention in gone.mentions]
     lines.append(
-        f"scanned {formatting.plural(gone.files_scanned, 'file')}, {formatting.size(gone.bytes_scanned)}: "
-        f"{formatting.plural(gone.hits, 'place')} {'names' if gone.hits == 1 else 'name'} them"
+        f"scanned {plural(gone.files_scanned, 'file')}, {formatting.size(gone.bytes_scanned)}: "
+        f"{plural(gone.hits, 'place')} {'names' if gone.hits == 1 else 'name'} them"
     )
     if gone.source_rows:
-        lines.append(
-            f"the shop's own tables still hold {formatting.plural(gone.source_rows, 'row')} of them: delete them there"
-        )
+        lines.append(f"the shop's own tables still hold {plural(gone.source_rows, 'row')} of them: delete them there")
     return lines
 
 
-def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
+def manifest(content: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
     """Show what a bundle says of itself."""
-    config = parse_config(told["config"], root)
-    window, counts, files = told["data_window"], told["counts"], told["files"]
+    config = parse_config(content["config"], root)
+    window, counts, files = content["data_window"], content["counts"], content["files"]
+    total = sum(file["bytes"] for file in files.values())
     rows = {
         "bundle": root,
-        "version": f"{told['model_version']}, made {told['created_at']}",
-        "data": f"{formatting.plural(counts['events'], 'event')} of {formatting.plural(counts['users'], 'user')} on "
-                f"{formatting.plural(counts['items'], 'item')}, {formatting.moment(window['first'], window['clock'])} to "
+        "version": f"{content['model_version']}, made {content['created_at']}",
+        "data": f"{plural(counts['events'], 'event')} of {plural(counts['users'], 'user')} on "
+                f"{plural(counts['items'], 'item')}, {formatting.moment(window['first'], window['clock'])} to "
                 f"{formatting.moment(window['last'], window['clock'])}",
         "encoder": f"{config.embedding.model}, {config.embedding.pooling} pooling"
-                   f"{', whitened' if config.embedding.whitening else ''}, fingerprint {told['encoder'][:12]}",
+                   f"{', whitened' if config.embedding.whitening else ''}, fingerprint {content['encoder'][:12]}",
         "retrievers": ", ".join(_settings(name, settings) for name, settings in config.retrievers.items()),
-        "indexes": "; ".join(_index(name, index) for name, index in told.get("indexes", {}).items()),
+        "indexes": "; ".join(_index(name, index) for name, index in content.get("indexes", {}).items()),
         "features": ", ".join(config.features),
         "scorer": _settings(str(config.scorer.get("kind")), config.scorer),
         "items already had": "left out" if config.rules.seen == "drop" else "allowed",
-        "measured": ", ".join(f"{name} {value:.4f}" for name, value in told.get("metrics", {}).items())
+        "measured": ", ".join(f"{name} {value:.4f}" for name, value in content.get("metrics", {}).items())
                     or "not at publication; see `recsys evaluate CONFIG`",
-        "note": told.get("note", ""),
-        "forgotten": formatting.plural(told["forgotten"], "user") + " since training" if told.get("forgotten") else "",
-        "files": f"{len(files)}, {formatting.size(sum(file['bytes'] for file in files.values()))}, every checksum matches",
-        "other versions": ", ".join(name for name in versions if name != told["model_version"]) or "none",
+        "note": content.get("note", ""),
+        "forgotten": plural(content["forgotten"], "user") + " since training" if content.get("forgotten") else "",
+        "files": f"{len(files)}, {formatting.size(total)}, every checksum matches",
+        "other versions": ", ".join(name for name in versions if name != content["model_version"]) or "none",
     }  # fmt: skip
     about = table("", "")
     about.show_header = False
@@ -306,14 +305,14 @@ def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> lis
     for name, file in sorted(files.items(), key=lambda pair: -pair[1]["bytes"]):
         shape = " × ".join(f"{n:,}" for n in file.get("shape", []))
         sizes.add_row(name, formatting.size(file["bytes"]), shape, file.get("dtype", ""))
-    told_of = [*probability(told["probability"]), ""] if "probability" in told else []
-    return [about, "", *told_of, _titled("Files, largest first", sizes)]
+    quality = [*probability(content["probability"]), ""] if "probability" in content else []
+    return [about, "", *quality, _titled("Files, largest first", sizes)]
 
 
-def versions(told: Sequence[Mapping[str, Any]]) -> Table:
+def versions(described: Sequence[Mapping[str, Any]]) -> Table:
     """Show the versions of a bundle root."""
     shown = table("version", "made", "size", "", numbers=["size"])
-    for version in told:
+    for version in described:
         mark = "[green]current[/green]" if version["current"] else ""
         made = "[red]damaged[/red]" if version["problem"] else escape(str(version["created_at"]))
         shown.add_row(version["version"], made, formatting.size(version["bytes"]), mark)
@@ -321,11 +320,11 @@ def versions(told: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _settings(name: str, settings: Mapping[str, Any]) -> str:
-    told = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
-    return f"{name} ({told})" if told else name
+    listed = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "kind")
+    return f"{name} ({listed})" if listed else name
 
 
-def _index(name: str, told: Mapping[str, Any]) -> str:
-    kind = " ".join([told["factory"], *([told["search"]] if told["search"] else [])])
-    rest = [f"{key} {value:.4f}" for key, value in told.items() if key not in ("factory", "search")]
+def _index(name: str, about: Mapping[str, Any]) -> str:
+    kind = " ".join([about["factory"], *([about["search"]] if about["search"] else [])])
+    rest = [f"{key} {value:.4f}" for key, value in about.items() if key not in ("factory", "search")]
     return f"{name} {kind} ({', '.join(rest)})"

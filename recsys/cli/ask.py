@@ -1,0 +1,168 @@
+"""Commands that ask a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recsys.cli.console import note, progress, show, show_json
+
+if TYPE_CHECKING:
+    from recsys.serving.recommender import Recommender
+from recsys.cli.options import BundleOption, ConfigOption, Json, K, load_bundle
+
+PANEL = "Ask a bundle"
+
+commands = typer.Typer()
+
+HISTORY = 10
+
+
+@commands.command(
+    "recommend",
+    hidden=True,
+    rich_help_panel=PANEL,
+    epilog="Example: recsys recommend 1762 --k 5    (an id that starts with a dash: recsys recommend -- -7)",
+)
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog="Example: recsys score 1762 --k 5    (an id that starts with a dash: recsys score -- -7)",
+)
+def score(
+    user_id: Annotated[str, typer.Argument(help="The user.")],
+    k: K = 10,
+    as_json: Json = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Answer for an unknown user with what is popular.")
+    ] = False,
+    where: Annotated[
+        str | None, typer.Option(metavar="CONDITION", help="Only such items: 'price <= 20 and brand is not null'.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM_ID", help="Not this item. May be given again.")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="From 0 (by score alone) to 1 (unlike each other).")] = 0.0,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Recommend for one user: the newest history, then a ranked list with reasons. Also called `recommend`."""
+    from recsys import formatting
+    from recsys.errors import UnknownIdError
+    from recsys.explain import phrases
+
+    recommender = load_bundle(bundle, config)
+    answer = recommender.recommend(user_id, k, exclude=exclude, where=where, diversity=diversity, explain=True,
+                                   strict=not fallback)  # fmt: skip
+    try:
+        history = recommender.history(user_id)
+    except UnknownIdError:
+        history = None
+    clock = recommender.manifest["data_window"]["clock"]
+    if answer.shortage is not None:
+        note(answer.shortage.reason)
+    if answer.fallback:
+        note(f"user {user_id} has no history here: this is what is popular")
+    if as_json:
+        newest = [] if history is None else history.head(HISTORY).rows(named=True)
+        events = [event | {"time": formatting.instant(event["time"], clock)} for event in newest]
+        show_json(answer.to_dict() | {"history": events})
+        return
+    from recsys.cli import views
+
+    own = {} if history is None else phrases.pasts(history, _now(recommender, history))
+    if history is not None and len(history):
+        show(views.history(user_id, history, clock, HISTORY), "")
+    reasons = [phrases.why(item.reasons, own.get(item.item_id), recommender.config) for item in answer.items]
+    show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys explain 1762 941357 --k 5")
+def explain(
+    user_id: Annotated[str, typer.Argument(help="The user.")],
+    item_id: Annotated[str, typer.Argument(help="The item.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Explain why an item is in a user's list of k, or where it was lost and what it would have taken."""
+    from recsys.cli import views
+
+    recommender = load_bundle(bundle, config)
+    lost = recommender.why_not(user_id, item_id, k, strict=True)
+    (found,) = recommender.explain(user_id, [item_id])
+    if as_json:
+        show_json({"user_id": user_id, "why_not": lost.to_dict(), "explanation": found.to_dict()})
+    else:
+        show(*views.explanation(user_id, lost, found))
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys similar 941357 --k 5")
+def similar(
+    item_id: Annotated[str, typer.Argument(help="The item.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the items whose texts are most like an item's."""
+    recommender = load_bundle(bundle, config)
+    found = recommender.similar_items(item_id, k)
+    title = f"Like {item_id}"
+    _show_hits(title, found, as_json, {"item_id": item_id})
+
+
+@commands.command(rich_help_panel=PANEL, epilog='Example: recsys search "green tea"')
+def search(
+    text: Annotated[str, typer.Argument(help="Any words.")],
+    k: K = 10,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the items whose texts are most like some words."""
+    if not text.strip():
+        raise typer.BadParameter("the text to search for is empty")
+    found = load_bundle(bundle, config).search(text, k)
+    _show_hits(f"Like “{text}”", found, as_json, {"text": text})
+
+
+def _show_hits(title: str, found: Any, as_json: bool, asked: dict[str, str]) -> None:
+    from recsys.cli import views
+
+    show_json(asked | {"items": found.rows(named=True)}) if as_json else show(views.hits(title, found))
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys candidates --out artifacts/demo/candidates --k 100")
+def candidates(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the shards.")],
+    k: K = 100,
+    shard_users: Annotated[int, typer.Option("--shard-users", min=1, help="Users in one file.")] = 65_536,
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
+    import json
+
+    from recsys.jobs.candidates import SUCCESS, write_candidates
+
+    recommender = load_bundle(bundle, config)
+    with progress() as report:
+        folder = write_candidates(recommender, out, k, shard_users, report)
+    summary = json.loads((folder / SUCCESS).read_text(encoding="utf-8"))
+    if as_json:
+        show_json({"folder": str(folder), **summary})
+    else:
+        print(folder)
+        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} files")
+
+
+def _now(recommender: Recommender, history: Any) -> int | None:
+    """Return the present of a user's answer in microseconds, None where time only orders events."""
+    window = recommender.manifest["data_window"]
+    if window["clock"] == "order":
+        return None
+    return int(window["last"] if recommender.config.split.kind == "time" else history["time"].max() or 0)

@@ -1,0 +1,177 @@
+"""Commands that learn: from tables to a bundle, and how good it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.console import note, progress, show, show_json
+from recsys.cli.options import ConfigFile, Json, report_checks
+from recsys.errors import LeakageError
+
+PANEL = "Learn"
+
+commands = typer.Typer()
+DEMO_CONFIG = Path("configs/demo.yaml")
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys demo")
+def demo(
+    config: Annotated[Path, typer.Option("--config", help="The config to run.")] = DEMO_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """See it work: ingest, embed, fit, evaluate, publish, and three users with explained recommendations."""
+    from recsys.cli.demo import demo as run
+
+    run(config, as_json)
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys init events.csv items.csv --out shop.yaml")
+def init(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The shop's files, in any order.")],
+    out: Annotated[Path, typer.Option("--out", dir_okay=False, help="The config to write.")] = Path("shop.yaml"),
+    name: Annotated[str | None, typer.Option(help="What the run is called. Default: the name of the config.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a config that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at your files and write a commented config that `evaluate` and `train` run as it is.
+
+    Finds out which file is the log and which holds the items, what each column says, whether people buy again, whether
+    there are texts and times; and chooses split, retrievers, features and scorer to suit. Says what it assumed.
+    """
+    from recsys.errors import ConfigError
+    from recsys.formatting import plural
+    from recsys.jobs.init import propose
+    from recsys.storage import atomic
+
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists already: name another with --out, or write over it with --force")
+    proposal = propose(files, name or re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-.") or "shop")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write(out, proposal.to_yaml())
+    facts = proposal.facts
+    if as_json:
+        measured = dataclasses.asdict(facts) | {"columns": sorted(facts.columns)}
+        show_json({"config": str(out), "facts": measured, "notes": list(proposal.notes),
+                   "reasons": dict(proposal.reasons), "settings": dict(proposal.raw)})  # fmt: skip
+        return
+    print(out)
+    note(f"Read {plural(facts.events, 'event')} of {plural(facts.users, 'user')} on {plural(facts.items, 'item')}.")
+    for line in (*proposal.notes, *proposal.reasons.values()):
+        note(f"- {line}")
+    note(f"Next: recsys evaluate {out}")
+
+
+def _duration(text: str) -> float:
+    """Read `90s`, `10m` or `2h` as seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"{text!r} is not a time: write a number above 0 and s, m or h, such as 90s or 10m")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys train configs/shop.yaml --tune --budget 10m")
+def train(
+    config: ConfigFile,
+    tune: Annotated[bool, typer.Option("--tune", help="First choose settings on validation, then train.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(parser=_duration, metavar="TIME", help="With --tune: what trials may spend. Default: 10m."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="With --tune: most trials. Default: no limit.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="With --tune: the chosen config. Default: OUTPUT/NAME/tuned.yaml."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn from everything and publish a bundle; print its folder.
+
+    With --tune, settings are chosen first: window, decay, candidate depth, features, scorer and more, on the cut
+    before the test cut, so that no test event is looked at. The first trial is the config as it stands.
+    """
+    from recsys.config import load_config
+    from recsys.jobs.train import train as fit_and_publish
+
+    loaded, about = load_config(config), {}
+    if not tune and (budget, trials, out) != (None, None, None):
+        raise typer.BadParameter("--budget, --trials and --out say how to tune: add --tune")
+    with progress() as report:
+        if tune:
+            from recsys.jobs import tune as tuning
+
+            tuned = tuning.tune(loaded, budget or tuning.BUDGET_SECONDS, report, trials=trials)
+            out = out or loaded.folder / "tuned.yaml"
+            tuned.write(config, out)
+            loaded, about = tuned.config, {"tuning": tuned.to_dict() | {"config": str(out)}}
+        version = fit_and_publish(loaded, report)
+    if as_json:
+        show_json({"bundle": str(version), "version": version.name, **about})
+        return
+    if about:
+        from recsys.cli import views
+
+        show(*views.tuning(about["tuning"]), "")
+    print(version)
+    note(f"Ask it: recsys score USER_ID --config {config}")
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys update configs/shop.yaml")
+def update(config: ConfigFile, as_json: Json = False) -> None:
+    """Bring the published bundle up to date with grown tables, without learning anew; print the new folder.
+
+    Histories, statistics and the catalogue become those of the tables; whitening, tower and scorer are kept. Only texts
+    that the bundle does not know are encoded.
+    """
+    from recsys.artifacts.bundle import load
+    from recsys.config import load_config
+    from recsys.jobs.update import update as renew
+
+    version = renew(load_config(config))
+    news = load(version).manifest["update"]
+    if as_json:
+        show_json({"bundle": str(version), "version": version.name, "update": news})
+        return
+    print(version)
+    note("New: {events:,} events, {users:,} users, {items:,} items; {texts:,} changed texts, {encoded:,} texts "
+         "encoded. Gone: {gone_users:,} users, {gone_items:,} items".format(**news))  # fmt: skip
+
+
+@commands.command(
+    rich_help_panel=PANEL, epilog="Example: recsys evaluate configs/shop.yaml --json | jq .metrics.engine"
+)
+def evaluate(
+    config: ConfigFile,
+    as_json: Json = False,
+    validation: Annotated[bool, typer.Option("--validation", help="One cut earlier: choose settings here.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also learn probabilities, and measure them on what followed.")
+    ] = False,
+) -> None:
+    """Hold out what users did last, and measure how well the engine and the baselines predict it."""
+    from recsys.cli import views
+    from recsys.config import load_config
+    from recsys.jobs.evaluate import evaluate as judge
+
+    with progress() as report:
+        result = judge(load_config(config), report, validation=validation, probabilities=probabilities)
+    show_json(result) if as_json else show(*views.evaluation(result))
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys audit configs/shop.yaml")
+def audit(
+    config: ConfigFile,
+    as_json: Json = False,
+    validation: Annotated[bool, typer.Option("--validation", help="Audit `evaluate --validation`.")] = False,
+) -> None:
+    """Check for data leakage: dates, ties, near-duplicate items, reruns over another future. Exits with 4 on FAIL."""
+    from recsys.audit.audit import audit as examine
+    from recsys.config import load_config
+
+    with progress() as report:
+        findings = examine(load_config(config), report, validation=validation)
+    report_checks(findings, as_json, LeakageError.exit_code)
