@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recsys import errors
     from recsys.jobs.evaluate import evaluate
+    from recsys.jobs.fit import fit
     from recsys.jobs.train import train
     from recsys.jobs.tune import tune
     from recsys.jobs.update import update
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "forget", "train", "tune", "update"]
+__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",
     "RecommenderHandle": "recsys.serving.handle",
     "evaluate": "recsys.jobs.evaluate",
+    "fit": "recsys.jobs.fit",
     "forget": "recsys.privacy.forget",
     "train": "recsys.jobs.train",
     "tune": "recsys.jobs.tune",

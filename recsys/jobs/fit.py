@@ -71,8 +71,10 @@ def _resolve(catalog: Any, interactions: Any, config: Config | Mapping[str, Any]
         return parse_config(raw, "config")
     given = dict(config or {})
     output = str(given.get("output", room))
-    tables = {name: TableProfile.of(paths[name], frame) for name, frame in frames.items()}
+    tables = {name: TableProfile.of(name, frame) for name, frame in frames.items()}
     roles = assign_roles(tables["interactions"], tables["catalog"])
-    data, notes = data_section(roles, dict.fromkeys(paths.values(), "parquet"))
+    data, notes = data_section(roles, dict.fromkeys(frames, "parquet"))
+    for name, path in paths.items():
+        data[name]["path"] = path
     proposal = complete(data | given.pop("data", {}), notes, str(given.get("name", NAME)), output)
     return parse_config({**proposal.raw, **given, "output": output}, "config")

@@ -16,7 +16,7 @@ from shops import ROOT, Shop, write_shop_config
 from recsys.cli import console, doctor, main
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 
-COMMANDS = ["demo", "train", "update", "evaluate", "audit", "score", "explain", "similar", "search", "candidates",
+COMMANDS = ["demo", "init", "train", "update", "evaluate", "audit", "score", "explain", "similar", "search", "candidates",
             "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
 USER, ITEM = "u029", "i001"
 
@@ -79,6 +79,11 @@ def test_every_command_shows_an_example_that_parses(recsys: Runner, command: str
     code, out, _ = recsys(command, "--help")
     assert code == 0
     assert f"Example: recsys {command}" in " ".join(out.split())
+
+
+def test_recommend_is_another_name_of_score(ask_json) -> None:
+    first, second = (ask_json(name, USER, "--k", 3) for name in ("score", "recommend"))
+    assert [item["item_id"] for item in first["items"]] == [item["item_id"] for item in second["items"]]
 
 
 def test_version(recsys: Runner) -> None:

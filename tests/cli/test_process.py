@@ -99,3 +99,26 @@ def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
     assert out == ""
     assert "Traceback" not in err
     assert versions.versions(tmp_path / "artifacts" / "shop") == []
+
+
+def test_debug_shows_where_an_error_came_from(shop: Shop) -> None:
+    for args, env in ((["--debug"], {}), ([], {"RECSYS_DEBUG": "1"})):
+        command = [*args, "score", "nobody", "--bundle", str(shop.folder)]
+        ran = recsys_process(command, env=os.environ | env)
+        assert ran.returncode == 6
+        assert "Traceback (most recent call last)" in ran.stderr
+        assert ran.stderr.rstrip().splitlines()[-1].startswith("error: user 'nobody' is not among")
+
+
+def test_logs_as_json_hold_the_error_too(tmp_path: Path, tiny_model: Path) -> None:
+    config = write_shop_config(tmp_path, tiny_model)
+    ran = recsys_process(["--log-json", "--verbose", "train", str(config)])
+    assert ran.returncode == 0, ran.stderr
+    lines = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    assert {"time", "level", "logger", "message"} == lines[0].keys()
+    assert any(line["logger"].startswith("recsys.") for line in lines)
+    broken = recsys_process(["--log-json", "train", str(tmp_path / "none.yaml")])
+    assert broken.returncode == 3
+    error = json.loads(broken.stderr)
+    assert error["level"] == "error"
+    assert error["message"].startswith(f"config {tmp_path / 'none.yaml'} does not exist")
