@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: pages that lie outside docs/ join the site, and links work on the site as they do in the repository."""
+"""Hooks of mkdocs: pages outside docs/ join the site, and links work on the site as they do in the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site is whole: it builds strictly, its links lead somewhere, and a reader's browser fetches nothing from elsewhere."""
+"""The site is whole: it builds strictly, its links lead somewhere, a browser fetches nothing from elsewhere."""
 
 from __future__ import annotations
 
