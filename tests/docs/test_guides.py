@@ -148,6 +148,12 @@ def test_parsing_refuses_what_recsys_refuses(wrong: list[str], why: str) -> None
     assert getattr(refused.value, "exit_code", None) == 2
 
 
+def test_every_command_is_documented() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert [name for name in commands if f"`recsys {name}" not in page] == []
+
+
 @pytest.mark.parametrize("args", shell_commands("make"))
 def test_make_targets_exist(args: list[str]) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

@@ -72,7 +72,7 @@ def test_links_lead_to_files(site: Path) -> None:
     for path, tags in pages(site):
         if path.name == "404.html":  # its links count from the root of a server
             continue
-        for link in tags.links:
+        for link in [*tags.links, *tags.fetched]:
             target = unquote(urlsplit(link).path)
             if not urlsplit(link).scheme and target and not (path.parent / target).resolve().exists():
                 broken.append((path.name, link))
