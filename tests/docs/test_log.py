@@ -1,4 +1,4 @@
-"""The log keeps its form: newest first, one heading an entry, three paragraphs, a table of contents that leads to all."""
+"""The log keeps its form: newest first, one heading an entry, three paragraphs, a table of contents."""
 
 from __future__ import annotations
 
