@@ -148,10 +148,13 @@ def test_parsing_refuses_what_recsys_refuses(wrong: list[str], why: str) -> None
     assert getattr(refused.value, "exit_code", None) == 2
 
 
-def test_every_command_is_documented() -> None:
+def test_every_command_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    root = typer.main.get_command(app)
+    commands = root.commands  # type: ignore[attr-defined]
     assert [name for name in commands if f"`recsys {name}" not in page] == []
+    options = {option for command in (root, *commands.values()) for one in command.params for option in one.opts}
+    assert sorted(option for option in options if option.startswith("--") and option not in page) == []
 
 
 @pytest.mark.parametrize("args", shell_commands("make"))
