@@ -6,14 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready-$(FAISS)
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-quality bench-speed clean
+.PHONY: help demo test check docs bench-quality bench-speed clean
 
 help:
 	@echo "make demo    see it work: ingest, embed, train, evaluate, recommend (some minutes)"
 	@echo "make test    run every test"
-	@echo "make check   lint, formatting, types, layers"
+	@echo "make check   lint, formatting, types, layers, documentation"
+	@echo "make docs    build the documentation into site/"
 	@echo "make bench-quality   how good beside other models: docs/benchmarks.md (an hour or more; DATA=DIR has the data)"
 	@echo "make bench-speed     how fast beside rivals and limits: docs/benchmarks.md (an hour or more, on an idle machine)"
 	@echo "make clean   remove what the commands made: $(VENV), artifacts, caches"
@@ -31,6 +33,11 @@ check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(MKDOCS)
+
+docs: $(READY)
+	@$(MKDOCS)
+	@echo "Open site/index.html"
 
 bench-quality: $(READY)
 	@$(BIN)/python -m benchmarks.quality.weak_spots --data $(DATA)
@@ -40,7 +47,7 @@ bench-speed: $(READY)
 	@$(BIN)/python -m benchmarks.speed --data $(DATA)
 
 clean:
-	rm -rf $(VENV) artifacts build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) artifacts build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # faiss-cpu and faiss-gpu share the module `faiss`: installed side by side they break each other.
 $(READY): pyproject.toml constraints.txt
@@ -52,6 +59,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install -qq -c constraints.txt torch
 	@$(PIP) uninstall -qq --yes $(if $(filter gpu,$(FAISS)),faiss-cpu,faiss-gpu) 2>/dev/null || true
 	@echo "  2/2 everything else, in the tested versions of constraints.txt ..."
-	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),demo,dev,tune,bench,service,int8]'
+	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),demo,dev,docs,tune,bench,service,int8]'
 	@touch $@
 	@echo "  $(VENV) is ready."
