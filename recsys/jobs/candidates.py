@@ -23,7 +23,7 @@ def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_us
                      progress: Progress = quiet) -> Path:  # fmt: skip
     """Write `k` items for every user of the bundle into `out`, `shard_users` users a file; return `out`.
 
-    Columns: user_id, item_id, rank (from 1), score, source, model_version, generated_at. A shard appears whole or not
+    Columns: user_id, item_id, rank (from 1), score, probability, source, model_version, generated_at. A shard appears whole or not
     at all, the marker `_SUCCESS` (users, rows, shards) last. Run again after a kill, finished shards of the same model
     and settings are kept. Memory grows with a batch of users, not with users x items.
 
