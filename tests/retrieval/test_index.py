@@ -15,7 +15,8 @@ from worlds import (
 from recsys.arrays import unit_rows
 from recsys.errors import ArtifactError, ConfigError
 from recsys.ragged import owners_of
-from recsys.retrieval.index import Index, compressed, mixtures
+from recsys.retrieval.index import Index
+from recsys.retrieval.index_spec import IndexSpec, auto_factory, synthetic_queries
 from recsys.retrieval.semantic import Semantic
 from recsys.retrieval.tower import Tower
 
@@ -31,7 +32,7 @@ def overlap(rows, truth):
     return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(rows.tolist(), truth.tolist(), strict=True)])
 
 
-ASKED = mixtures(POINTS)
+ASKED = synthetic_queries(POINTS)
 
 
 def test_flat_is_exact():
@@ -109,15 +110,15 @@ def test_an_index_is_measured_with_known_histories_and_mixtures_where_these_are_
     log = log_of([(0, 3, 0), (0, 4, 1), (2, 5, 0)])
     asked = Semantic(decay=0.5).index_tuning_queries(state_of(log, 1500, vectors=POINTS))
     np.testing.assert_allclose(asked[:2], unit_rows(np.stack([0.5 * POINTS[3] + POINTS[4], POINTS[5]])), atol=1e-6)
-    np.testing.assert_array_equal(asked[2:], mixtures(POINTS, 498))
+    np.testing.assert_array_equal(asked[2:], synthetic_queries(POINTS, 498))
     many = log_of([(user, user, 0) for user in range(1200)])
     assert len(Semantic().index_tuning_queries(state_of(many, 1500, vectors=POINTS))) == 500
 
 
 def test_an_inverted_file_looks_as_far_as_the_floor_needs():
-    reached = [Index.build_measured(POINTS, ASKED, "IVF64,Flat", floor=floor) for floor in (0.3, 0.7, 0.98, 1.0)]
+    reached = [IndexSpec(POINTS, ASKED, "IVF64,Flat", floor=floor).build() for floor in (0.3, 0.7, 0.98, 1.0)]
     for index, floor in zip(reached, (0.3, 0.7, 0.98, 1.0), strict=True):
-        assert index.found == index.recall(ASKED) >= floor
+        assert index.measured_recall == index.recall(ASKED) >= floor
         lists = int(index.search_params.removeprefix("nprobe="))
         if lists > 1:
             assert Index.build(POINTS, "IVF64,Flat", f"nprobe={lists // 2}").recall(ASKED) < floor
@@ -125,41 +126,41 @@ def test_an_inverted_file_looks_as_far_as_the_floor_needs():
 
 
 def test_auto_is_exact_while_that_is_quick_and_meets_the_floor_above(monkeypatch):
-    assert Index.build_measured(POINTS, ASKED).exact
+    assert IndexSpec(POINTS, ASKED).build().exact
     rng = np.random.default_rng(5)
     centres = random_vectors(40, 32, seed=6)
     vectors = unit_rows(centres[rng.integers(40, size=6000)] + 0.1 * rng.standard_normal((6000, 32), np.float32))
-    asked = mixtures(vectors)
-    monkeypatch.setattr("recsys.retrieval.index.EXACT_MOST", 100_000)
-    index = Index.build_measured(vectors, asked)
+    asked = synthetic_queries(vectors)
+    monkeypatch.setattr("recsys.retrieval.index_spec.MAX_EXACT_NUMBERS", 100_000)
+    index = IndexSpec(vectors, asked).build()
     assert not index.exact
     assert index.factory == "IVF64,PQ32x4fs"
-    assert index.found == index.recall(asked) >= 0.98
-    np.testing.assert_array_equal(index.to_bytes(), Index.build_measured(vectors, asked).to_bytes())
+    assert index.measured_recall == index.recall(asked) >= 0.98
+    np.testing.assert_array_equal(index.to_bytes(), IndexSpec(vectors, asked).build().to_bytes())
 
 
 def test_auto_that_cannot_reach_the_floor_is_exact_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr("recsys.retrieval.index.EXACT_MOST", 0)
-    monkeypatch.setattr("recsys.retrieval.index.DEEPER", 1)
-    index = Index.build_measured(POINTS, ASKED, floor=0.999)
+    monkeypatch.setattr("recsys.retrieval.index_spec.MAX_EXACT_NUMBERS", 0)
+    monkeypatch.setattr("recsys.retrieval.index.RERANK_FACTOR", 1)
+    index = IndexSpec(POINTS, ASKED, floor=0.999).build()
     assert index.exact
     assert "auto: IVF32,PQ16x4fs finds 0." in caplog.text
 
 
 @pytest.mark.parametrize(("width", "codes"), [(16, 16), (129, 129), (384, 192), (385, 385)])
 def test_codes_divide_the_width(width, codes):
-    assert compressed((1_000_000, width)) == f"IVF1024,PQ{codes}x4fs"
+    assert auto_factory((1_000_000, width)) == f"IVF1024,PQ{codes}x4fs"
 
 
 def test_the_tower_asks_its_index_what_it_asks_of_all_items(monkeypatch):
-    monkeypatch.setattr("recsys.retrieval.index.EXACT_MOST", 0)
+    monkeypatch.setattr("recsys.retrieval.index_spec.MAX_EXACT_NUMBERS", 0)
     rng = np.random.default_rng(0)
     log = log_of([(user, int(item), step) for user in range(60) for step, item in enumerate(rng.integers(400, size=8))])
     state = state_of(log, 400, vectors=random_vectors(400, 16))
     retriever = Tower(width=8, epochs=1, depth=20, floor=0.9)
     fitted = retriever.fit(state)
     assert not fitted.index.exact
-    assert fitted.index.found >= 0.9
+    assert fitted.index.measured_recall >= 0.9
     restored = retriever.restore(fitted.arrays(), state.vectors)
     assert "index" not in restored.weights
     histories = asks([[5, 7], [8]])

@@ -30,12 +30,17 @@ from worlds import (
 
 from benchmarks.speed import made
 from recsys.arrays import unit_rows
-from recsys.retrieval import similarity, tower_network
-from recsys.retrieval.item_to_item import Covisitation, Ease, ItemKNN, Lexical, Slit, TextCovisitation
+from recsys.retrieval import similarity, slit, text_covisitation, tower_network
+from recsys.retrieval.covisitation import Covisitation
+from recsys.retrieval.ease import Ease
+from recsys.retrieval.item_knn import ItemKNN
+from recsys.retrieval.lexical import Lexical
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic
+from recsys.retrieval.slit import Slit
+from recsys.retrieval.text_covisitation import TextCovisitation
 from recsys.retrieval.tower import Tower
 
 PERSONAL = [name for name in RETRIEVERS if name != "popularity"]  # which says the same to everyone
@@ -248,7 +253,7 @@ def test_covisitation_is_a_double_loop_over_baskets(log, histories, window, back
                         matrix[i, j] += worth
     matrix /= np.sqrt(np.outer(count + 1, count + 1))
     fitted = Covisitation(window=window, backward=backward, neighbours=keep).fit(state_of(log, N_ITEMS))
-    found = fitted.neighbours.toarray()
+    found = fitted.matrix.toarray()
     np.testing.assert_allclose(np.sort(found), np.sort(keep_best(matrix, keep)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found[found > 0], matrix[found > 0], rtol=1e-5)
     if keep == 500:
@@ -260,10 +265,10 @@ def test_text_covisitation_is_the_product_through_the_nearest():
     state = shop_state()
     cosine = state.vectors @ state.vectors.T
     weight = np.where(cosine >= 0.1, np.exp(5.0 * (cosine - 1)), 0)
-    counts = Covisitation().fit(state).neighbours.toarray()
+    counts = Covisitation().fit(state).matrix.toarray()
     expected = weight @ counts @ weight.T
     np.fill_diagonal(expected, 0)
-    found = TextCovisitation(alike=12, least=0.1).fit(state).neighbours.toarray()
+    found = TextCovisitation(alike=12, least=0.1).fit(state).matrix.toarray()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -277,7 +282,7 @@ def test_an_item_that_nobody_had_inherits_from_the_one_it_is_like():
 def test_lexical_is_the_cosine_of_rare_words():
     titles = ["Acme red soap", "ACME red balm", "other soap", "red", "", "薰衣草香皂", "玫瑰香皂"]
     state = state_of(log_of([(0, 0, 0)]), 7, title=titles, brand=[None, None, "Acme", None, None, None, None])
-    found = Lexical().fit(state).neighbours.toarray()
+    found = Lexical().fit(state).matrix.toarray()
     words = [{"acme", "red", "soap"}, {"acme", "red", "balm"}, {"other", "soap", "acme"}, {"red"}, {"i4"},
              {"薰衣", "衣草", "草香", "香皂"}, {"玫瑰", "瑰香", "香皂"}]  # fmt: skip
     rarity = {word: math.log(8 / (1 + sum(word in own for own in words))) + 1 for own in words for word in own}
@@ -286,7 +291,7 @@ def test_lexical_is_the_cosine_of_rare_words():
             norm = math.prod(math.sqrt(sum(rarity[word] ** 2 for word in own)) for own in (one, other))
             expected = 0 if i == j else sum(rarity[word] ** 2 for word in one & other) / norm
             assert found[i, j] == pytest.approx(expected, abs=1e-5), (i, j)
-    assert not Lexical(most_items=1).fit(state_of(log_of([(0, 0, 0)]), 3, title=["a b"] * 3)).neighbours.nnz
+    assert not Lexical(most_items=1).fit(state_of(log_of([(0, 0, 0)]), 3, title=["a b"] * 3)).matrix.nnz
 
 
 @quick
@@ -307,7 +312,7 @@ def test_the_tower_asks_what_its_net_says():
         torch.nn.init.normal_(parameter, std=0.5)
     weights = tower_network._arrays(net, np.arange(N_ITEMS))
     histories = asks([[0, 1, 2, 3, 4, 5, 0], [2], [], [5, 5]])
-    found = tower_network.queries(weights, histories) @ weights["items"].T
+    found = tower_network.encode_histories(weights, histories) @ weights["items"].T
     everything = torch.arange(N_ITEMS)
     for user, items in enumerate([[2, 3, 4, 5, 0], [2], None, [5, 5]]):
         if items is None:
@@ -364,7 +369,7 @@ def test_ease_is_the_closed_form(log, penalty, max_items):
     expected[np.ix_(chosen, chosen)] = -inverse / np.diag(inverse)
     np.fill_diagonal(expected, 0)
     fitted = Ease(penalty=penalty, max_items=max_items).fit(state_of(log, N_ITEMS))
-    np.testing.assert_allclose(fitted.neighbours.toarray(), np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fitted.matrix.toarray(), np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
 
 
 @quick
@@ -383,15 +388,15 @@ def test_slit_is_the_ridge_from_the_past_to_the_next(log, penalty, ahead, span, 
     solved = np.linalg.solve(source.T @ source + penalty * np.eye(len(chosen)), source.T @ target)
     expected[np.ix_(chosen, chosen)] = solved
     retriever = Slit(penalty=penalty, ahead=ahead, span=span, max_items=max_items)
-    found = retriever.fit(state_of(log, N_ITEMS)).neighbours.toarray()
+    found = retriever.fit(state_of(log, N_ITEMS)).matrix.toarray()
     np.testing.assert_allclose(found, np.maximum(expected, 0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["covisitation", "item_knn", "ease", "slit"])
 def test_only_the_strongest_neighbours_are_kept(name):
     state = shop_state(n_users=80)
-    whole = RETRIEVERS[name]().fit(state).neighbours.toarray()
-    cut = RETRIEVERS[name](neighbours=3).fit(state).neighbours.toarray()
+    whole = RETRIEVERS[name]().fit(state).matrix.toarray()
+    cut = RETRIEVERS[name](neighbours=3).fit(state).matrix.toarray()
     np.testing.assert_array_equal(np.sort(cut), np.sort(keep_best(whole, 3)))
     np.testing.assert_array_equal(cut[cut > 0], whole[cut > 0])
 
@@ -405,8 +410,8 @@ def test_statistics_over_more_items_than_a_block_are_the_same():
     bare = log_of(rows_of(state.interactions) + [(30 + n, n, 0) for n in range(12)], 1130)
     for kind in (Covisitation, ItemKNN, Ease, Slit):
         with threadpool_limits(1):  # else BLAS threads wait for each other on a busy machine
-            small = kind().fit(state_of(bare, 12)).neighbours.toarray()
-            large = kind().fit(state_of(filler, 1100)).neighbours.tocsr()
+            small = kind().fit(state_of(bare, 12)).matrix.toarray()
+            large = kind().fit(state_of(filler, 1100)).matrix.tocsr()
         np.testing.assert_allclose(large[places][:, places].toarray(), small, rtol=1e-3, atol=1e-5)
 
 
@@ -414,10 +419,11 @@ def test_statistics_over_more_items_than_a_block_are_the_same():
 def test_statistics_made_of_many_parts_are_the_same(kind, monkeypatch):
     """What is made of a few rows, or of a few baskets, at a time adds up to what is made at once."""
     state = shop_state(n_users=80)
-    whole = kind().fit(state).neighbours.toarray()
-    monkeypatch.setattr(similarity, "_WORK", 7)
-    monkeypatch.setattr(similarity, "_DENSE", 10**9)
-    np.testing.assert_allclose(kind().fit(state).neighbours.toarray(), whole, rtol=1e-3, atol=1e-5)
+    whole = kind().fit(state).matrix.toarray()
+    monkeypatch.setattr(similarity, "BLOCK_WORK", 7)
+    monkeypatch.setattr(slit, "BASKETS_PER_BLOCK", 7)
+    monkeypatch.setattr(slit, "MIN_ZEROS", 10**9)
+    np.testing.assert_allclose(kind().fit(state).matrix.toarray(), whole, rtol=1e-3, atol=1e-5)
 
 
 @quick
@@ -428,7 +434,7 @@ def test_the_strongest_of_a_row_are_its_greatest_and_the_first_of_equals(rows, k
     for number, row in enumerate(rows):
         for place in sorted(range(7), key=lambda place: -row[place])[:k]:
             expected[number, place] = max(row[place], 0)
-    found = similarity.strongest(matrix, k)
+    found = similarity.keep_top_k(matrix, k)
     np.testing.assert_array_equal(found.toarray(), expected)
     assert found.has_sorted_indices
     assert (found.data > 0).all()
@@ -436,9 +442,9 @@ def test_the_strongest_of_a_row_are_its_greatest_and_the_first_of_equals(rows, k
 
 def test_text_neighbours_of_a_large_catalogue_are_nearly_all_found(monkeypatch):
     vectors = made.vectors(2_000, dimensions=16)
-    exact = similarity.text_neighbours(vectors, 10, 5.0, 0.3)
-    monkeypatch.setattr(similarity, "_EXACT", 1_000)
-    found = similarity.text_neighbours(vectors, 10, 5.0, 0.3)
+    exact = text_covisitation.text_neighbours(vectors, 10, 5.0, 0.3)
+    monkeypatch.setattr(text_covisitation, "MAX_EXACT_ITEMS", 1_000)
+    found = text_covisitation.text_neighbours(vectors, 10, 5.0, 0.3)
     assert found.multiply(exact > 0).nnz > 0.9 * exact.nnz
     both = found.multiply(exact > 0) - exact.multiply(found > 0)
     assert abs(both).max() < 1e-5
@@ -455,12 +461,12 @@ def test_only_what_is_dated_hangs_on_the_moment(name):
 
 def test_the_tower_takes_no_more_steps_than_it_may(monkeypatch, caplog):
     state = state_of(log_of([(user, item, item) for user in range(600) for item in (0, 1)]), N_ITEMS)
-    monkeypatch.setattr(tower_network, "MOST_STEPS", 4)  # a pass has three batches
+    monkeypatch.setattr(tower_network, "MAX_STEPS", 4)  # an epoch has three batches
     with caplog.at_level("INFO", logger="recsys"):
         Tower(width=8).fit(state)
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
-        "tower: pass 1 of 2",
-        "tower: pass 2 of 2",
+        "tower: epoch 1 of 2",
+        "tower: epoch 2 of 2",
     ]
 
 
