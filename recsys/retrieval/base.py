@@ -196,7 +196,7 @@ class Retriever(ABC):
     def topic(self) -> str | None:
         """The topic under which explanations group this retriever's evidence (see `recsys.explain.phrases.PUSHES`).
 
-        Features and retrievers of one topic are told as one reason. None: explanations use the retriever's name.
+        Features and retrievers of one topic give one reason. None: explanations use the name in the config.
         """
         return None
 
