@@ -1,4 +1,4 @@
-"""Measure the semantic indexes of a config against exact search: recall of the true 100 nearest, speed, size."""
+"""Measure the indexes of a config over text vectors against exact search: recall, speed, size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from recsys.engine.embeddings import embed
 from recsys.engine.training import build_retrievers
 from recsys.jobs.ingest import end_of, ingest
 from recsys.progress import Progress
-from recsys.retrieval.index import EXACT, Index, K
+from recsys.retrieval.index import EXACT, RECALL_K
+from recsys.retrieval.index_spec import IndexSpec
 from recsys.retrieval.semantic import Semantic
 from recsys.types import State
 
@@ -22,25 +23,24 @@ def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
     tables = ingest(config)
     vectors = embed(config, tables.catalog).items
     state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
-    retrievers = build_retrievers(config).items()
-    wanted = {name: retriever for name, retriever in retrievers if isinstance(retriever, Semantic)}
-    told = {EXACT: measure(Semantic(index=EXACT), state)}
-    told |= {name: measure(retriever, state) | {"floor": retriever.floor} for name, retriever in wanted.items()}
-    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": told}
+    specs = {name: retriever.index_spec(state) for name, retriever in build_retrievers(config).items()}
+    measured = {EXACT: measure(Semantic(index=EXACT).index_spec(state))}
+    measured |= {name: measure(spec) | {"floor": spec.floor} for name, spec in specs.items() if spec is not None}
+    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": measured}
 
 
-def measure(retriever: Semantic, state: State) -> dict[str, Any]:
+def measure(spec: IndexSpec) -> dict[str, Any]:
     """Build one index as training would; search it with the queries that it is measured with."""
-    queries = retriever.index_tuning_queries(state)
+    queries = spec.queries
     began = time.monotonic()
-    index = Index.build_measured(state.vectors, queries, retriever.index, retriever.search, retriever.floor)
+    index = spec.build()
     built = time.monotonic()
-    index.search(queries, K)
+    index.search(queries, RECALL_K)
     searched = time.monotonic()
     return {
         "index": index.factory,
         "search": index.search_params,
-        f"recall@{K}": round(index.found, 4),
+        f"recall@{RECALL_K}": round(index.measured_recall, 4),
         "build_seconds": round(built - began, 3),
         "queries_per_second": round(len(queries) / (searched - built)),
         "bytes": 0 if index.exact else int(index.to_bytes().nbytes),

@@ -22,7 +22,7 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.training import build_retrievers
 from recsys.jobs.ingest import end_of, ingest
 from recsys.jobs.train import publish
-from recsys.retrieval import similarity
+from recsys.retrieval.covisitation import covisitation_matrix
 from recsys.types import Interactions, State
 
 TITLE = "Training"
@@ -173,7 +173,7 @@ def _beside_a_join(size: str) -> list[Row]:
     n_events = EVENTS[size]
     log = made.interactions(n_events // PER_USER, n_events // PER_ITEM, n_events)
     works: dict[str, Callable[[], object]] = {
-        "ours": lambda: similarity.covisitation(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
+        "ours": lambda: covisitation_matrix(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
         "join": lambda: joined_counts(log),
     }
     if n_events > EVENTS["4m"]:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 def restore(config: Config, loaded: Bundle) -> Model:
     """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `validation.check` does."""
-    validation.check(config, loaded)
-    vectors: FloatArray = loaded.arrays["vectors"]
     retrievers = build_retrievers(config)
+    validation.check(loaded, retrievers)
+    vectors: FloatArray = loaded.arrays["vectors"]
     fitted = {n: r.restore(loaded.group(f"retrievers/{n}"), vectors) for n, r in retrievers.items()}
     retrieval = Retrieval(
         fitted=fitted,

@@ -76,8 +76,9 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
     now = trial.fold.as_of if trial.fold.as_of is not None else int(history["time"].max())  # type: ignore[arg-type]
     own = phrases.pasts(history, now if clock == "time" else None)
     leads = trial.leads(user, [item.item_id for item in answer.items])
+    topics = phrases.retriever_topics(config)
     reasons = [
-        phrases.why(item.reasons, own.get(item.item_id), config, leads.get(item.item_id)) for item in answer.items
+        phrases.why(item.reasons, own.get(item.item_id), topics, leads.get(item.item_id)) for item in answer.items
     ]
     if not as_json:
         title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {plural(len(followed), 'item')} "

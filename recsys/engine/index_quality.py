@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,7 @@ from recsys.engine.model import Model, Retrieval
 from recsys.evaluation.metrics import ndcg
 from recsys.parallel.threads import batches, in_threads
 from recsys.ragged import find_keys, owners_of, pair_keys, places_of
-from recsys.retrieval.index import Index
-from recsys.retrieval.index import K as NEIGHBOURS
-from recsys.retrieval.semantic import FittedSemantic
-from recsys.retrieval.tower import FittedTower
+from recsys.retrieval.index import RECALL_K, Index
 from recsys.tables.split import Fold
 from recsys.types import Histories, Ranking
 
@@ -29,14 +25,17 @@ Costs = dict[str, dict[str, Any]]
 
 def indexes(retrieval: Retrieval) -> dict[str, Index]:
     """The index of each retriever that proposes items by one."""
-    searched = {n: f for n, f in retrieval.fitted.items() if isinstance(f, FittedSemantic | FittedTower)}
-    return {name: fitted.index for name, fitted in searched.items() if fitted.index is not None}
+    return {name: fitted.index for name, fitted in retrieval.fitted.items() if fitted.index is not None}
 
 
 def figures(retrieval: Retrieval) -> Costs:
     """What each index is, and the share of the true neighbours that it was measured to find."""
     return {
-        name: {"factory": index.factory, "search": index.search_params, f"recall@{NEIGHBOURS}": round(index.found, 4)}
+        name: {
+            "factory": index.factory,
+            "search": index.search_params,
+            f"recall@{RECALL_K}": round(index.measured_recall, 4),
+        }
         for name, index in indexes(retrieval).items()
     }
 
@@ -52,14 +51,10 @@ def costs(model: Model, fold: Fold, embeddings: Embeddings) -> Costs:
     approximate = [name for name, index in indexes(retrieval).items() if not index.exact]
     as_is = _ndcg(model, fold, users, embeddings) if approximate else 0.0
     for name in approximate:
-        exactly: Mapping[str, Any] = {**retrieval.fitted, name: _exact(retrieval.fitted[name])}
-        other = replace(model, retrieval=replace(retrieval, fitted=exactly))
+        exact = {**retrieval.fitted, name: retrieval.fitted[name].with_exact_index()}
+        other = replace(model, retrieval=replace(retrieval, fitted=exact))
         told[name] = {f"ndcg@{K}": as_is, f"ndcg@{K} exact": _ndcg(other, fold, users, embeddings)}
     return told
-
-
-def _exact(fitted: Any) -> Any:
-    return replace(fitted, index=Index(fitted.index.vectors))
 
 
 def _ndcg(model: Model, fold: Fold, users: LongArray, embeddings: Embeddings) -> float:

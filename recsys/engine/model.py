@@ -15,7 +15,7 @@ from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers.base import FittedScorer
 from recsys.retrieval.base import Answer, Fitted, top_unblocked
-from recsys.retrieval.candidates import all_of, seen_keys, union
+from recsys.retrieval.candidates import list_all, seen_keys, union
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import Candidates, Histories, Hits, Ranking
 
@@ -75,7 +75,7 @@ class Retrieval:
         answers = self.ask(histories) if answers is None else answers
         hits = self.hits(answers, blocked_pairs, allowed=allowed)
         if rerank and allowed is not None:
-            candidates = union([*hits, all_of(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
+            candidates = union([*hits, list_all(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
             candidates = Candidates(candidates.offsets, candidates.item, candidates.found[:, :-1])
         else:
             candidates = union(hits, n_lists, n_items)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -50,9 +50,10 @@ def build_retrievers(config: Config) -> dict[str, Retriever]:
     built = {}
     for name, settings in config.retrievers.items():
         rest = {key: value for key, value in settings.items() if key != "kind"}
-        retriever = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
-        seeded = hasattr(retriever, "seed") and "seed" not in rest
-        built[name] = replace(retriever, seed=config.seed) if seeded else retriever  # type: ignore[type-var]
+        kind, where = settings.get("kind", name), f"retrievers.{name}"
+        built[name] = construct(RETRIEVERS, kind, rest, where)
+        if "seed" not in rest and any(field.name == "seed" for field in fields(built[name])):
+            built[name] = construct(RETRIEVERS, kind, {**rest, "seed": config.seed}, where)
     return built
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.retrieval.base import Retriever
-from recsys.retrieval.item_to_item import ItemKNN
+from recsys.retrieval.item_knn import ItemKNN
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic

@@ -16,7 +16,7 @@ from recsys.arrays import IntArray, LongArray
 from recsys.engine.model import Model
 from recsys.ragged import find_keys, offsets_of, order_by_score
 from recsys.ranking.feature_context import Context
-from recsys.retrieval.candidates import union, without
+from recsys.retrieval.candidates import remove_blocked, union
 from recsys.types import Candidates, Catalog, Histories, Hits, Id, Ranking
 
 NEWEST = 20  # history items that are left out one at a time
@@ -264,7 +264,7 @@ def joined(context: Context, item: int) -> Context:
 def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
     """Look an item up in a retriever's order of all items that may be shown."""
     n_items, depth = context.n_items, model.retrieval.depths[name]
-    hits = without(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
+    hits = remove_blocked(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
     at = np.flatnonzero(hits.item == item)
     place = int(np.searchsorted(-hits.score, -hits.score[at[0]], side="right")) if len(at) else None
     score = context.answers[name].score(np.zeros(1, dtype=np.int64), np.array([item], dtype=np.int32))

@@ -18,8 +18,6 @@ from recsys.jobs.evaluate import ENGINE, judge
 from recsys.jobs.ingest import check
 from recsys.jobs.train import publish
 from recsys.progress import Progress, quiet
-from recsys.retrieval.base import decayed
-from recsys.retrieval.item_to_item import ItemToItem
 from recsys.tables.split import Fold, holdout
 from recsys.types import Id, Tables
 
@@ -76,22 +74,17 @@ class Trial:
         return set(self.embeddings.catalog.ids.gather(np.unique(self.fold.labels.item[self.fold.labels.user == row])))
 
     def leads(self, user_id: Id, items: Sequence[Id]) -> dict[Id, str]:
-        """For each item, if known, the title in the user's history that most speaks for it, by item-to-item counts."""
+        """For each item, the title of the user's history that most speaks for it, where a retriever knows."""
         histories = self.fold.histories(np.array([self._row(user_id)]), self.config.history)
         catalog = self.embeddings.catalog
-        wanted = np.array([catalog.ids.index_of(item) for item in items], dtype=np.int64)
-        told: dict[Id, str] = {}
+        wanted = np.array([catalog.ids.index_of(item) for item in items], dtype=np.int32)
+        leads: dict[Id, str] = {}
         for fitted in self.model.retrieval.fitted.values():
-            if not isinstance(fitted, ItemToItem):
-                continue
-            rows, weight = decayed(histories, fitted.decay, fitted.newest)
-            past = histories.item[rows]
-            support = fitted.neighbours[past][:, wanted].toarray() * weight[:, None]
-            support[past[:, None] == wanted] = 0
-            for column, item in enumerate(items):
-                if item not in told and len(past) and support[:, column].max() > 0:
-                    told[item] = catalog.titles[int(past[support[:, column].argmax()])]
-        return told
+            strongest = fitted.strongest_support(histories, np.zeros(len(wanted), dtype=np.int64), wanted)
+            for item, past in zip(items, strongest.tolist(), strict=True):
+                if item not in leads and past >= 0:
+                    leads[item] = catalog.titles[past]
+        return leads
 
     def _row(self, user_id: Id) -> int:
         return int(self.tables.user_ids.search_sorted(user_id))

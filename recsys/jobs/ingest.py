@@ -31,9 +31,10 @@ def check(config: Config) -> None:
     if config.split.kind == "time" and config.data.clock == "order":
         raise ConfigError("split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out")
     for name, retriever in build_retrievers(config).items():
-        if getattr(retriever, "query", "pool") == "text" and not config.embedding.user_text:
+        if retriever.needs_user_text and not config.embedding.user_text:
             raise ConfigError(
-                f"retrievers.{name}.query: 'text' needs encoded behaviour: set embedding.user_text to true"
+                f"retrievers.{name}.{retriever.needs_user_text} needs encoded behaviour: "
+                "set embedding.user_text to true"
             )
     build_scorer(config)
     if config.data.clock == "order" and "due" in config.features:

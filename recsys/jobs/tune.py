@@ -70,7 +70,7 @@ class FitCache:
     def __call__(self, retriever: Retriever, state: State) -> Fitted:
         """Fit, or restore from an earlier fit with the same learning settings at the same cut."""
         ranged = {setting.path for setting in settings_of("", retriever) if isinstance(setting.span, Range)}
-        learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]  # type: ignore[arg-type]
+        learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]
         # Not the count of the events: a cut with hidden items may have as many as an earlier one without.
         key = (type(retriever), *learning, zlib.crc32(state.interactions.item.tobytes()))
         if key in self._arrays:

@@ -24,8 +24,6 @@ from recsys.errors import ConfigError
 from recsys.jobs.ingest import end_of, ingest
 from recsys.jobs.train import publish
 from recsys.ranking.featurizer import Featurizer
-from recsys.retrieval import tower_network
-from recsys.retrieval.tower import Tower
 from recsys.types import Catalog, State, Tables
 
 log = logging.getLogger(__name__)
@@ -74,9 +72,8 @@ def _update(config: Config) -> Path:
     changed = int((vectors[known] != old[place[known]]).any(axis=1).sum())
     state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
     kept = {
-        name: retriever.over(tower_network.moved(loaded.group(f"retrievers/{name}"), old, vectors, place), state)
+        name: retriever.carry_over(loaded.group(f"retrievers/{name}"), old, state, place)
         for name, retriever in build_retrievers(config).items()
-        if isinstance(retriever, Tower)
     }
     model = replace(
         restore(config, loaded),

@@ -10,8 +10,9 @@ import numpy as np
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.ragged import find_keys, offsets_of, pair_keys
-from recsys.retrieval.base import Answer, ragged_dots
+from recsys.retrieval.base import Answer
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.ragged_products import ragged_dots
 from recsys.types import Candidates, Histories
 
 BEST_OF = 10

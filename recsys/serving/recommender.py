@@ -28,7 +28,6 @@ from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import Index
-from recsys.retrieval.semantic import FittedSemantic
 from recsys.serving import requests
 from recsys.serving.filters import Filters, Where
 from recsys.serving.lookup import EntityLookup
@@ -254,10 +253,9 @@ class Recommender:
 
     @cached_property
     def _index(self) -> Index:
-        """The index that texts ask: that of a semantic retriever, or one of its own."""
-        fitted = self._model.retrieval.fitted.values()
-        own = [f.index for f in fitted if isinstance(f, FittedSemantic) and f.index is not None]
-        return own[0] if own else Index.build(self._model.retrieval.vectors)
+        """The index that encoded texts are searched in: that of a retriever over text vectors, or a new exact one."""
+        shared = (fitted.text_index for fitted in self._model.retrieval.fitted.values())
+        return next((index for index in shared if index is not None), None) or Index(self._model.retrieval.vectors)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
                         where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip

@@ -31,7 +31,7 @@ from recsys.jobs.search_space import Setting, Space, settings_of
 from recsys.jobs.tune import Bench, FitCache, changed
 from recsys.ranking.scorers.logistic import Logistic
 from recsys.ranking.scorers.registry import SCORERS
-from recsys.retrieval.item_to_item import Covisitation
+from recsys.retrieval.covisitation import Covisitation
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.semantic import Semantic

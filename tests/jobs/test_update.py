@@ -68,7 +68,7 @@ def configured(folder: Path, model: Path, now: bool, **changes: Any) -> Config:
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well a tower learns is no matter here."""
-    monkeypatch.setattr(tower_network, "LEAST_STEPS", 3)
+    monkeypatch.setattr(tower_network, "MIN_STEPS", 3)
 
 
 TOWER = {"tower": {"epochs": 1, "width": 8, "depth": 20}}

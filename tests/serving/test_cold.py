@@ -64,7 +64,7 @@ def grid(fitted: Any, histories: Any) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well a tower learns is no matter here."""
-    monkeypatch.setattr(tower_network, "LEAST_STEPS", 3)
+    monkeypatch.setattr(tower_network, "MIN_STEPS", 3)
 
 
 # Retrievers
@@ -142,7 +142,7 @@ def test_tower_rows_follow_their_items() -> None:
     place = np.array([3, -1, 0, 7])
     vectors = np.array(state.vectors[[3, 1, 0, 7]])
     vectors[2] = -vectors[2]
-    moved = tower_network.moved(arrays, state.vectors, vectors, place)
+    moved = tower_network.move_to_catalog(arrays, state.vectors, vectors, place)
     np.testing.assert_array_equal(moved["items"][[0, 3]], arrays["items"][[3, 7]])
     told = arrays["items"][0, :-1] - 2 * state.vectors[0] @ arrays["projection"]
     np.testing.assert_allclose(moved["items"][2, :-1], told, rtol=1e-4, atol=1e-5)
