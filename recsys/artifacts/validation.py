@@ -7,6 +7,8 @@ when it was loaded (`Bundle.extents`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,15 +18,27 @@ from recsys.artifacts.bundle import Arrays, Bundle
 from recsys.config import Config
 from recsys.errors import ArtifactError
 from recsys.ragged import late_events
+from recsys.ranking.scorers.base import Scorer
 
 MAY_BE_UNKNOWN = "features"  # a price that is not known, for one
 
 
-def check(config: Config, loaded: Bundle) -> None:
-    """Refuse, with an `ArtifactError` that names the part, what cannot have come from `persistence.save`."""
-    try:
+def check(config: Config, loaded: Bundle, scorer: Scorer) -> None:
+    """Refuse, with an `ArtifactError` that names the part, what cannot have come from `persistence.save`.
+
+    Each array of the `scorer` is finite; what else must hold of them it checks itself.
+    """
+    with naming(loaded):
         _Check(loaded).all(config)
-    except _UnsoundError as error:
+        scorer.check_arrays(loaded.group("scorer"))
+
+
+@contextmanager
+def naming(loaded: Bundle) -> Iterator[None]:
+    """Name the bundle in the errors of its parts. Raises `ArtifactError`."""
+    try:
+        yield
+    except (_UnsoundError, ArtifactError) as error:
         raise ArtifactError(f"bundle {loaded.path} does not fit together: {error}; train again") from None
 
 
@@ -67,7 +81,6 @@ class _Check:
         for name in self._arrays:
             if name.startswith("features/"):
                 self._shape(name, None, self._n_items, ...)
-        self._scorer(self._loaded.group("scorer"))
         if self._loaded.group("whitening"):
             raw = self._shape("whitening/mean", np.float32, None)[0]
             self._shape("whitening/projection", np.float32, raw, width)
@@ -137,16 +150,3 @@ class _Check:
             self._shape(f"{name}/count", np.float32, self._n_items)
         if "index" in arrays:
             self._shape(f"{name}/index", np.uint8, None)
-
-    def _scorer(self, arrays: Arrays) -> None:
-        """Check that each layer takes what the one before it gives, and that the last gives one number."""
-        width, members = self._shape("scorer/mean", np.float32, None)[0], None
-        self._shape("scorer/scale", np.float32, width)
-        _must((arrays["scale"] > 0).all(), "scorer/scale holds values that are not above 0")
-        depth = sum(name.startswith("weight") for name in arrays)
-        _must(depth, "scorer holds no layer")
-        for layer in range(depth):
-            members, _, out = self._shape(f"scorer/weight{layer}", np.float32, members, width, None)
-            self._shape(f"scorer/bias{layer}", np.float32, members, out)
-            width = out
-        _must(width == 1 and members, f"scorer gives {width} numbers a row of {members} networks")

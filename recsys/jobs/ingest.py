@@ -9,6 +9,7 @@ from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
 from recsys.ranking.features import FEATURES
+from recsys.ranking.scorers.base import require
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
 from recsys.types import Tables
@@ -35,7 +36,7 @@ def check(config: Config) -> None:
             raise ConfigError(
                 f"retrievers.{name}.query: 'text' needs encoded behaviour: set embedding.user_text to true"
             )
-    build_scorer(config)
+    require(build_scorer(config))
     if config.data.clock == "order" and "due" in config.features:
         raise ConfigError("features: 'due' counts days, and data.clock is 'order': leave it out")
     for place, names, family in (("features", config.features, FEATURES),

@@ -21,10 +21,11 @@ BEST_OF = 10
 class Context:
     """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
 
-    `answers` has one entry a configured retriever, in the order of the config; `blocked_pairs` the ascending keys of the
-    (query, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
-    `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
-    list, each candidate (of a single query) is seen as if it alone had joined that list: they do not push each other.
+    `answers` has one entry a configured retriever, in the order of the config; `blocked_pairs` the ascending keys of
+    the (query, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole
+    catalogue. `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m,
+    r)` of a list, each candidate (of a single query) is seen as if it alone had joined that list: they do not push
+    each other.
     """
 
     histories: Histories

@@ -84,9 +84,9 @@ def fill(ranking: Ranking, popular: IntArray, blocked_pairs: LongArray, n_items:
          caps: Sequence[Cap] = ()) -> Ranking:  # fmt: skip
     """Fill lists shorter than `k` with the most popular items that are neither in the list nor blocked.
 
-    `popular` holds all items that may fill, most popular first; `blocked_pairs` the ascending keys of pairs that must not
-    appear; the lists keep to the `caps`, and go on to. A filled item scores below all of its list, and was found by
-    nobody. A list stays short only where there is nothing left to give.
+    `popular` holds all items that may fill, most popular first; `blocked_pairs` the ascending keys of pairs that must
+    not appear; the lists keep to the `caps`, and go on to. A filled item scores below all of its list, and was found
+    by nobody. A list stays short only where there is nothing left to give.
     """
     lengths = np.diff(ranking.offsets)
     short = np.flatnonzero(lengths < k)
