@@ -38,12 +38,14 @@ def test_reasons_in_words(shop: Shop) -> None:
 
 
 def test_every_feature_and_retriever_has_words() -> None:
-    from recsys.ranking.features import FEATURES
+    from recsys.ranking.features import FEATURES, OF_RETRIEVER
     from recsys.retrieval.registry import RETRIEVERS
 
-    assert FEATURES.keys() - {"scores", "ranks"} == phrases.FEATURES.keys()
+    topics = {name: feature.topic for name, feature in FEATURES.items()}
+    assert all(topics.values())
+    assert {name for name, topic in topics.items() if topic == OF_RETRIEVER} == {"scores", "ranks"}
     assert RETRIEVERS.keys() == phrases.RETRIEVERS.keys()
-    assert {*phrases.FEATURES.values(), *phrases.RETRIEVERS.values()} <= phrases.PUSHES.keys() | {"own"}
+    assert {*topics.values(), *phrases.RETRIEVERS.values()} <= phrases.PUSHES.keys() | {"own", OF_RETRIEVER}
 
 
 def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:
