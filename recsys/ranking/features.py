@@ -44,9 +44,8 @@ class Feature:
         name: What a config calls it by (`features: [NAME]`).
         compute: Returns the feature of every pair, `(n,)`, or `(n, m)` for a block, all finite. Gets the `Context` and
             what `prepare` returned.
-        prepare: Computes statistics once, when the path is fitted, from a state that ends at the moment of fitting:
-        plain
-            arrays, whose first axis is the items of the catalogue. They are stored in the bundle.
+        prepare: Computes statistics once, when the path is fitted, from a state that ends at the moment of fitting.
+            Returns plain arrays for the bundle, whose first axis is the items of the catalogue.
         names: Labels the columns of a block; a single column is labelled by the name alone.
         topic: Heading under which explanations in words sum features that say the same (a key of
             `recsys.explain.phrases.PUSHES`, or words of its own). By default the feature speaks for itself.
@@ -74,7 +73,7 @@ def scores(context: Context, prepared: Prepared) -> FloatArray:
 
 
 def ranks(context: Context, prepared: Prepared) -> FloatArray:
-    """Log of 1 + the place of the pair among the query's candidates by every retriever's score; equals share a place."""
+    """Log of 1 + the pair's place among the query's candidates by every retriever's score; equals share a place."""
     score = _rounded(context.scores)
     if context.joining is None:
         rank = _ranks_in_list(context.candidates, score)

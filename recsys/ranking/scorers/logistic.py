@@ -30,10 +30,9 @@ class Logistic(StoredAsDense):
     Attributes:
         loss: `listwise` or `pointwise`.
         c: Inverse strength of the L2 penalty.
-        knots: Quantiles of a feature at which its slope may change (a linear spline: a hinge max(0, x - knot) beside
-        x).
-            Without knots the model is linear. Three knots take ten times as long to fit: docs/log.md says where they
-            pay.
+        knots: Quantiles of a feature at which its slope may change: a linear spline, made of a hinge max(0, x - knot)
+            for each beside x. Without knots the model is linear. Three take ten times as long to fit; docs/log.md says
+            where they pay.
         negatives: About how many unlabelled candidates of each list to learn from; 0 for all.
     """
 
