@@ -120,11 +120,11 @@ def test_threads_do_not_change_the_model(monkeypatch):
 
 def test_boosting_stops_when_held_out_lists_gain_nothing():
     x, offsets, y = random_lists(np.random.default_rng(4), 200, 5)
-    told = []
-    fitted = GBDT(patience=5).fit(x, offsets, y, 7, lambda *step: told.append(step))
-    assert len(told) - 1 == len(fitted.forest.nodes) + 5 < 500
-    assert told[0] == ("scorer", 1, 500)
-    assert told[-1] == ("scorer", 500, 500)
+    steps = []
+    fitted = GBDT(patience=5).fit(x, offsets, y, 7, lambda *step: steps.append(step))
+    assert len(steps) - 1 == len(fitted.forest.nodes) + 5 < 500
+    assert steps[0] == ("scorer", 1, 500)
+    assert steps[-1] == ("scorer", 500, 500)
 
 
 def test_rows_of_other_features(fitted):

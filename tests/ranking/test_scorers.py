@@ -179,7 +179,7 @@ def test_another_seed_is_another_network():
     assert one["weight0"].tobytes() != other["weight0"].tobytes()
 
 
-def test_a_score_hangs_on_its_row_alone_however_many_there_are():
+def test_a_score_depends_on_its_row_alone_however_many_there_are():
     rng = np.random.default_rng(0)
     sizes = [7, 6, 5, 1]
     weights = [rng.normal(size=(3, *shape)).astype(np.float32) for shape in itertools.pairwise(sizes)]
@@ -222,7 +222,7 @@ def test_one_list_and_wild_values(kind):
 
 
 def test_listwise_is_the_conditional_logit():
-    """At the optimum no step in any direction lowers the penalised loss, reckoned list by list."""
+    """At the optimum no step in any direction lowers the penalised loss, computed list by list."""
     x, offsets, y = choices(80, shuffled=True)
     y[offsets[:-1]] = 1  # most lists have two labels
     scorer = Logistic(c=0.5, knots=()).fit(x, offsets, y, 0, quiet)
@@ -242,15 +242,15 @@ def test_listwise_is_the_conditional_logit():
 
 @pytest.mark.parametrize("scorer", [Logistic(c=100), MLP(hidden=(8,), learning_rate=0.02, batch_lists=64, epochs=20)])
 def test_choices_of_one_list_do_not_compete(scorer):
-    """Of [1, 1, 0] the ones are chosen three times as often as of [0, 0, 1] the noughts: 3 to 1.
+    """Of [1, 1, 0] the ones are chosen three times as often as of [0, 0, 1] the zeros: 3 to 1.
 
     A softmax in which the two choices share what there is ends at 2.3 to 1.
     """
     often = np.arange(2000)[:, None] % 4 > 0
     x = np.where(often, [1, 1, 0], [0, 0, 1]).reshape(-1, 1).astype(np.float32)
     y = np.tile(np.array([1, 1, 0], np.float32), 2000)
-    nought, one = scorer.fit(x, np.arange(2001) * 3, y, 7, quiet).score(np.array([[0], [1]], np.float32))
-    assert np.exp(one - nought) == pytest.approx(3, rel=0.1)
+    zero, one = scorer.fit(x, np.arange(2001) * 3, y, 7, quiet).score(np.array([[0], [1]], np.float32))
+    assert np.exp(one - zero) == pytest.approx(3, rel=0.1)
 
 
 @pytest.mark.parametrize("scorer", [Logistic(), MLP(hidden=(8,), epochs=10)])
@@ -287,7 +287,7 @@ def test_the_layers_of_a_bent_model_say_what_its_hinges_say(seed, knots):
     weight, bias = rng.normal(size=3 * (1 + len(knots))).astype(np.float32), float(rng.normal())
     fitted = DenseScorer(np.zeros(3, np.float32), np.ones(3, np.float32), *logistic._as_layers(bends, weight, bias))
     cut = np.clip(z, -10, 10)
-    told = bias + cut @ weight[:3]
+    expected = bias + cut @ weight[:3]
     for number, knot in enumerate(knots, start=1):
-        told += np.maximum(cut - np.quantile(z, knot, axis=0), 0) @ weight[3 * number : 3 * number + 3]
-    np.testing.assert_allclose(fitted.score(z), told, rtol=1e-4, atol=1e-3)
+        expected += np.maximum(cut - np.quantile(z, knot, axis=0), 0) @ weight[3 * number : 3 * number + 3]
+    np.testing.assert_allclose(fitted.score(z), expected, rtol=1e-4, atol=1e-3)
