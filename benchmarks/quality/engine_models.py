@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from benchmarks.quality.lambdarank import LambdaRank
 from benchmarks.quality.rival import Task
 from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, construct, parse_config
@@ -28,8 +27,6 @@ from recsys.ranking.scorers.registry import SCORERS
 from recsys.tables.split import Fold
 from recsys.types import Histories
 
-# `Any`, since the library's scorers are stacks of dense layers once fitted, and trees are not.
-KINDS: dict[str, type[Any]] = {**SCORERS, "lambdarank": LambdaRank}
 SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
 
 
@@ -83,7 +80,7 @@ class Engine:
     def built(self, config: Config) -> Scorer:
         """The scorer of a config with the settings changed. Raises `ConfigError`."""
         settings = {**config.scorer, **self.scorer}
-        return construct(KINDS, settings.pop("kind"), settings, "scorer")
+        return construct(SCORERS, settings.pop("kind"), settings, "scorer")
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Logistic(Engine):
 
 @dataclass(frozen=True)
 class LightGBM(Engine):
-    """The engine with LambdaRank trees for a scorer."""
+    """The engine with the scorer `gbdt`: LightGBM's LambdaRank."""
 
     grid: ClassVar[list[dict[str, Any]]] = [
         {},
@@ -113,7 +110,7 @@ class LightGBM(Engine):
     ]
 
     def config(self, task: Task) -> Config:
-        return task.config.model_copy(update={"scorer": {"kind": "lambdarank"}})
+        return task.config.model_copy(update={"scorer": {"kind": "gbdt"}})
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ from recsys.artifacts.bundle import Bundle
 from recsys.config import Config
 from recsys.embedding.whitening import Whitening
 from recsys.engine.model import Model, Retrieval
-from recsys.engine.training import build_retrievers
+from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ArtifactError
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.featurizer import Featurizer
-from recsys.ranking.scorers.dense import DenseScorer
 from recsys.types import Histories
 
 if TYPE_CHECKING:
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
 
 def restore(config: Config, loaded: Bundle) -> Model:
     """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `validation.check` does."""
+    scorer = build_scorer(config)
     retrievers = build_retrievers(config)
-    validation.check(loaded, retrievers)
+    validation.check(loaded, retrievers, scorer)
     vectors: FloatArray = loaded.arrays["vectors"]
     fitted = {n: r.restore(loaded.group(f"retrievers/{n}"), vectors) for n, r in retrievers.items()}
     retrieval = Retrieval(
@@ -45,7 +45,8 @@ def restore(config: Config, loaded: Bundle) -> Model:
     featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in config.features})
     calibration = loaded.group("calibration")
     calibrator = Calibrator.from_arrays(calibration) if calibration else None
-    return Model(retrieval, featurizer, DenseScorer.from_arrays(loaded.group("scorer")), calibrator)
+    with validation.naming(loaded):
+        return Model(retrieval, featurizer, scorer.restore(loaded.group("scorer")), calibrator)
 
 
 def remembered(loaded: Bundle) -> Histories:

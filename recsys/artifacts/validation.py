@@ -7,32 +7,43 @@ when it was loaded (`Bundle.extents`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
 
 from recsys.array_checks import ArrayChecks
-from recsys.artifacts.bundle import Arrays, Bundle
+from recsys.artifacts.bundle import Bundle
 from recsys.errors import ArtifactError
 from recsys.ragged import late_events
+from recsys.ranking.scorers.base import Scorer
 from recsys.retrieval.base import Retriever
 
 MAY_BE_UNKNOWN = "features"  # a price that is not known, for one
 
 
-def check(loaded: Bundle, retrievers: Mapping[str, Retriever]) -> None:
+def check(loaded: Bundle, retrievers: Mapping[str, Retriever], scorer: Scorer) -> None:
     """Refuse what cannot have come from `persistence.save`.
 
     Args:
         loaded: The bundle.
         retrievers: The retrievers of its config; each checks its own arrays.
+        scorer: The scorer of its config, which checks its own arrays too.
 
     Raises:
         ArtifactError: Parts do not fit together; the message names the first one.
     """
-    try:
+    with naming(loaded):
         _Check(loaded).all(retrievers)
+        scorer.check_arrays(loaded.group("scorer"))
+
+
+@contextmanager
+def naming(loaded: Bundle) -> Iterator[None]:
+    """Name the bundle in the errors of its parts. Raises `ArtifactError`."""
+    try:
+        yield
     except ArtifactError as error:
         raise ArtifactError(f"bundle {loaded.path} does not fit together: {error}; train again") from None
 
@@ -73,7 +84,6 @@ class _Check:
         for name in self._arrays:
             if name.startswith("features/"):
                 self._checks.shape(name, None, self._n_items, ...)
-        self._scorer(self._loaded.group("scorer"))
         if self._loaded.group("whitening"):
             raw = self._checks.shape("whitening/mean", np.float32, None)[0]
             self._checks.shape("whitening/projection", np.float32, raw, width)
@@ -102,16 +112,3 @@ class _Check:
         _must(not late, f"histories/time holds {late} events at or after their user's as_of")
         if "histories/text_vectors" in self._arrays:
             self._checks.shape("histories/text_vectors", np.float32, self._n_users, width)
-
-    def _scorer(self, arrays: Arrays) -> None:
-        """Check that each layer takes what the one before it gives, and that the last gives one number."""
-        width, members = self._checks.shape("scorer/mean", np.float32, None)[0], None
-        self._checks.shape("scorer/scale", np.float32, width)
-        _must((arrays["scale"] > 0).all(), "scorer/scale holds values that are not above 0")
-        depth = sum(name.startswith("weight") for name in arrays)
-        _must(depth, "scorer holds no layer")
-        for layer in range(depth):
-            members, _, out = self._checks.shape(f"scorer/weight{layer}", np.float32, members, width, None)
-            self._checks.shape(f"scorer/bias{layer}", np.float32, members, out)
-            width = out
-        _must(width == 1 and members, f"scorer gives {width} numbers a row of {members} networks")

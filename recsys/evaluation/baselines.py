@@ -1,4 +1,4 @@
-"""What an engine has to beat: retrievers whose own order is the ranking, fitted on the same state."""
+"""Baselines that an engine has to beat: retrievers whose own order is the ranking, fitted on the same state."""
 
 from __future__ import annotations
 

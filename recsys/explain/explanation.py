@@ -47,13 +47,14 @@ class Influence:
 class Explanation:
     """What put an item where it stands.
 
-    `base` is the score of a candidate that is the training mean in every feature; `contributions` what each feature
-    adds, largest first, so that `base` and all of them sum to `score`, but for float32 rounding (1e-5 of their sizes
-    together). `because` are the newest 20 items of the history, and the very item where the history holds it, greatest
-    effect first: how far the item's log odds against the rest of its candidates fall when all events of that history
-    item are left out, in units of the score (0.69 halves the odds, below 0 it would stand better). `history_effect` is
-    the same for the history as a whole; the effects of its items do not sum to it, since they may do the same work.
-    `sources` tells at which place (from 1) each retriever proposed the item.
+    `base` is the score that a dense scorer gives to the training mean of every feature, and trees on average to what
+    they were trained on; `contributions` are what each feature adds, largest first, so that `base` and all of them sum
+    to `score`, but for float32 rounding (1e-5 of their sizes together). `because` are the newest 20 items of the
+    history, and the very item where the history holds it, greatest effect first: how far the item's log odds against
+    the rest of its candidates fall when all events of that history item are left out, in units of the score (0.69
+    halves the odds, below 0 it would stand better). `history_effect` is the same for the history as a whole; the
+    effects of its items do not sum to it, since they may do the same work. `sources` tells at which place (from 1) each
+    retriever proposed the item.
     """
 
     item_id: Id

@@ -10,6 +10,7 @@ import polars as pl
 from recsys.config import Config
 from recsys.engine.training import build_retrievers
 from recsys.formatting import ago
+from recsys.ranking.features import FEATURES, OF_RETRIEVER
 from recsys.types import DAY
 
 # What pushes a score: words where it pushes up, and where it pushes down.
@@ -25,28 +26,6 @@ PUSHES = {
     "price": ("at the usual price", "at an unusual price"),
     "length": ("suits a history of this length", "does not suit a history of this length"),
     "ways": ("found in several ways", "found in few ways"),
-}
-
-
-FEATURES = {
-    "own_count": "own",
-    "own_recency": "own",
-    "due": "due",
-    "repeat_rate": "again",
-    "log_popularity": "popular",
-    "late_popularity": "now",
-    "text_by_popularity": "text",
-    "best_match": "text",
-    "cls_pair": "text",
-    "category_share": "category",
-    "category_last": "category",
-    "parent_share": "category",
-    "parent_last": "category",
-    "brand_share": "brand",
-    "brand_last": "brand",
-    "price_gap": "price",
-    "history_length": "length",
-    "found_by": "ways",
 }
 
 
@@ -106,9 +85,10 @@ def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, st
 
 def _topic(feature: str, topics: Mapping[str, str]) -> str:
     """The heading under which features say the same thing; a feature unknown here speaks for itself."""
-    family, _, rest = feature.partition(".")
-    if family not in ("scores", "ranks"):
-        return FEATURES.get(family, feature.replace("_", " "))
+    name, _, rest = feature.partition(".")
+    topic = FEATURES[name].topic if name in FEATURES else ""
+    if topic != OF_RETRIEVER:
+        return topic or feature.replace("_", " ")
     return topics.get(rest, rest.replace("_", " "))
 
 

@@ -8,7 +8,8 @@ from recsys.config import Config, nearest
 from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
-from recsys.ranking.features import FEATURES
+from recsys.ranking.featurizer import check_features
+from recsys.ranking.scorers.base import require
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
 from recsys.types import Tables
@@ -36,14 +37,13 @@ def check(config: Config) -> None:
                 f"retrievers.{name}.{retriever.needs_user_text} needs encoded behaviour: "
                 "set embedding.user_text to true"
             )
-    build_scorer(config)
-    if config.data.clock == "order" and "due" in config.features:
-        raise ConfigError("features: 'due' counts days, and data.clock is 'order': leave it out")
-    for place, names, family in (("features", config.features, FEATURES),
-                                 ("evaluation.baselines", config.evaluation.baselines, BASELINES)):  # fmt: skip
-        for name in names:
-            if name not in family:
-                raise ConfigError(f"{place}: unknown name {name!r}{nearest(name, family)}; known: {', '.join(family)}")
+    require(build_scorer(config))
+    check_features(config.features, config.data.clock, config.embedding.user_text)
+    for name in config.evaluation.baselines:
+        if name not in BASELINES:
+            raise ConfigError(
+                f"evaluation.baselines: unknown name {name!r}{nearest(name, BASELINES)}; known: {', '.join(BASELINES)}"
+            )
 
 
 def end_of(tables: Tables, config: Config) -> int | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from recsys.config import Choice, Config, Range
 from recsys.engine.training import build_retrievers, build_scorer
+from recsys.ranking.scorers.base import is_ready
 from recsys.ranking.scorers.registry import SCORERS
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Space:
             fewer = tuple([other for other in names if other != name] for name in names)
             settings.append(Setting("features", names, Choice((names, *fewer))))
         kind = config.scorer["kind"]
-        members = {name: member() for name, member in SCORERS.items()} | {kind: build_scorer(config)}
+        ready = {name: member() for name, member in SCORERS.items() if is_ready(member())}
+        members = ready | {kind: build_scorer(config)}
         scorers = {name: settings_of(f"scorer.{name}", member) for name, member in members.items()}
         return cls(config, settings, {name: found for name, found in scorers.items() if found or name == kind})
 

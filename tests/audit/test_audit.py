@@ -125,7 +125,7 @@ def test_a_feature_that_sees_the_labels(
         folds[len(folds)] = window.fold
         return {"fold": np.array(len(folds) - 1)}
 
-    peek = Feature(lambda context, prepared: knows(folds[int(prepared["fold"])], context), prepare)
+    peek = Feature("peek", lambda context, prepared: knows(folds[int(prepared["fold"])], context), prepare)
     monkeypatch.setitem(FEATURES, "peek", peek)
     path = shop_config(folder, tiny_model, split, ("peek",))
     with pytest.raises(SystemExit) as stopped:
@@ -144,7 +144,7 @@ def test_a_column_that_knows_the_labels_by_heart(
 ) -> None:
     """It does not change with the future it is given: its strength gives it away, and that it knows rows."""
     learnt = holdouts(ingest(load_config(shop_config(folder, tiny_model))).interactions, LAST_OUT, None, 2)[1]
-    monkeypatch.setitem(FEATURES, "oracle", Feature(lambda context, prepared: -knows(learnt, context)))
+    monkeypatch.setitem(FEATURES, "oracle", Feature("oracle", lambda context, prepared: -knows(learnt, context)))
     found = audited(shop_config(folder, tiny_model, "last_out", ("oracle",)))
     assert failed(found) == {"strongest column", "row numbers"}  # rows known by heart do not follow their items
     assert found["strongest column"].numbers["column"] == "oracle"
@@ -166,7 +166,8 @@ def test_a_retriever_that_counts_the_future(folder: Path, tiny_model: Path, monk
 
 
 def test_a_feature_that_is_the_row_number(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FEATURES, "row", Feature(lambda context, prepared: context.item.astype(np.float32)))
+    row = Feature("row", lambda context, prepared: context.item.astype(np.float32))
+    monkeypatch.setitem(FEATURES, "row", row)
     found = audited(shop_config(folder, tiny_model, "last_out", ("row",)))
     assert failed(found) == {"row numbers"}
     assert found["row numbers"].numbers["columns"]["row"] < 0.05

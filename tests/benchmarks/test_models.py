@@ -209,7 +209,5 @@ def test_the_scorers_know_every_setting_of_their_grids(model):
 
 def test_a_setting_that_no_scorer_knows_is_refused():
     task = ring_task(n_users=9)
-    with pytest.raises(
-        ConfigError, match=r"scorer\.num_leafs: unknown setting of 'lambdarank'; did you mean 'num_leaves'"
-    ):
+    with pytest.raises(ConfigError, match=r"scorer\.num_leafs: unknown setting of 'gbdt'; did you mean 'num_leaves'"):
         engine_models.LightGBM({"num_leafs": 3}).fit(task, first_cut(task), 0)

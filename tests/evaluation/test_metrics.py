@@ -78,7 +78,7 @@ def test_metrics_are_what_a_loop_says(metric, users, k):
     assert ((found >= 0) & (found <= 1 + 1e-12)).all()
 
 
-# Targets and the board
+# Targets and the evaluator
 
 
 def last_out(log):
@@ -110,7 +110,7 @@ def ranking_of(lists):
 
 @settings(max_examples=30, deadline=None)
 @given(folds(), st.booleans())
-def test_targets_and_board_are_brute_force(case, drop_seen):
+def test_targets_and_evaluator_are_brute_force(case, drop_seen):
     fold, permutations, length = case
     wanted = pairs(rows_of(fold.labels)) - (pairs(rows_of(fold.known)) if drop_seen else set())
     targets = Targets.of(fold, N_ITEMS, drop_seen)
@@ -127,20 +127,20 @@ def test_targets_and_board_are_brute_force(case, drop_seen):
     if not users:
         return
     lists = [permutations[user][:length] for user in users]
-    board = Evaluator(targets, [1, 3])
+    evaluator = Evaluator(targets, [1, 3])
     for start in range(0, len(users), 2):
-        board.add("model", start, ranking_of(lists[start : start + 2]))
+        evaluator.add("model", start, ranking_of(lists[start : start + 2]))
     for metric in METRICS:
-        for k in board.ks:
+        for k in evaluator.ks:
             places = [[one.index(i) for i in items if i in one] for one, items in zip(lists, right, strict=True)]
             expected = [by_loop(metric, p, len(items), k) for p, items in zip(places, right, strict=True)]
-            np.testing.assert_allclose(board.per_user("model", metric, k), expected)
-            assert board.metrics("model")[f"{metric}@{k}"] == pytest.approx(np.mean(expected))
+            np.testing.assert_allclose(evaluator.per_user("model", metric, k), expected)
+            assert evaluator.metrics("model")[f"{metric}@{k}"] == pytest.approx(np.mean(expected))
             only = np.arange(len(users)) == 0
-            assert board.metrics("model", only)[f"{metric}@{k}"] == pytest.approx(expected[0])
+            assert evaluator.metrics("model", only)[f"{metric}@{k}"] == pytest.approx(expected[0])
     shown = [item for one in lists for item in one[:3]]
     share = (targets.item_events + 1) / (targets.item_events.sum() + N_ITEMS)
-    beyond = board.beyond_accuracy("model")
+    beyond = evaluator.beyond_accuracy("model")
     assert beyond["coverage@3"] == pytest.approx(len(set(shown)) / N_ITEMS)
     assert beyond["novelty@3"] == pytest.approx(np.mean([-math.log2(share[item]) for item in shown]))
 
@@ -157,12 +157,12 @@ def test_the_report_slices_and_compares():
     labels = [(0, 1, 100), (1, 0, 100), (1, 2, 101), (2, 3, 100)]
     log = log_of([*rows, (3, 1, 5), *labels])
     targets = Targets.of(holdout(log, cut_at(50, 200), 200), 5, drop_seen=False)
-    board = Evaluator(targets, [1, 2])
-    board.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
-    board.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
-    board.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))
-    board.add_candidates("deeper", 0, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1], np.int32))
-    report = board.report("engine")
+    evaluator = Evaluator(targets, [1, 2])
+    evaluator.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
+    evaluator.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
+    evaluator.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))
+    evaluator.add_candidates("deeper", 0, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1], np.int32))
+    report = evaluator.report("engine")
     assert (report["users"], report["targets"]) == (3, 4)
     assert report["candidate_recall"] == {"all": 0.5, "deeper": 0.75}
     assert "gaps" not in report["slices"], "nothing is said of time without a clock"
@@ -193,7 +193,7 @@ def test_the_report_slices_and_compares():
     }
     assert set(report["differences"]) == {"other"}
     assert report["differences"]["other"]["mean"] == pytest.approx(
-        np.mean(board.per_user("engine", "ndcg", 2) - board.per_user("other", "ndcg", 2))
+        np.mean(evaluator.per_user("engine", "ndcg", 2) - evaluator.per_user("other", "ndcg", 2))
     )
 
 
@@ -376,13 +376,15 @@ def embeddings_of(n_items):
     return Embeddings(random_vectors(n_items), catalog_of(n_items))
 
 
-def test_nothing_to_learn_from_is_told_with_the_number_of_cuts():
+def test_nothing_to_learn_from_is_an_error_with_the_number_of_cuts():
     log = log_of([(0, 0, 0), (0, 1, 1), (0, 2, 2)])  # and every label is new to the user
-    told = "of the labels after 2 cuts none lies among the candidates; add retrievers or depth, or use a longer horizon"
+    message = (
+        "of the labels after 2 cuts none lies among the candidates; add retrievers or depth, or use a longer horizon"
+    )
     config = settings_of(
         split={"kind": "leave_last_out", "folds": 2}, rules={"seen": "keep"}, retrievers={"repeat": {}}
     )
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         fit(config, log, embeddings_of(3))
 
 
@@ -402,7 +404,7 @@ def test_seen_items_are_kept_or_dropped_and_every_list_is_full():
 
 
 def test_settings_that_no_retriever_or_scorer_knows():
-    for changes, told in (
+    for changes, message in (
         (
             {"retrievers": {"popularty": {}}},
             "retrievers.popularty: unknown name 'popularty'; did you mean 'popularity'",
@@ -412,7 +414,7 @@ def test_settings_that_no_retriever_or_scorer_knows():
             "retrievers.recent.halflife: unknown setting",
         ),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             build_retrievers(settings_of(**changes))
     log = log_of([(0, 0, 0), (0, 1, 1)])
     with pytest.raises(ConfigError, match="scorer: unknown name 'logistics'; did you mean 'logistic'"):

@@ -38,12 +38,14 @@ def test_reasons_in_words(shop: Shop) -> None:
 
 
 def test_every_feature_and_retriever_has_words() -> None:
-    from recsys.ranking.features import FEATURES
+    from recsys.ranking.features import FEATURES, OF_RETRIEVER
     from recsys.retrieval.registry import RETRIEVERS
 
-    assert FEATURES.keys() - {"scores", "ranks"} == phrases.FEATURES.keys()
-    topics = {member().topic for member in RETRIEVERS.values()}
-    assert {*phrases.FEATURES.values(), *topics} <= phrases.PUSHES.keys() | {"own"}
+    topics = {name: feature.topic for name, feature in FEATURES.items()}
+    assert all(topics.values())
+    assert {name for name, topic in topics.items() if topic == OF_RETRIEVER} == {"scores", "ranks"}
+    own = {member().topic for member in RETRIEVERS.values()}
+    assert {*topics.values(), *own} <= phrases.PUSHES.keys() | {"own", OF_RETRIEVER}
 
 
 def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:

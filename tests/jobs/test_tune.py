@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -289,6 +289,9 @@ def test_changes_leave_the_original_and_its_shared_sections_alone() -> None:
 @dataclass(frozen=True)
 class Unready:
     """A scorer whose package is not installed."""
+
+    name: ClassVar[str] = "unready"
+    needs: ClassVar[dict[str, str]] = {}
 
     strength: Annotated[float, Range(0.1, 10)] = 1.0
     negatives: int = 0
