@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from recsys.serving.recommender import Recommender
 
 HISTORY = 10
-DEMO_CONFIG = Path("configs/demo.yaml")
+DEMO_CONFIG = Path(__file__).with_name("demo.yaml")  # configs/demo.yaml links to it
 DEMO_BUNDLE = Path("artifacts/demo")
 
 EXIT_CODES = (
@@ -54,9 +54,9 @@ ConfigOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from recsys import __version__
 
-        print(f"recsys {version('recsys')}")
+        print(f"recsys {__version__}")
         raise typer.Exit
 
 
@@ -70,7 +70,9 @@ def _root(
 
 @app.command(epilog="Example: recsys demo")
 def demo(
-    config: Annotated[Path, typer.Option("--config", help="The config to run.")] = DEMO_CONFIG,
+    config: Annotated[
+        Path, typer.Option("--config", help="The config to run.", show_default="recsys/cli/demo.yaml")
+    ] = DEMO_CONFIG,
     as_json: Json = False,
 ) -> None:
     """See it work: ingest, embed, fit, evaluate, publish, and three users with explained recommendations."""

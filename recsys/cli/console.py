@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from recsys.cli.interrupt import interruptible
 from recsys.errors import RecsysError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def guarded(work: Callable[[], object]) -> None:
         logger.addHandler(_ToStderr())
         logger.setLevel(logging.INFO)
     try:
-        work()
+        with interruptible():
+            work()
     except RecsysError as error:
         errors().print(f"error: {error}", style="red")
         raise SystemExit(error.exit_code) from None

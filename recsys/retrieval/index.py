@@ -7,12 +7,18 @@ import math
 from contextlib import nullcontext
 from threading import Lock
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, LongArray, unit_rows
 from recsys.errors import ArtifactError, ConfigError
+from recsys.extras import require
+
+try:
+    import faiss
+except ModuleNotFoundError:
+    require("cpu", "searching vectors")
+    raise
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar
 
 from recsys.config import Choice
+from recsys.extras import require
 from recsys.retrieval.base import Arrays, Decay, Depth, Fitted, Newest, Stored
 from recsys.types import State
 
@@ -165,6 +166,7 @@ class Lexical(_ItemToItem):
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         """Compare the new items with all, by how rare words are now."""
+        require("train", "adding items to the retriever shared_words", "scipy")
         from scipy import sparse
 
         from recsys.retrieval import similarity

@@ -10,15 +10,21 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
 
 from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray, Rows
 from recsys.embedding.texts import item_texts
 from recsys.errors import ConfigError
+from recsys.extras import require
 from recsys.parallel.threads import in_threads
 from recsys.ragged import offsets_of, owners_of, places_of
 from recsys.retrieval.index import Index
 from recsys.types import Catalog, Interactions
+
+try:
+    from scipy import sparse
+except ModuleNotFoundError:
+    require("train", "counting which items go together", "scipy")
+    raise
 
 _BLOCK = 1024  # rows of a matrix that are made at a time, at most
 _WORK = 1 << 20  # numbers that these rows are made of, about
@@ -162,6 +168,7 @@ def shared_words(catalog: Catalog, most_items: int, keep: int, first: int = 0) -
     Words are runs of letters and digits; Chinese, Japanese and Korean text, which sets no spaces, counts by pairs of
     neighbouring characters.
     """
+    require("train", "the retriever shared_words", "sklearn")
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = item_texts(catalog, ["title", "brand"])

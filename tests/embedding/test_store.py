@@ -263,7 +263,7 @@ def test_what_was_encoded_before_an_error_is_kept(encoder: Encoder, tmp_path: Pa
 def test_progress_is_logged_without_a_terminal(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store_module, "_TELL_S", 0.0)
+    monkeypatch.setattr(store_module, "_LOG_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO):
         VectorStore(tmp_path).encode(["a", "b"], encoder)
     assert "0 texts found, 2 to encode" in caplog.text

@@ -336,7 +336,7 @@ def test_at_least_one_trial(ring: Path) -> None:
 def test_without_optuna_it_says_what_to_install(ring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(
-        ConfigError, match=re.escape("tuning needs optuna, which is not installed: pip install '.[tune]'")
+        ConfigError, match=re.escape("tuning needs optuna, which is not installed: pip install 'recsys[tune]'")
     ):
         tune(load_config(ring), 60)
 

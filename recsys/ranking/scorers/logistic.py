@@ -12,6 +12,7 @@ from pydantic import Field
 
 from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
+from recsys.extras import require
 from recsys.progress import Progress
 from recsys.ragged import owners_of
 from recsys.ranking.scorers.base import LEAST
@@ -45,6 +46,7 @@ class Logistic:
         return DenseScorer(mean, scale, weights, biases)
 
     def _pointwise(self, z: FloatArray, y: FloatArray, bends: FloatArray) -> tuple[NDArray[np.float64], float]:
+        require("train", "fitting the logistic scorer", "sklearn")
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(C=self.c, max_iter=500).fit(_hinged(z, bends), y > 0, np.where(y > 0, y, 1))
@@ -52,6 +54,7 @@ class Logistic:
 
     def _listwise(self, z: FloatArray, offsets: LongArray, y: FloatArray, bends: FloatArray,
                   ) -> tuple[NDArray[np.float64], float]:  # fmt: skip
+        require("train", "fitting the logistic scorer", "scipy")
         from scipy.optimize import minimize
 
         starts, owner, chosen = offsets[:-1], owners_of(offsets), y > 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
+from recsys.extras import require
 from recsys.progress import Progress
 from recsys.ragged import offsets_of, owners_of
 from recsys.ranking.scorers.base import LEAST
@@ -39,6 +40,7 @@ class MLP:
     negatives: int = 100
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> DenseScorer:
+        require("train", "fitting the mlp scorer", "torch")
         import torch
 
         z, mean, scale = _standardised(x)
