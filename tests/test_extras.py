@@ -24,7 +24,7 @@ BASE = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r})); "  # what i
 def base_process(*args: object, code: str = "from recsys.cli import main; main()", block: str = BASE):
     """Run code in a process in which no package of an extra can be imported."""
     command = [sys.executable, "-c", block + code, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
 
 
 def test_a_bundle_serves_without_extras(shop: Shop, tmp_path: Path) -> None:

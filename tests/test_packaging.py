@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder / "source" / name)
     build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
     command = [sys.executable, "-c", build, str(folder)]
-    ran = subprocess.run(command, cwd=folder / "source", capture_output=True, text=True, timeout=600, check=False)
+    ran = subprocess.run(command, cwd=folder / "source", capture_output=True, text=True, timeout=3600, check=False)
     assert ran.returncode == 0, ran.stderr
     (found,) = folder.glob("*.whl")
     return found
@@ -88,7 +88,7 @@ def test_a_strict_type_checker_reads_the_installed_types(wheel: Path, tmp_path: 
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = true\nfollow_imports = silent\n", encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--no-site-packages", "use.py", "misuse.py"]
     ran = subprocess.run(command, cwd=tmp_path, env=os.environ | {"MYPYPATH": str(tmp_path / "site")},
-                         capture_output=True, text=True, timeout=600, check=False)  # fmt: skip
+                         capture_output=True, text=True, timeout=3600, check=False)  # fmt: skip
     errors = [line for line in ran.stdout.splitlines() if ": error:" in line]
     assert len(errors) == 1, ran.stdout + ran.stderr
     assert errors[0].startswith("misuse.py:8: error: List comprehension has incompatible type")

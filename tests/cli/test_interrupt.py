@@ -98,5 +98,5 @@ sys.meta_path.insert(0, Hook())
 from recsys.cli import main
 main(["doctor"])
 """
-    ran = subprocess.run([sys.executable, "-c", hook], capture_output=True, text=True, timeout=600, check=False)
+    ran = subprocess.run([sys.executable, "-c", hook], capture_output=True, text=True, timeout=3600, check=False)
     assert (ran.returncode, ran.stderr) == (INTERRUPTED, "")
