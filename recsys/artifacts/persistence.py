@@ -18,6 +18,7 @@ from recsys.embedding.whitening import Whitening
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ArtifactError
+from recsys.extras import require
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.featurizer import Featurizer
 from recsys.types import Histories
@@ -72,6 +73,7 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
     from recsys.embedding.registry import load_encoder
     from recsys.engine.embeddings import TextSpace
 
+    require("train", "encoding texts, as a search does,", "torch", "transformers")
     encoder = load_encoder(config.embedding, store.folder if store else None)
     wanted = loaded.manifest["encoder"]
     if encoder.fingerprint != wanted:

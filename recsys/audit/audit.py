@@ -15,6 +15,7 @@ from recsys.config import Config
 from recsys.diagnostics import FAIL, OK, WARN, Check
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, embed
+from recsys.extras import require
 from recsys.jobs.ingest import end_of, ingest
 from recsys.parallel.threads import batches
 from recsys.progress import Progress, quiet
@@ -51,6 +52,7 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
 
     Raises as `jobs.evaluate` does: `ConfigError`, `DataError`, and `LeakageError` where a cut refuses itself.
     """
+    require("train", "recsys audit")
     tables = ingest(config)
     embeddings = embed(config, tables.catalog)
     as_of = end_of(tables, config)

@@ -19,6 +19,7 @@ from recsys.cli.options import DEMO_BUNDLE
 from recsys.config import Config, load_config
 from recsys.engine.embeddings import embed
 from recsys.explain import phrases
+from recsys.extras import require
 from recsys.formatting import plural
 from recsys.jobs.demo import Trial
 from recsys.jobs.ingest import ingest
@@ -31,6 +32,7 @@ K = 10
 
 def demo(path: Path, as_json: bool) -> None:
     """Run every stage on one config and show what came out."""
+    require("train", "recsys demo")
     began = time.monotonic()
     config = load_config(path)
     heading("1. Ingest: read and check the tables")

@@ -18,6 +18,7 @@ from recsys.errors import DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
 from recsys.evaluation.protocol import ALL, DEEP, Evaluator, Targets
+from recsys.extras import require
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
@@ -44,6 +45,7 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     `seconds`; with `probabilities` also `probability`: what `train` would have published at the test cut, and under
     `later` the same measures of what followed it.
     """
+    require("train", "recsys evaluate")
     clock = _Clock()
     tables = ingest(config)
     clock.lap("ingest")

@@ -17,6 +17,7 @@ from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.index_quality import figures
 from recsys.engine.model import Model
 from recsys.engine.training import present
+from recsys.extras import require
 from recsys.jobs.ingest import end_of, ingest
 from recsys.progress import Progress, quiet
 from recsys.types import Tables
@@ -27,6 +28,7 @@ def train(config: Config, progress: Progress = quiet) -> Path:
 
     Raises `ArtifactError` where another process is at it there already.
     """
+    require("train", "recsys train")
     with locked(config.folder):
         tables = ingest(config)
         embeddings = embed(config, tables.catalog)

@@ -22,6 +22,7 @@ from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.training import Fitter, fit
 from recsys.errors import ConfigError, RecsysError
 from recsys.evaluation.significance import paired_interval
+from recsys.extras import require
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.jobs.ingest import ingest
 from recsys.jobs.search_space import Space, settings_of
@@ -242,10 +243,10 @@ class Bench:
 
 
 def _study(seed: int) -> optuna.Study:
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise ConfigError("tuning needs optuna, which is not installed: pip install '.[tune]'") from error
+    require("tune", "tuning")
+    require("train", "tuning")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The start is a good guess already: draws at random, blind to it, are few.
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)

@@ -21,6 +21,7 @@ from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, TextSpace
 from recsys.engine.training import build_retrievers, fit_retrieval
 from recsys.errors import ConfigError
+from recsys.extras import require
 from recsys.jobs.ingest import end_of, ingest
 from recsys.jobs.train import publish
 from recsys.ranking.featurizer import Featurizer
@@ -55,6 +56,7 @@ def update(config: Config) -> Path:
         ConfigError: settings differ from those that the bundle was trained with.
         DataError: as `train`.
     """
+    require("train", "recsys update")
     with versions.locked(config.folder):
         return _update(config)
 

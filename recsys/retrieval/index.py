@@ -6,12 +6,18 @@ import math
 from contextlib import nullcontext
 from threading import Lock
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ArtifactError, ConfigError
+from recsys.extras import require
+
+try:
+    import faiss
+except ModuleNotFoundError:
+    require("cpu", "searching vectors")
+    raise
 
 EXACT = "Flat"
 RECALL_K = 100  # the recall of an index is the share of so many true neighbours that it finds

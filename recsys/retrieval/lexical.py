@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from recsys.embedding.texts import item_texts
+from recsys.extras import require
 from recsys.retrieval.base import Newest, Stored
 from recsys.retrieval.item_to_item import FittedItemToItem, ItemToItem
 from recsys.types import Catalog, State
@@ -40,6 +41,7 @@ class Lexical(ItemToItem):
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         """Compare the new items with all, by how rare words are now."""
+        require("train", "adding items to the retriever lexical", "scipy", "sklearn")
         from scipy import sparse
 
         old = len(arrays["indptr"]) - 1
@@ -71,6 +73,7 @@ def word_cosines(catalog: Catalog, most_items: int, keep: int, first: int = 0) -
     Returns:
         The cosines `(I, I)` float32, the diagonal empty.
     """
+    require("train", "the retriever lexical", "scipy", "sklearn")
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -9,13 +9,19 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
 
 from recsys.arrays import BoolArray, FloatArray, IntArray, LongArray, Rows
 from recsys.errors import ConfigError
+from recsys.extras import require
 from recsys.parallel.threads import in_threads
 from recsys.ragged import offsets_of, owners_of, places_of
 from recsys.types import Interactions
+
+try:
+    from scipy import sparse
+except ModuleNotFoundError:
+    require("train", "counting which items go together", "scipy")
+    raise
 
 MAX_BLOCK_ROWS = 1024  # rows of a matrix that are built at a time, at most
 BLOCK_WORK = 1 << 20  # numbers that these rows are made of, about

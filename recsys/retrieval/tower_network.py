@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, LongArray
 from recsys.errors import ArtifactError
+from recsys.extras import require
 from recsys.ragged import offsets_of, owners_of, places_of
 from recsys.types import Histories, Interactions, State
 
@@ -85,6 +86,7 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
         softmax does not see, so that a score above 0 speaks for an item. `projection` `(d, width)` and `newcomer`
         `(width + 1,)` make the row of an item that was not there (see `move_to_catalog`).
     """
+    require("train", "training the retriever tower", "torch")
     import torch
     from torch.nn.functional import cross_entropy
 

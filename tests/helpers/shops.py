@@ -56,4 +56,4 @@ def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl
 def recsys_process(args: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command line as a real process."""
     command = [sys.executable, "-c", "from recsys.cli import main; main()", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, **options)  # type: ignore[call-overload,no-any-return]

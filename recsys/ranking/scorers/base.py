@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys import extras
 from recsys.arrays import FloatArray, LongArray
-from recsys.errors import ArtifactError, ConfigError
+from recsys.errors import ArtifactError
 from recsys.progress import Progress
 
 Arrays = dict[str, NDArray[Any]]
@@ -102,17 +103,14 @@ def is_ready(scorer: Scorer) -> bool:
     return all(find_spec(module) is not None for module in scorer.needs)
 
 
-def require(scorer: Scorer) -> None:
+def require_packages(scorer: Scorer) -> None:
     """Refuse to go on without the packages that a scorer's `fit` imports.
 
     Raises:
         ConfigError: One is not installed; the message names the extra to install.
     """
     for module, extra in scorer.needs.items():
-        if find_spec(module) is None:
-            raise ConfigError(
-                f"scorer {scorer.name!r} needs {module}, which is not installed: pip install 'recsys[{extra}]'"
-            )
+        extras.require(extra, f"fitting the scorer {scorer.name!r}", module)
 
 
 def check_array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: Any, *lengths: int | None) -> tuple[int, ...]:

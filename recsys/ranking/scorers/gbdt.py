@@ -17,7 +17,7 @@ from recsys.errors import ArtifactError
 from recsys.parallel.threads import cores
 from recsys.progress import Progress
 from recsys.ragged import owners_of
-from recsys.ranking.scorers.base import Arrays, check_array, require
+from recsys.ranking.scorers.base import Arrays, check_array, require_packages
 from recsys.ranking.scorers.trees import MAX_LEAVES, Forest
 
 TOP = 10  # length of the list whose ndcg decides how many trees are kept
@@ -78,7 +78,7 @@ class GBDT:
     negatives: int = 100
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> TreeScorer:
-        require(self)
+        require_packages(self)
         import lightgbm
 
         lists = len(offsets) - 1

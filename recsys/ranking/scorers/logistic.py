@@ -14,7 +14,7 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
 from recsys.progress import Progress
 from recsys.ragged import owners_of
-from recsys.ranking.scorers.base import require
+from recsys.ranking.scorers.base import require_packages
 from recsys.ranking.scorers.dense import LEAST, LIMIT, ROWS, DenseScorer, StoredAsDense, standardise
 
 
@@ -48,7 +48,7 @@ class Logistic(StoredAsDense):
         return {"sklearn": "train"} if self.loss == "pointwise" else {"scipy": "train"}
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> DenseScorer:
-        require(self)
+        require_packages(self)
         z, mean, scale = standardise(x)
         bends = _bends(z, self.knots)
         weight, bias = (

@@ -14,7 +14,7 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
 from recsys.progress import Progress
 from recsys.ragged import offsets_of, owners_of
-from recsys.ranking.scorers.base import require
+from recsys.ranking.scorers.base import require_packages
 from recsys.ranking.scorers.dense import LEAST, DenseScorer, StoredAsDense, standardise
 
 
@@ -52,7 +52,7 @@ class MLP(StoredAsDense):
     negatives: int = 100
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> DenseScorer:
-        require(self)
+        require_packages(self)
         import torch
 
         z, mean, scale = standardise(x)
