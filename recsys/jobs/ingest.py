@@ -9,7 +9,7 @@ from recsys.engine.training import build_retrievers, build_scorer
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
 from recsys.ranking.featurizer import check_features
-from recsys.ranking.scorers.base import require
+from recsys.ranking.scorers.base import require_packages
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
 from recsys.types import Tables
@@ -37,7 +37,7 @@ def check(config: Config) -> None:
                 f"retrievers.{name}.{retriever.needs_user_text} needs encoded behaviour: "
                 "set embedding.user_text to true"
             )
-    require(build_scorer(config))
+    require_packages(build_scorer(config))
     check_features(config.features, config.data.clock, config.embedding.user_text)
     for name in config.evaluation.baselines:
         if name not in BASELINES:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recsys.errors import ArtifactError, ConfigError
 from recsys.ragged import offsets_of
 from recsys.ranking.scorers import dense, logistic
-from recsys.ranking.scorers.base import is_ready, require
+from recsys.ranking.scorers.base import is_ready, require_packages
 from recsys.ranking.scorers.dense import DenseScorer
 from recsys.ranking.scorers.gbdt import GBDT
 from recsys.ranking.scorers.logistic import Logistic
@@ -158,11 +158,11 @@ def test_dense_layers_that_do_not_fit(change, problem):
 @every_scorer
 def test_a_missing_package_is_named_before_any_work(kind, monkeypatch):
     scorer = KINDS[kind]
-    require(scorer)
+    require_packages(scorer)
     assert is_ready(scorer)
     (module, extra) = next(iter(scorer.needs.items()))
     monkeypatch.setitem(sys.modules, module, None)
-    message = f"scorer '{scorer.name}' needs {module}, which is not installed: pip install 'recsys[{extra}]'"
+    message = f"fitting the scorer '{scorer.name}' needs {module}, which is not installed: pip install 'recsys[{extra}]'"
     assert not is_ready(scorer)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         scorer.fit(*choices(3), 7, quiet)
