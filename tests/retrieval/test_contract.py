@@ -102,6 +102,14 @@ def test_an_update_trains_no_tower(monkeypatch):
     assert all(np.array_equal(moved[key], arrays[key]) for key in arrays if key != "items")
 
 
+def test_a_free_text_is_searched_among_text_vectors_only():
+    old, _ = contract.old_and_new()
+    fitted = {name: member().fit(old) for name, member in RETRIEVERS.items()}
+    assert fitted["semantic"].text_index is fitted["semantic"].index is not None
+    assert fitted["tower"].index is not None, "which is over learned vectors"
+    assert [name for name, one in fitted.items() if one.text_index is not None] == ["semantic"]
+
+
 def test_members_lie_in_modules_of_their_own():
     assert len({member.__module__ for member in RETRIEVERS.values()}) == len(RETRIEVERS)
 
