@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
-from shops import recsys_process, write_shop_config
+from shops import Shop, recsys_process, write_shop_config
 from tampering import change, refused
 
 from recsys import Recommender, train
 from recsys.artifacts.versions import MANIFEST
 from recsys.config import load_config
+from recsys.errors import ConfigError
+from recsys.jobs.search_space import Space
 
 WITHOUT = """
 import sys
@@ -61,6 +64,17 @@ def test_it_serves_and_explains_without_any_training_library(published: Path) ->
     assert ran.stderr == ""
     assert ran.stdout.strip() == str([(item.item_id, item.score, item.reasons) for item in answer.items])
     assert any(item.reasons for item in answer.items)
+
+
+def test_without_lightgbm_training_says_what_to_install_and_tuning_leaves_it_out(
+    config: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"gbdt", "logistic", "mlp"} <= Space.of(load_config(shop.config)).scorers.keys()
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    message = "scorer 'gbdt' needs lightgbm, which is not installed: pip install 'recsys[gbdt]'"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        train(load_config(config))
+    assert Space.of(load_config(shop.config)).scorers.keys() == {"logistic", "mlp"}
 
 
 def test_contributions_and_base_sum_to_the_score(published: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -12,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.errors import ArtifactError
+from recsys.config import construct
+from recsys.errors import ArtifactError, ConfigError
 from recsys.ragged import offsets_of
 from recsys.ranking.scorers import trees
 from recsys.ranking.scorers.gbdt import END, GBDT, parse
+from recsys.ranking.scorers.registry import SCORERS
 
 
 def quiet(stage, done, total):
@@ -125,6 +128,26 @@ def test_boosting_stops_when_held_out_lists_gain_nothing():
     assert len(steps) - 1 == len(fitted.forest.nodes) + 5 < 500
     assert steps[0] == ("scorer", 1, 500)
     assert steps[-1] == ("scorer", 500, 500)
+
+
+def test_a_list_longer_than_lightgbm_takes():
+    x = np.zeros((10_001, 2), np.float32)
+    message = "a list holds 10001 candidates, and LightGBM learns from at most 10000: set scorer.negatives (now 0) to"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        GBDT(negatives=0).fit(x, np.array([0, 10_001]), np.ones(10_001, np.float32), 7, quiet)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"num_leaves": 65}, "scorer: num_leaves: Input should be less than or equal to 64 (got 65)"),
+        ({"rounds": 5001}, "scorer: rounds: Input should be less than or equal to 5000 (got 5001)"),
+        ({"leaves": 7}, "scorer.leaves: unknown setting of 'gbdt'; did you mean 'num_leaves'?"),
+    ],
+)
+def test_settings_out_of_range(settings, problem):
+    with pytest.raises(ConfigError, match=f"^{re.escape(problem)}"):
+        construct(SCORERS, "gbdt", settings, "scorer")
 
 
 def test_rows_of_other_features(fitted):

@@ -253,7 +253,7 @@ def test_choices_of_one_list_do_not_compete(scorer):
     assert np.exp(one - zero) == pytest.approx(3, rel=0.1)
 
 
-@pytest.mark.parametrize("scorer", [Logistic(), MLP(hidden=(8,), epochs=10)])
+@pytest.mark.parametrize("scorer", [Logistic(), MLP(hidden=(8,), epochs=10), GBDT(min_data=5)])
 def test_a_list_chosen_whole_teaches_nothing(scorer):
     x, offsets, y = choices(60)
     whole = np.concatenate([x, x[: offsets[1]]]), np.append(offsets, offsets[-1] + offsets[1])

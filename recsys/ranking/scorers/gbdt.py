@@ -13,7 +13,7 @@ from pydantic import Field
 
 from recsys.arrays import BoolArray, FloatArray, LongArray
 from recsys.config import Choice, Range
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.parallel.threads import cores
 from recsys.progress import Progress
 from recsys.ragged import owners_of
@@ -24,6 +24,7 @@ TOP = 10  # length of the list whose ndcg decides how many trees are kept
 MAX_TREES = 5000
 MAX_WIDTH = 100_000
 MAX_COUNT = 10**18
+MAX_LIST = 10_000  # rows of a query that LightGBM's LambdaRank takes
 END = "end of trees\n"
 
 
@@ -81,7 +82,12 @@ class GBDT:
         require_packages(self)
         import lightgbm
 
-        lists = len(offsets) - 1
+        lists, longest = len(offsets) - 1, int(np.diff(offsets).max())
+        if longest > MAX_LIST:
+            raise ConfigError(
+                f"scorer 'gbdt': a list holds {longest} candidates, and LightGBM learns from at most {MAX_LIST}: "
+                f"set scorer.negatives (now {self.negatives}) to fewer, such as 100"
+            )
         held = np.zeros(lists, dtype=bool)
         held[np.random.default_rng(seed).permutation(lists)[: max(1, lists // 10) if lists > 1 else 0]] = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -215,18 +215,25 @@ class _Paths:
     def add_contributions(self, x: FloatArray, amounts: Doubles) -> None:
         """Add what these leaves give each feature of each row `(n, f)` to `amounts` `(n, f)`."""
         depth = self.feature.shape[1]
-        at, weight = np.polynomial.legendre.leggauss(max(1, -(-depth // 2)))
+        points, weights = _quadrature(max(1, -(-depth // 2)))
         columns, step = self.feature.ravel(), max(1, CELLS // max(self.feature.size, 1))
         for start in range(0, len(x), step):
             some = x[start : start + step, self.feature]
             passes = (some > self.low) & (some <= self.high)  # (rows, leaves, depth)
             gain = np.zeros(passes.shape)
-            for t, w in zip((at + 1) / 2, weight / 2, strict=True):
+            for t, w in zip(points, weights, strict=True):
                 factor = self.share * (1 - t) + passes * t
                 gain += w * factor.prod(axis=2, keepdims=True) / factor
             gain *= (passes - self.share) * self.value[:, None]
             for row, own in enumerate(gain.reshape(len(some), -1), start):
                 amounts[row] += np.bincount(columns, own, minlength=amounts.shape[1])
+
+
+@cache
+def _quadrature(points: int) -> tuple[Doubles, Doubles]:
+    """Points and weights that integrate polynomials of degree `2 * points - 1` from 0 to 1 exactly."""
+    at, weight = np.polynomial.legendre.leggauss(points)
+    return (at + 1) / 2, weight / 2
 
 
 def _parents(forest: Forest) -> tuple[LongArray, LongArray]:
