@@ -10,27 +10,27 @@ from recsys.cli.console import Progress
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
-from recsys.engine.training import build_retrievers
-from recsys.jobs.ingest import end_of, ingest
+from recsys.engine.plan import Plan
+from recsys.jobs.ingest import ingest
 from recsys.retrieval.index import EXACT, Index, K
 from recsys.retrieval.semantic import Semantic
 from recsys.types import State
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
-    """Nothing is saved: a bundle holds its index. This is how to choose `index` and `search` before training."""
+    """Nothing is saved: a bundle holds its index. Use this to choose `index` and `search` before training."""
+    plan = Plan.of(config)
     tables = ingest(config)
-    vectors = embed(config, tables.catalog).items
-    state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
-    retrievers = build_retrievers(config).items()
-    wanted = {name: retriever for name, retriever in retrievers if isinstance(retriever, Semantic)}
-    told = {EXACT: measure(Semantic(index=EXACT), state)}
-    told |= {name: measure(retriever, state) | {"floor": retriever.floor} for name, retriever in wanted.items()}
-    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": told}
+    vectors = embed(config.embedding, tables.catalog, config.vector_folder).items
+    state = State(tables.catalog, tables.interactions, vectors, plan.end(tables.interactions))
+    semantic = {name: retriever for name, retriever in plan.retrievers.items() if isinstance(retriever, Semantic)}
+    indexes = {EXACT: measure(Semantic(index=EXACT), state)}
+    indexes |= {name: measure(retriever, state) | {"floor": retriever.floor} for name, retriever in semantic.items()}
+    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": indexes}
 
 
 def measure(retriever: Semantic, state: State) -> dict[str, Any]:
-    """Build one index as training would; search it with the queries that it is measured with."""
+    """Build one index as training would, and search it with the queries that it is measured with."""
     queries = retriever.index_tuning_queries(state)
     began = time.monotonic()
     index = Index.build_measured(state.vectors, queries, retriever.index, retriever.search, retriever.floor)

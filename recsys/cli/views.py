@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys import formatting
-from recsys.config import parse_config
+from recsys.config import parse_stored_config
 from recsys.evaluation.losses import DEEPER
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def forgotten(gone: Forgotten) -> list[str]:
 
 def manifest(told: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
     """Show what a bundle says of itself."""
-    config = parse_config(told["config"], root)
+    config = parse_stored_config(told["config"], root)
     window, counts, files = told["data_window"], told["counts"], told["files"]
     rows = {
         "bundle": root,

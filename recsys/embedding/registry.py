@@ -1,4 +1,4 @@
-"""The encoders that a config can name."""
+"""The encoders that a config can name. Each registers itself in its own module."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 
 from recsys.config import EmbeddingConfig, nearest
 from recsys.embedding.base import Encoder
-from recsys.embedding.transformer import TransformerEncoder
 from recsys.errors import ConfigError
+from recsys.registry import Family
+
+# `pooling` brings torch, which is imported when the first text is encoded.
+ENCODERS: Family[Callable[[EmbeddingConfig, Path | None], Encoder]] = Family(
+    "encoder", "recsys.embedding", group="recsys.encoders", skip=["pooling"]
+)
 
 
 def load_encoder(config: EmbeddingConfig, kept: Path | None = None) -> Encoder:
@@ -24,6 +29,3 @@ def load_encoder(config: EmbeddingConfig, kept: Path | None = None) -> Encoder:
         hint = f"{nearest(name, ENCODERS)}; known: {', '.join(ENCODERS)}"
         raise ConfigError(f"embedding.encoder: unknown name {name!r}{hint}")
     return ENCODERS[name](config, kept)
-
-
-ENCODERS: dict[str, Callable[[EmbeddingConfig, Path | None], Encoder]] = {"transformer": TransformerEncoder}

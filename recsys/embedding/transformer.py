@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import EmbeddingConfig
 from recsys.embedding.hardware import _find_device, _find_precision, _int8_device
 from recsys.embedding.locate import _FINGERPRINT_FILES, _one_line, _read_json, find_model
+from recsys.embedding.registry import ENCODERS
 from recsys.errors import ConfigError
 from recsys.ragged import offsets_of
 
@@ -42,6 +43,7 @@ _CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
+@ENCODERS.register
 class TransformerEncoder:
     """The final-layer features of any BERT-like model in a `transformers` or `sentence-transformers` layout.
 
@@ -53,6 +55,8 @@ class TransformerEncoder:
         ConfigError: the model is not found, is no model, or holds no safetensors weights; `device` or
             `max_tokens` do not suit it; `precision: int8` lacks its packages, or is asked of a GPU.
     """
+
+    name: ClassVar[str] = "transformer"
 
     def __init__(self, config: EmbeddingConfig, kept: Path | None = None) -> None:
         self._folder = find_model(config.model)

@@ -18,6 +18,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ConfigError
 from recsys.ragged import order_by_score, pair_keys, places_of
 from recsys.ranking.feature_context import Context
+from recsys.registry import Family
 from recsys.tables.split import next_moments
 from recsys.types import DAY, Candidates, State
 
@@ -41,6 +42,11 @@ class Feature:
     compute: Callable[[Context, Mapping[str, NDArray[Any]]], NDArray[Any]]
     prepare: Callable[[State], Arrays] = _nothing
     names: Callable[[Context], list[str]] = _one_column
+    needs_clock: bool = False
+    needs_user_text: bool = False
+
+
+FEATURES: Family[Feature] = Family("feature", "recsys.ranking.features", group="recsys.features")
 
 
 def _retriever_names(context: Context) -> list[str]:
@@ -272,7 +278,7 @@ def _cls_names(context: Context) -> list[str]:
     return [f"{side}{j}" for side in ("user", "item") for j in range(context.vectors.shape[1])]
 
 
-FEATURES: dict[str, Feature] = {
+_FEATURES = {
     "scores": Feature(scores, names=_retriever_names),
     "ranks": Feature(ranks, names=_retriever_names),
     "found_by": Feature(found_by),
@@ -291,6 +297,8 @@ FEATURES: dict[str, Feature] = {
     "own_count": Feature(own_count),
     "own_recency": Feature(own_recency),
     "repeat_rate": Feature(repeat_rate, _prepare_interval),
-    "due": Feature(due, _prepare_interval, lambda context: ["days", "phase", "distance"]),
-    "cls_pair": Feature(cls_pair, names=_cls_names),
+    "due": Feature(due, _prepare_interval, lambda context: ["days", "phase", "distance"], needs_clock=True),
+    "cls_pair": Feature(cls_pair, names=_cls_names, needs_user_text=True),
 }
+for _name, _feature in _FEATURES.items():
+    FEATURES.register(_feature, _name)

@@ -30,6 +30,7 @@ from typing import Annotated, ClassVar
 
 from recsys.config import Choice
 from recsys.retrieval.base import Arrays, Decay, Depth, Fitted, Newest, Stored
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import State
 
 TOGETHER = 16  # queries whose sums are sorted at once, in memory that fits a cache
@@ -111,10 +112,12 @@ class _ItemToItem(ABC):
         """Return the statistic `(I, I)`, sparse, at most `neighbours` a row."""
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Covisitation(_ItemToItem):
     """Sequential co-visitation: what follows what within `window` baskets of one user."""
 
+    name: ClassVar[str] = "covisitation"
     window: Annotated[int, Choice((1, 2, 5, 10, 20))] = 5
     backward: Annotated[float, Choice((0.0, 0.5, 1.0))] = 0.5
 
@@ -126,6 +129,7 @@ class Covisitation(_ItemToItem):
         )
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class TextCovisitation(Covisitation):
     """Co-visitation between the text neighbours of two items: an item that nobody had yet inherits from those like it.
@@ -134,6 +138,7 @@ class TextCovisitation(Covisitation):
     their cosine less 1; nearer than `least` they must be.
     """
 
+    name: ClassVar[str] = "text_covisitation"
     alike: int = 20
     sharpness: float = 5.0
     least: float = 0.3
@@ -145,6 +150,7 @@ class TextCovisitation(Covisitation):
         return similarity.between(spread, super().matrix(state), self.neighbours)
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Lexical(_ItemToItem):
     """Items whose titles and brands share rare words, by the cosine of their TF-IDF vectors.
@@ -153,6 +159,7 @@ class Lexical(_ItemToItem):
     items have tell nothing.
     """
 
+    name: ClassVar[str] = "lexical"
     refit_per_cut: ClassVar[bool] = False
     newest: Newest = 10
     neighbours: int = 200
@@ -178,10 +185,12 @@ class Lexical(_ItemToItem):
         return ItemToItem.of((padded + new + turned).tocsr(), self.decay, self.newest).arrays()
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class ItemKNN(_ItemToItem):
     """Item-based nearest neighbours by the cosine between user sets."""
 
+    name: ClassVar[str] = "item_knn"
     decay: Decay = 1.0
     newest: Newest = 200
     shrink: Annotated[float, Choice((1.0, 10.0, 50.0))] = 10.0
@@ -192,10 +201,12 @@ class ItemKNN(_ItemToItem):
         return similarity.cosine(state.interactions, len(state.catalog), self.shrink, self.neighbours)
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Ease(_ItemToItem):
     """EASE: a linear autoencoder in closed form, over the most frequent items."""
 
+    name: ClassVar[str] = "ease"
     penalty: Annotated[float, Choice((30.0, 100.0, 300.0))] = 100.0
     max_items: int = 12_500
 
@@ -205,10 +216,12 @@ class Ease(_ItemToItem):
         return similarity.ease(state.interactions, len(state.catalog), self.penalty, self.max_items, self.neighbours)
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Slit(_ItemToItem):
     """Linear model from the decayed history to the next items, in closed form, over the most frequent items."""
 
+    name: ClassVar[str] = "slit"
     penalty: Annotated[float, Choice((5.0, 20.0, 80.0))] = 20.0
     max_items: int = 12_500
     source_decay: Annotated[float, Choice((0.3, 0.5, 0.7))] = 0.5

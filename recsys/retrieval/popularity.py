@@ -12,6 +12,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import Choice
 from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Stored
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import DAY, Histories, Hits, State
 
 
@@ -63,10 +64,12 @@ class FittedPopularity:
         return {"count": self.count}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Popularity:
     """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
 
+    name: ClassVar[str] = "popularity"
     refit_per_cut: ClassVar[bool] = True
     depth: Depth = 50
     half_life_days: Annotated[float | None, Choice((7.0, 14.0, 28.0, 56.0))] = None

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from recsys.arrays import FloatArray
 from recsys.retrieval.base import Answer, Arrays, Decay, Depth, Fitted, Newest, SparseAnswer, Stored, decayed
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Histories, State
 
 
@@ -26,10 +27,12 @@ class FittedRepeat:
         return {}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Repeat:
     """What the query already had, most often and most lately first: for replenishment and reordering."""
 
+    name: ClassVar[str] = "repeat"
     refit_per_cut: ClassVar[bool] = False
     depth: Depth = 100
     decay: Decay = 0.95

@@ -11,6 +11,7 @@ from recsys.arrays import FloatArray, unit_rows
 from recsys.ragged import offsets_of
 from recsys.retrieval.base import Arrays, Decay, Depth, Fitted, Newest, Stored, decayed, ragged_sums
 from recsys.retrieval.index import AUTO, FLOOR, QUERIES, Index, mixtures
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.vector_search import VectorAnswer, index_arrays, restored_index, sample_histories
 from recsys.types import Histories, State
 
@@ -38,6 +39,7 @@ class FittedSemantic:
         return index_arrays(self.index)
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Semantic:
     """Items whose text vectors lie nearest to the decayed sum of the history's, by inner product in FAISS.
@@ -48,6 +50,7 @@ class Semantic:
     nearest is refused when it is built. Events only tell how far it must look.
     """
 
+    name: ClassVar[str] = "semantic"
     refit_per_cut: ClassVar[bool] = False
     depth: Depth = 200
     decay: Decay = 0.8
@@ -72,6 +75,11 @@ class Semantic:
 
     def restore(self, arrays: Stored, vectors: FloatArray) -> FittedSemantic:
         return self._over(vectors, restored_index(arrays, vectors, self.index) if self.depth else None)
+
+    @property
+    def needs_user_text(self) -> str | None:
+        """The setting that needs encoded behaviour texts; None where none does."""
+        return "query: 'text'" if self.query == "text" else None
 
     def _over(self, vectors: FloatArray, index: Index | None) -> FittedSemantic:
         return FittedSemantic(vectors, index, self.decay, self.newest, self.query)

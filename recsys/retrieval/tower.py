@@ -13,6 +13,7 @@ from recsys.retrieval import tower_network
 from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Stored
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import AUTO, FLOOR, Index
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.tower_network import Weights, queries
 from recsys.retrieval.vector_search import VectorAnswer, index_arrays, restored_index, sample_histories
 from recsys.types import Histories, Hits, State
@@ -49,6 +50,7 @@ class FittedTower:
         return {**self.weights, **index_arrays(self.index)}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Tower:
     """A learned user tower over frozen text vectors: attention over the `length` newest events asks in FAISS.
@@ -57,6 +59,7 @@ class Tower:
     and `floor` as for `Semantic`, measured with what known histories ask.
     """
 
+    name: ClassVar[str] = "tower"
     refit_per_cut: ClassVar[bool] = True
     depth: Depth = 200
     width: int = 128

@@ -44,7 +44,7 @@ def trained(
     members["exact"] = {"kind": "semantic", "depth": 20, "index": "Flat"}
     config = write_shop_config(folder, tiny_model, retrievers=members)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Index, "chosen", counted)
+        patch.setattr(Index, "build_measured", counted)
         return config, train(load_config(config)), widths
 
 

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from members import add_member
 from worlds import DAY, asks, context_of, hits_of, log_of, queries, rows_of, shop_state, state_of
 
 from recsys.errors import ConfigError
@@ -254,7 +255,7 @@ def test_a_feature_of_texts_needs_texts():
 
 def test_a_value_that_is_not_finite_names_its_feature(monkeypatch):
     block = Feature(lambda context, _: np.log(np.zeros((len(context.item), 2))) * [0, 1], names=lambda _: ["a", "b"])
-    monkeypatch.setitem(FEATURES, "broken", block)
+    add_member(monkeypatch, FEATURES, "broken", block)
     featurizer = Featurizer.fit(["found_by", "broken"], shop())
     with (
         pytest.raises(ConfigError, match=r"feature 'broken\.a' gave a value that is not finite"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from recsys.progress import Progress
 from recsys.ragged import owners_of
 from recsys.ranking.scorers.base import LEAST
 from recsys.ranking.scorers.dense import LIMIT, ROWS, DenseScorer, _standardised
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
 class Logistic:
     """Logistic regression, piecewise linear in each feature.
@@ -30,6 +32,7 @@ class Logistic:
     without knots the model is linear. They take ten times as long to fit: see docs/log.md for where they pay.
     """
 
+    name: ClassVar[str] = "logistic"
     loss: Literal["listwise", "pointwise"] = "listwise"
     c: Annotated[float, Range(0.001, 100, log=True)] = 1.0
     knots: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Choice(((), (0.5, 0.8, 0.95)))] = ()

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from recsys.progress import Progress
 from recsys.ragged import offsets_of, owners_of
 from recsys.ranking.scorers.base import LEAST
 from recsys.ranking.scorers.dense import DenseScorer, _standardised
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
 class MLP:
     """A small multilayer perceptron under the listwise loss of `Logistic`, trained by Adam in torch.
@@ -29,6 +31,7 @@ class MLP:
     the best weights are kept. `members` networks from different seeds are averaged.
     """
 
+    name: ClassVar[str] = "mlp"
     hidden: Annotated[tuple[int, ...], Choice(((32, 16), (64, 32), (128, 64)))] = (64, 32)
     members: int = 3
     learning_rate: Annotated[float, Range(3e-4, 1e-2, log=True)] = 0.001
