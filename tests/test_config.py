@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import yaml
+from members import add_member
+from pydantic import Field
 from shops import ROOT, write_shop_config
 
 from recsys import config as module
 from recsys.config import (
-    FAMILIES,
     Config,
     Model,
     check_members,
     construct,
-    family,
     load_config,
     nearest,
     parse_config,
@@ -28,7 +29,9 @@ from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
 from recsys.ranking.features import FEATURES
 from recsys.ranking.scorers.registry import SCORERS
+from recsys.registry import FAMILIES, family
 from recsys.retrieval.registry import RETRIEVERS
+from recsys.tables.sources.registry import SOURCES
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SHOP = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))
@@ -246,12 +249,10 @@ def test_every_problem_of_a_file_names_its_line(tmp_path: Path, monkeypatch: pyt
 
     told = problems(LINES)
     assert [line.split(" ")[:2] for line in told] == [
-        ["3:", "data.catalog.colums:"], ["20:", "embedding.max_tokens:"], ["9:", "split.time.horizon_days:"],
-        ["5:", "base:"],
+        ["20:", "embedding.max_tokens:"], ["9:", "split.time.horizon_days:"], ["5:", "base:"],
     ]  # fmt: skip
-    assert told[0] == "3: data.catalog.colums: unknown key; did you mean 'columns'?"
-    assert told[1].endswith("(got '9999')")
-    sound = LINES.replace("colums", "columns").replace("-1", "7").replace("base: &base\n  depth: 60\n", "")
+    assert told[0].endswith("(got '9999')")
+    sound = LINES.replace("-1", "7").replace("base: &base\n  depth: 60\n", "")
     told = problems(sound.replace("${TOKENS}", "64"))
     known = "depth, decay, newest, query, index, search, floor"
     assert told[0] == (
@@ -259,10 +260,33 @@ def test_every_problem_of_a_file_names_its_line(tmp_path: Path, monkeypatch: pyt
     )
     assert [line.split(" ")[:2] for line in told[1:]] == [
         ["12:", "retrievers.repeat.depth:"], ["16:", "scorer.hidden.1:"], ["15:", "features.1:"],
+        ["3:", "data.catalog.colums:"],
     ]  # fmt: skip
+    assert told[-1] == "3: data.catalog.colums: unknown key; did you mean 'columns'?"
     assert problems("name: shop\ndata:\n  catalog: {}\n" + sound[sound.index("split:") :])[0] == (
         "2: data.interactions: this key is required"
     )
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A source with a setting."""
+
+    name: ClassVar[str] = "delimited"
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+
+
+def test_settings_of_a_source_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_member(monkeypatch, SOURCES, "delimited", Delimited)
+
+    def data(**settings: Any) -> dict[str, Any]:
+        return shop(data=SHOP["data"] | {"catalog": {"source": "delimited", "path": "x"} | settings})
+
+    assert parse_config(data(separator=";")).data.catalog.options == {"separator": ";"}
+    assert parse_config(data(separator=";")).model_dump()["data"]["catalog"]["separator"] == ";"
+    assert refused(data(seprator=";")) == ("run.yaml: data.catalog.seprator: unknown key; did you mean 'separator'?")
+    assert refused(data(separator=";;")).startswith("run.yaml: data.catalog.separator: String should have at most 1")
+    assert refused(data(source="csv", separator=";")).startswith("run.yaml: data.catalog.separator: unknown key")
 
 
 def test_a_setting_taken_over_from_an_anchor_names_the_line_of_the_anchor(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from importlib import metadata
 from typing import Any
 
 from recsys.artifacts.bundle import Bundle
-from recsys.config import FAMILIES, Config, family
+from recsys.config import Config
 from recsys.errors import ArtifactError
-from recsys.registry import Family, Origin
+from recsys.registry import FAMILIES, Family, Origin, family
 
 log = logging.getLogger(__name__)
 
