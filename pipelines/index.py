@@ -9,8 +9,8 @@ from typing import Any
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
-from recsys.engine.training import build_retrievers
-from recsys.jobs.ingest import end_of, ingest
+from recsys.engine.plan import Plan
+from recsys.jobs.ingest import ingest
 from recsys.progress import Progress
 from recsys.retrieval.index import EXACT, RECALL_K
 from recsys.retrieval.index_spec import IndexSpec
@@ -19,18 +19,19 @@ from recsys.types import State
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
-    """Nothing is saved: a bundle holds its index. This is how to choose `index` and `search` before training."""
+    """Nothing is saved: a bundle holds its index. Use this to choose `index` and `search` before training."""
+    plan = Plan.of(config)
     tables = ingest(config)
-    vectors = embed(config, tables.catalog).items
-    state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
-    specs = {name: retriever.index_spec(state) for name, retriever in build_retrievers(config).items()}
+    vectors = embed(config.embedding, tables.catalog, config.vector_folder).items
+    state = State(tables.catalog, tables.interactions, vectors, plan.end(tables.interactions))
+    specs = {name: retriever.index_spec(state) for name, retriever in plan.retrievers.items()}
     measured = {EXACT: measure(Semantic(index=EXACT).index_spec(state))}
     measured |= {name: measure(spec) | {"floor": spec.floor} for name, spec in specs.items() if spec is not None}
     return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": measured}
 
 
 def measure(spec: IndexSpec) -> dict[str, Any]:
-    """Build one index as training would; search it with the queries that it is measured with."""
+    """Build one index as training would, and search it with the queries that it is measured with."""
     queries = spec.queries
     began = time.monotonic()
     index = spec.build()

@@ -18,6 +18,7 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, construct, parse_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model, Retrieval
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit_retrieval, scorer_lists
 from recsys.progress import quiet
 from recsys.ranking.featurizer import Featurizer
@@ -133,7 +134,7 @@ class Seed(Engine):
         return parse_config(task.config.model_dump() | changed, str(SEED_RECIPE))
 
     def embeddings(self, task: Task) -> Embeddings:
-        return embed(task.config, task.tables.catalog)
+        return embed(task.config.embedding, task.tables.catalog, task.config.vector_folder)
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,10 @@ def _stage(task: Task, known: Fold, negatives: int) -> _Stage:
     if key not in _kept:
         if len(_kept) == STAGES:
             _kept.pop(next(iter(_kept)))
-        state = task.state(known)
+        state, plan = task.state(known), Plan.of(task.config)
         _kept[key] = _Stage(
-            scorer_lists(task.config, known.known, task.embeddings, negatives, known.as_of),
-            fit_retrieval(task.config, state),
-            Featurizer.fit(task.config.features, state),
+            scorer_lists(plan, known.known, task.embeddings, negatives, known.as_of),
+            fit_retrieval(plan, state),
+            Featurizer.fit(plan.features, state),
         )
     return _kept[key]

@@ -21,7 +21,7 @@ from recsys.engine.embeddings import embed
 from recsys.explain import phrases
 from recsys.extras import require
 from recsys.formatting import plural
-from recsys.jobs.demo import Trial
+from recsys.jobs.demo import Rehearsal
 from recsys.jobs.ingest import ingest
 from recsys.serving.recommender import Recommender
 from recsys.types import Tables
@@ -39,7 +39,7 @@ def demo(path: Path, as_json: bool) -> None:
     tables = ingest(config)
     note(_ingested(tables))
     heading("2. Embed: turn the items' texts into vectors")
-    embeddings = embed(config, tables.catalog)
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     store = embeddings.space.store if embeddings.space else None
     reused = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
     note(f"{plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
@@ -47,7 +47,7 @@ def demo(path: Path, as_json: bool) -> None:
          f"{', whitened' if config.embedding.whitening else ''}){reused}")  # fmt: skip
     with progress() as report_progress:
         heading(f"3. Fit: cut off {_horizon(config)}, learn from what came before")
-        trial = Trial.run(config, tables, embeddings, report_progress)
+        trial = Rehearsal.run(config, tables, embeddings, report_progress)
         known = plural(len(trial.fold.known), "event")
         note(f"{known} before the cut, {len(trial.fold.labels):,} after it; "
              f"retrievers: {', '.join(config.retrievers)}; scorer: {config.scorer['kind']}")  # fmt: skip
@@ -68,7 +68,7 @@ def demo(path: Path, as_json: bool) -> None:
         show(_next(path, config, recommender, shown))
 
 
-def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> dict[str, Any]:
+def _shown(trial: Rehearsal, recommender: Recommender, user: Any, as_json: bool) -> dict[str, Any]:
     """Recommend for one user and mark what the user really went on to."""
     config, clock = trial.config, trial.tables.clock
     answer = recommender.recommend(user, K, explain=True)

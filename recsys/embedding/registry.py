@@ -1,4 +1,4 @@
-"""The encoders that a config can name."""
+"""The encoders that a config can name. Each registers itself in its own module."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from recsys.config import EmbeddingConfig, nearest
 from recsys.embedding.base import Encoder, EncoderMember
-from recsys.embedding.transformer import TransformerEncoder
 from recsys.errors import ConfigError
+from recsys.registry import Family
 
-_MEMBERS: tuple[EncoderMember, ...] = (TransformerEncoder,)
-ENCODERS: dict[str, EncoderMember] = {member.name: member for member in _MEMBERS}
+# `pooling` brings torch, which is imported when the first text is encoded.
+ENCODERS: Family[EncoderMember] = Family("encoder", "recsys.embedding", group="recsys.encoders", skip=["pooling"])
 
 
 def load_encoder(config: EmbeddingConfig, cache: Path | None = None) -> Encoder:

@@ -17,6 +17,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import EmbeddingConfig
 from recsys.embedding.hardware import check_int8, find_device, find_precision
 from recsys.embedding.locate import FINGERPRINT_FILES, find_model, one_line, read_json
+from recsys.embedding.registry import ENCODERS
 from recsys.errors import ConfigError
 from recsys.extras import require
 from recsys.ragged import offsets_of
@@ -39,6 +40,7 @@ _CPU_TOKENS, _GPU_TOKENS = 1024, 8192
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
+@ENCODERS.register
 class TransformerEncoder:
     """The final-layer features of any BERT-like model in a `transformers` or `sentence-transformers` layout.
 

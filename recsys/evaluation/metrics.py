@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import BoolArray, LongArray
+from recsys.registry import Family
 
 Metric = Callable[[BoolArray, LongArray, int], NDArray[np.float64]]
 
+METRICS: Family[Metric] = Family("metric", "recsys.evaluation.metrics", group="recsys.metrics")
 
+
+@METRICS.register
 def recall(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
     """Share of the user's relevant items that the first `k` hold."""
     return np.asarray(hits[:, :k].sum(axis=1) / n_relevant)
 
 
-def hit_rate(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
-    """1 where the first `k` hold any relevant item."""
-    return np.asarray(hits[:, :k].any(axis=1), dtype=np.float64)
-
-
+@METRICS.register
 def ndcg(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
     """Discounted cumulative gain with gains 0 and 1, divided by the greatest possible one.
 
@@ -41,10 +41,14 @@ def ndcg(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
     return hits[:, :k] @ discount[: hits.shape[1]] / ideal
 
 
+@METRICS.register
 def mrr(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
     """Reciprocal rank: 1 / place of the first relevant item, 0 where the first `k` hold none."""
     first = np.argmax(hits[:, :k], axis=1)
     return np.where(hits[:, :k].any(axis=1), 1 / (first + 1), 0)
 
 
-METRICS: dict[str, Metric] = {metric.__name__: metric for metric in (recall, ndcg, mrr, hit_rate)}
+@METRICS.register
+def hit_rate(hits: BoolArray, n_relevant: LongArray, k: int) -> NDArray[np.float64]:
+    """1 where the first `k` hold any relevant item."""
+    return np.asarray(hits[:, :k].any(axis=1), dtype=np.float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.config import Config
-from recsys.engine.training import build_retrievers
+from recsys.engine.plan import Plan
 from recsys.formatting import ago
 from recsys.ranking.features import FEATURES, OF_RETRIEVER
 from recsys.types import DAY
@@ -52,7 +52,7 @@ def retriever_topics(config: Config) -> dict[str, str]:
     Raises:
         ConfigError: A retriever or a setting of one is unknown.
     """
-    return {name: retriever.topic or name.replace("_", " ") for name, retriever in build_retrievers(config).items()}
+    return {name: retriever.topic or name.replace("_", " ") for name, retriever in Plan.of(config).retrievers.items()}
 
 
 def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, str], follows: str | None = None) -> str:

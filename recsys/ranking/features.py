@@ -17,6 +17,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ConfigError
 from recsys.ragged import order_by_score, pair_keys, places_of
 from recsys.ranking.feature_context import Context
+from recsys.registry import Family
 from recsys.tables.split import next_moments
 from recsys.types import DAY, Candidates, State
 
@@ -60,6 +61,9 @@ class Feature:
     topic: str = ""
     needs_clock: bool = False
     needs_user_text: bool = False
+
+
+FEATURES: Family[Feature] = Family("feature", "recsys.ranking.features", group="recsys.features")
 
 
 def _retriever_names(context: Context) -> list[str]:
@@ -295,28 +299,26 @@ def _cls_names(context: Context) -> list[str]:
     return [f"{side}{j}" for side in ("user", "item") for j in range(context.vectors.shape[1])]
 
 
-FEATURES: dict[str, Feature] = {
-    member.name: member
-    for member in (
-        Feature("scores", scores, names=_retriever_names, topic=OF_RETRIEVER),
-        Feature("ranks", ranks, names=_retriever_names, topic=OF_RETRIEVER),
-        Feature("found_by", found_by, topic="ways"),
-        Feature("log_popularity", log_popularity, _prepare_count, topic="popular"),
-        Feature("late_popularity", late_popularity, _prepare_late, lambda context: ["log", "share"], topic="now"),
-        Feature("text_by_popularity", text_by_popularity, _prepare_count, lambda context: POPULARITY, topic="text"),
-        Feature("history_length", history_length, topic="length"),
-        Feature("best_match", best_match, topic="text"),
-        Feature("category_share", code_share, _prepare_category, topic="category"),
-        Feature("category_last", code_last, _prepare_category, topic="category"),
-        Feature("parent_share", code_share, _prepare_parent, topic="category"),
-        Feature("parent_last", code_last, _prepare_parent, topic="category"),
-        Feature("brand_share", code_share, _prepare_brand, topic="brand"),
-        Feature("brand_last", code_last, _prepare_brand, topic="brand"),
-        Feature("price_gap", price_gap, _prepare_price, topic="price"),
-        Feature("own_count", own_count, topic="own"),
-        Feature("own_recency", own_recency, topic="own"),
-        Feature("repeat_rate", repeat_rate, _prepare_interval, topic="again"),
-        Feature("due", due, _prepare_interval, lambda context: ["days", "phase", "distance"], "due", needs_clock=True),
-        Feature("cls_pair", cls_pair, names=_cls_names, topic="text", needs_user_text=True),
-    )
-}
+for _feature in (
+    Feature("scores", scores, names=_retriever_names, topic=OF_RETRIEVER),
+    Feature("ranks", ranks, names=_retriever_names, topic=OF_RETRIEVER),
+    Feature("found_by", found_by, topic="ways"),
+    Feature("log_popularity", log_popularity, _prepare_count, topic="popular"),
+    Feature("late_popularity", late_popularity, _prepare_late, lambda context: ["log", "share"], topic="now"),
+    Feature("text_by_popularity", text_by_popularity, _prepare_count, lambda context: POPULARITY, topic="text"),
+    Feature("history_length", history_length, topic="length"),
+    Feature("best_match", best_match, topic="text"),
+    Feature("category_share", code_share, _prepare_category, topic="category"),
+    Feature("category_last", code_last, _prepare_category, topic="category"),
+    Feature("parent_share", code_share, _prepare_parent, topic="category"),
+    Feature("parent_last", code_last, _prepare_parent, topic="category"),
+    Feature("brand_share", code_share, _prepare_brand, topic="brand"),
+    Feature("brand_last", code_last, _prepare_brand, topic="brand"),
+    Feature("price_gap", price_gap, _prepare_price, topic="price"),
+    Feature("own_count", own_count, topic="own"),
+    Feature("own_recency", own_recency, topic="own"),
+    Feature("repeat_rate", repeat_rate, _prepare_interval, topic="again"),
+    Feature("due", due, _prepare_interval, lambda context: ["days", "phase", "distance"], "due", needs_clock=True),
+    Feature("cls_pair", cls_pair, names=_cls_names, topic="text", needs_user_text=True),
+):
+    FEATURES.register(_feature)

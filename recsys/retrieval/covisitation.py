@@ -10,12 +10,14 @@ import numpy as np
 from recsys.config import Choice
 from recsys.ragged import offsets_of
 from recsys.retrieval.item_to_item import ItemToItem
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Interactions, State
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Covisitation(ItemToItem):
     """Sequential co-visitation: which items follow which within a few baskets of one user.

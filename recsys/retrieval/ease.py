@@ -10,12 +10,14 @@ import numpy as np
 from recsys.arrays import FloatArray
 from recsys.config import Choice
 from recsys.retrieval.item_to_item import ItemToItem
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Interactions, State
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Ease(ItemToItem):
     """EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data"), over the most frequent items.

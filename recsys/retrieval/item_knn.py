@@ -11,12 +11,14 @@ from recsys.config import Choice
 from recsys.ragged import owners_of
 from recsys.retrieval.base import Decay, Newest
 from recsys.retrieval.item_to_item import ItemToItem
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Interactions, State
 
 if TYPE_CHECKING:
     from scipy import sparse
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class ItemKNN(ItemToItem):
     """Item-based nearest neighbours (Sarwar et al. 2001): the cosine between the user sets of two items.

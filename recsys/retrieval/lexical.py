@@ -12,6 +12,7 @@ from recsys.embedding.texts import item_texts
 from recsys.extras import require
 from recsys.retrieval.base import Newest, Stored
 from recsys.retrieval.item_to_item import FittedItemToItem, ItemToItem
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Catalog, State
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, Chinese characters, hangul
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Lexical(ItemToItem):
     """Items whose titles and brands share rare words, by the cosine of their TF-IDF vectors.

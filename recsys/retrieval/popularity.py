@@ -13,6 +13,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import Choice
 from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Retriever, Stored
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import DAY, Histories, Hits, State
 
 
@@ -64,6 +65,7 @@ class FittedPopularity(Fitted):
         return {"count": self.count}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Popularity(Retriever):
     """What all users do most, the same for every query.

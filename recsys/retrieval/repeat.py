@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from recsys.arrays import FloatArray
 from recsys.retrieval.base import Answer, Arrays, Decay, Depth, Fitted, Newest, Retriever, Stored, decayed_events
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.sparse_answer import SparseAnswer
 from recsys.types import Histories, State
 
@@ -27,6 +28,7 @@ class FittedRepeat(Fitted):
         return {}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Repeat(Retriever):
     """What the user had before, most often and most lately first: for replenishment and reordering.

@@ -14,6 +14,7 @@ from recsys.retrieval.base import Arrays, Decay, Depth, Fitted, Newest, Retrieve
 from recsys.retrieval.index import Index
 from recsys.retrieval.index_spec import AUTO, FLOOR, TUNING_QUERIES, IndexSpec, synthetic_queries
 from recsys.retrieval.ragged_products import ragged_sums
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.vector_search import VectorAnswer, check_index, index_arrays, restore_index, sample_histories
 from recsys.types import Histories, State
 
@@ -48,6 +49,7 @@ class FittedSemantic(Fitted):
         return replace(self, index=None if self.index is None else Index(self.vectors))
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Semantic(Retriever):
     """Items whose text vectors lie nearest to the decayed sum of the history's, by inner product in FAISS.

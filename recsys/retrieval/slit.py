@@ -11,6 +11,7 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice
 from recsys.ragged import offsets_of
 from recsys.retrieval.item_to_item import ItemToItem
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import Interactions, State
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ MIN_ZEROS = 32  # a product of matrices in which one number in so many is not 0 
 TARGET_DECAY = 0.7  # for each basket that a target lies further ahead
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Slit(ItemToItem):
     """SLIT, the transition half of SLIST, over the most frequent items.

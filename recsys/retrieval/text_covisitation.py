@@ -10,6 +10,7 @@ import numpy as np
 from recsys.arrays import FloatArray
 from recsys.retrieval.covisitation import Covisitation
 from recsys.retrieval.index import Index
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import State
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MAX_EXACT_ITEMS = 100_000  # items up to which each text is compared with all
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class TextCovisitation(Covisitation):
     """Co-visitation between the text neighbours of two items: an item without events inherits from similar ones.

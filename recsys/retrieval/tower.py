@@ -15,6 +15,7 @@ from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Retriever, Stor
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import Index
 from recsys.retrieval.index_spec import AUTO, FLOOR, IndexSpec
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.retrieval.tower_network import Weights, encode_histories
 from recsys.retrieval.vector_search import VectorAnswer, check_index, index_arrays, restore_index, sample_histories
 from recsys.types import Histories, Hits, State
@@ -56,6 +57,7 @@ class FittedTower(Fitted):
         return replace(self, index=None if self.index is None else Index(self.index.vectors))
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
 class Tower(Retriever):
     """A learned user tower over frozen text vectors: attention over the newest events gives the query.

@@ -16,7 +16,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.artifacts import bundle
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, restore_space
-from recsys.config import Config, parse_config
+from recsys.config import Config, parse_stored_config
 from recsys.engine.candidate_scores import CandidateScorer
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
@@ -85,7 +85,7 @@ class Recommender:
     def __init__(self, bundle: Bundle, space: TextSpace | None = None) -> None:
         self._bundle = bundle
         self._given_space = space
-        self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
+        self.config: Config = parse_stored_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
         self._model = restore(self.config, bundle)  # refuses parts that do not fit together
         self._known = EntityLookup(bundle, self.config)

@@ -43,7 +43,7 @@ def config_of(ks, **changes):
 def judged(config, fold, vectors):
     embeddings = Embeddings(vectors, catalog_of(len(vectors)))
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-    return judge(config, fold, embeddings, adding_model(config, state))
+    return judge(config.evaluation, config.data.clock, fold, embeddings, adding_model(config, state))
 
 
 # The loss budget
@@ -185,7 +185,9 @@ def test_targets_by_the_days_since_the_newest_known_event():
     assert sliced["1-30 days"][ENGINE]["recall@5"] == 1, "the whole catalogue is in the list"
     assert ENGINE not in sliced["same day"]
     ordered = judged(
-        config_of([1], data={"catalog": {}, "interactions": {}, "clock": "order"}), fold, random_vectors(5)
+        config_of([1], data={"catalog": {}, "interactions": {}, "clock": "order"}, split={"kind": "leave_last_out"}),
+        fold,
+        random_vectors(5),
     )
     assert set(ordered.report(ENGINE)["slices"]) == {"users", "items"}
 

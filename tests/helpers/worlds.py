@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recsys.arrays import unit_rows
 from recsys.config import Config
 from recsys.engine.model import Model, Retrieval
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit_retrieval
 from recsys.ragged import offsets_of
 from recsys.ranking.feature_context import Context
@@ -191,7 +192,7 @@ def adding_model(config: Config, state: State) -> Model:
     width = len(config.retrievers)
     weights = [np.ones((1, width, 1), np.float32)], [np.zeros((1, 1), np.float32)]
     scorer = DenseScorer(np.zeros(width, np.float32), np.ones(width, np.float32), *weights)
-    return Model(fit_retrieval(config, state), Featurizer.fit(["scores"], state), scorer)
+    return Model(fit_retrieval(Plan.of(config), state), Featurizer.fit(["scores"], state), scorer)
 
 
 @cache

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from members import add_member, drop_member
 from shops import write_tiny_config
 from worlds import shop_state
 
@@ -193,7 +194,11 @@ def test_a_budget_for_one_trial_chooses_the_config_as_it_stands(ring: Path) -> N
 
 def bench_of(config: Config) -> Bench:
     tables = ingest_job.ingest(config)
-    return Bench.of(config, holdout(tables.interactions, config.split), embed(config, tables.catalog))
+    return Bench.of(
+        config,
+        holdout(tables.interactions, config.split),
+        embed(config.embedding, tables.catalog, config.vector_folder),
+    )
 
 
 def test_the_cache_changes_nothing(ring: Path, tuned: tuning.Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,8 +316,8 @@ class Fixed(Logistic):
 
 def test_a_trial_that_fails_is_told_and_the_rest_go_on(ring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, member in (("unready", Unready), ("fixed", Fixed)):
-        monkeypatch.setitem(SCORERS, name, member)
-    monkeypatch.delitem(SCORERS, "mlp")
+        add_member(monkeypatch, SCORERS, name, member)
+    drop_member(monkeypatch, SCORERS, "mlp")
     found = tune(load_config(ring), AMPLE, trials=16)
     failed = [trial for trial in found.trials if trial.error]
     assert 0 < len(failed) < 16

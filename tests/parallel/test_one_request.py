@@ -15,7 +15,8 @@ from recsys.arrays import unit_rows
 from recsys.artifacts.persistence import save
 from recsys.engine.candidate_scores import CandidateScorer
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import assemble_model, present
+from recsys.engine.plan import Plan
+from recsys.engine.training import assemble_model, query_moments
 from recsys.explain.explanation import joined
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.scorers.dense import DenseScorer
@@ -32,8 +33,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     known = made.interactions(USERS, ITEMS, 20 * USERS)
     texts = Embeddings(made.vectors(ITEMS, dimensions=4), made.catalog(ITEMS))
     untaught = DenseScorer(np.zeros(1, np.float32), np.ones(1, np.float32), [], [])
-    model = assemble_model(config, known, texts, made.end_of(known), untaught)
-    histories = known.histories(np.arange(USERS), present(known, made.end_of(known)))
+    model = assemble_model(Plan.of(config), known, texts, made.end_of(known), untaught)
+    histories = known.histories(np.arange(USERS), query_moments(known, made.end_of(known)))
     width = model.featurizer.compute(model.retrieval.context(histories.select(np.arange(1)))).shape[1]
     weight = np.random.default_rng(0).normal(size=(1, width, 1)).astype(np.float32)
     zeros, ones = np.zeros(width, np.float32), np.ones(width, np.float32)

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from members import add_member
 from worlds import DAY, asks, context_of, hits_of, log_of, queries, rows_of, shop_state, state_of
 
 from recsys.errors import ConfigError
@@ -306,7 +307,7 @@ def test_a_value_that_is_not_finite_names_its_feature(monkeypatch):
         return np.log(np.zeros((len(context.item), 2))) * [0, 1]
 
     block = Feature("broken", compute, names=lambda _: ["a", "b"])
-    monkeypatch.setitem(FEATURES, "broken", block)
+    add_member(monkeypatch, FEATURES, "broken", block)
     featurizer = Featurizer.fit(["found_by", "broken"], shop())
     with (
         pytest.raises(ConfigError, match=r"feature 'broken\.a' gave a value that is not finite"),

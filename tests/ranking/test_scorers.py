@@ -162,7 +162,9 @@ def test_a_missing_package_is_named_before_any_work(kind, monkeypatch):
     assert is_ready(scorer)
     (module, extra) = next(iter(scorer.needs.items()))
     monkeypatch.setitem(sys.modules, module, None)
-    message = f"fitting the scorer '{scorer.name}' needs {module}, which is not installed: pip install 'recsys[{extra}]'"
+    message = (
+        f"fitting the scorer '{scorer.name}' needs {module}, which is not installed: pip install 'recsys[{extra}]'"
+    )
     assert not is_ready(scorer)
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         scorer.fit(*choices(3), 7, quiet)

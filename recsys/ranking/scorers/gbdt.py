@@ -18,6 +18,7 @@ from recsys.parallel.threads import cores
 from recsys.progress import Progress
 from recsys.ragged import owners_of
 from recsys.ranking.scorers.base import Arrays, check_array, require_packages
+from recsys.ranking.scorers.registry import SCORERS
 from recsys.ranking.scorers.trees import MAX_LEAVES, Forest
 
 TOP = 10  # length of the list whose ndcg decides how many trees are kept
@@ -49,6 +50,7 @@ class TreeScorer:
         return {"text": self.text}
 
 
+@SCORERS.register
 @dataclass(frozen=True)
 class GBDT:
     """Trees under LambdaRank (Burges 2010) by LightGBM (Ke et al. 2017).

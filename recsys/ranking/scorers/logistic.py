@@ -16,8 +16,10 @@ from recsys.progress import Progress
 from recsys.ragged import owners_of
 from recsys.ranking.scorers.base import require_packages
 from recsys.ranking.scorers.dense import LEAST, LIMIT, ROWS, DenseScorer, StoredAsDense, standardise
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
 class Logistic(StoredAsDense):
     """Logistic regression, piecewise linear in each feature.

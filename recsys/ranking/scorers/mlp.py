@@ -16,8 +16,10 @@ from recsys.progress import Progress
 from recsys.ragged import offsets_of, owners_of
 from recsys.ranking.scorers.base import require_packages
 from recsys.ranking.scorers.dense import LEAST, DenseScorer, StoredAsDense, standardise
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
 class MLP(StoredAsDense):
     """A small multilayer perceptron under the listwise loss of `Logistic`, trained by AdamW in torch.
