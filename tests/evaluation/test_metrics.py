@@ -424,7 +424,7 @@ def test_settings_that_no_retriever_or_scorer_knows():
     log = log_of([(0, 0, 0), (0, 1, 1)])
     with pytest.raises(ConfigError, match="scorer: unknown scorer 'logistics'; did you mean 'logistic'"):
         fit(Plan.of(settings_of(scorer={"kind": "logistics"})), log, embeddings_of(2))
-    with pytest.raises(ConfigError, match="features.0: unknown feature 'score'; did you mean 'scores'"):
+    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
         fit(Plan.of(settings_of(features=["score"])), log, embeddings_of(2))
 
 

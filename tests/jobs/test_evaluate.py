@@ -223,7 +223,7 @@ def test_what_cannot_work_is_refused_before_anything_is_read(config: Config, job
         job(ordered)
     with pytest.raises(ConfigError, match="unknown baseline 'popularty'; did you mean 'popularity'"):
         job(_copy(nowhere, "evaluation", baselines=["popularty"]))
-    with pytest.raises(ConfigError, match="features.0: unknown feature 'score'; did you mean 'scores'"):
+    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
         job(nowhere.model_copy(update={"features": ["score"]}))
     with pytest.raises(ConfigError, match="scorer: unknown scorer 'tree'; known: logistic, mlp"):
         job(nowhere.model_copy(update={"scorer": {"kind": "tree"}}))
