@@ -45,9 +45,9 @@ def fork(work):
 
 def wait(process, ours):
     with os.fdopen(ours, "rb") as pipe:
-        told = pipe.read()
+        printed = pipe.read()
     killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    return killed, json.loads(told) if told else None
+    return killed, json.loads(printed) if printed else None
 
 def answers():
     recommender = Recommender.load(root)
@@ -90,12 +90,12 @@ for point in range(points):
             process, pipe = fork(lambda: job(config) and None)
             time.sleep(share * seconds)
             os.kill(process, signal.SIGKILL)
-            killed, told = wait(process, pipe)
+            killed, ended = wait(process, pipe)
             share *= 0.9  # for the next attempt, where this run was faster than the measured one
         else:
-            killed, told = wait(*fork(lambda: dying(round(share * steps))))
+            killed, ended = wait(*fork(lambda: dying(round(share * steps))))
     after, same, finished, leftovers, kept = wait(*fork(finish))[1]
-    print(json.dumps([told, before, after, same == finished == wanted, leftovers, kept]), flush=True)
+    print(json.dumps([ended, before, after, same == finished == wanted, leftovers, kept]), flush=True)
 """
 
 
@@ -112,12 +112,12 @@ def test_killed_at_50_points(tmp_path: Path, tiny_model: Path, job: str, points:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=ROOT / "tests" / "helpers",
                          env=os.environ | single)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    told = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(told) == points
-    for said, _, _, same, leftovers, kept in told:
+    kills = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(kills) == points
+    for said, _, _, same, leftovers, kept in kills:
         assert said is None
         assert same
         assert (leftovers, kept) == ([], 1)
-    assert told[0][1] >= first.name
+    assert kills[0][1] >= first.name
     # Most died before the pointer was swapped; the last that counts what it does to files, just after.
-    assert 0 < sum(after != before for _, before, after, *_ in told) < points // 2
+    assert 0 < sum(after != before for _, before, after, *_ in kills) < points // 2
