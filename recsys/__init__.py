@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "RecommenderHandle", "__version__", "errors", "evaluate", "forget", "train", "tune", "update"]
+__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "forget", "train", "tune", "update"]
 
 __version__ = "0.1.0"  # read by pyproject.toml
 
