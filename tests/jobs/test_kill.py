@@ -10,10 +10,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from shops import ROOT, write_tiny_config
+from shops import write_tiny_config
 
 from recsys import train
 from recsys.config import load_config
+
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 # Every module is imported once, in a process without threads that forks one child for each run.
 DRIVER = """
@@ -109,7 +111,7 @@ def test_killed_at_50_points(tmp_path: Path, tiny_model: Path, job: str, points:
     first = train(load_config(path))  # the vectors are in their store from here on, so no run needs torch
     command = [sys.executable, "-c", DRIVER, str(path), job, str(points)]
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=ROOT / "tests" / "helpers",
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=HELPERS,
                          env=os.environ | single)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     kills = [json.loads(line) for line in ran.stdout.splitlines()]
