@@ -78,7 +78,7 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
     `about` is added to the manifest. Raises `ArtifactError` where the disk is full or cannot be written, or another
     process holds the lock; then nothing is left behind and the earlier version stays current.
     """
-    with versions.locked(root):
+    with versions.write_lock(root):
         return _publish(root, arrays, tables, about)
 
 
@@ -87,7 +87,7 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
     version = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     temporary = root / VERSIONS / f".{version}"
     final = root / VERSIONS / version
-    with versions.written(root):
+    with versions.write_errors(root):
         try:
             temporary.mkdir(parents=True)
             for name, array in arrays.items():
@@ -110,10 +110,10 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
             atomic.write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             os.replace(temporary, final)
             atomic.sync(final.parent)
-            versions.point(root, version)
+            versions.set_current(root, version)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            if versions.named(root) != version:
+            if versions.read_pointer(root) != version:
                 shutil.rmtree(final, ignore_errors=True)
             raise
     return final
@@ -124,8 +124,8 @@ def describe(root: Path) -> list[dict[str, Any]]:
 
     Reads no other file; `load` checks them all. Raises `ArtifactError` where there is no version.
     """
-    named, told = versions.named(root), []
-    for version in versions.versions(root) or [versions.current(root)]:
+    named, told = versions.read_pointer(root), []
+    for version in versions.list_versions(root) or [versions.current_version(root)]:
         folder = root / VERSIONS / version
         manifest, problem = {}, None
         try:
@@ -145,14 +145,14 @@ def rollback(root: Path, version: str | None = None) -> str:
     is no such version, or it is damaged; then the pointer stays.
     """
     if version is None:
-        now = versions.current(root)
-        older = [name for name in versions.versions(root) if name < now]
+        now = versions.current_version(root)
+        older = [name for name in versions.list_versions(root) if name < now]
         if not older:
             raise ArtifactError(f"{root} holds no version older than the current one, {now}; nothing to go back to")
         version = older[-1]
-    if version in versions.versions(root):
+    if version in versions.list_versions(root):
         load(root / VERSIONS / version)
-    versions.point(root, version)
+    versions.set_current(root, version)
     return version
 
 
@@ -242,7 +242,7 @@ def _map(file: Path) -> NDArray[Any]:
 
 
 def _resolve(path: Path) -> Path:
-    return path if (path / MANIFEST).is_file() else path / VERSIONS / versions.current(path)
+    return path if (path / MANIFEST).is_file() else path / VERSIONS / versions.current_version(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

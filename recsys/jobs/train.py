@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recsys.artifacts.persistence import save
-from recsys.artifacts.versions import locked
+from recsys.artifacts.versions import write_lock
 from recsys.config import Config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings, embed
@@ -27,7 +27,7 @@ def train(config: Config, progress: Progress = quiet) -> Path:
 
     Raises `ArtifactError` where another process is at it there already.
     """
-    with locked(config.folder):
+    with write_lock(config.folder):
         tables = ingest(config)
         embeddings = embed(config, tables.catalog)
         as_of = end_of(tables, config)

@@ -57,7 +57,7 @@ def update(config: Config) -> Path:
         ConfigError: settings differ from those that the bundle was trained with.
         DataError: as `train`.
     """
-    with versions.locked(config.folder):
+    with versions.write_lock(config.folder):
         return _update(config)
 
 

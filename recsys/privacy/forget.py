@@ -91,7 +91,7 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
     store = VectorStore(root.parent / "vectors")
     published = [root, *map(Path, outputs)]
     _check(published)
-    with versions.locked(root):
+    with versions.write_lock(root):
         return _forget(root, users, published, store, data)
 
 
@@ -117,7 +117,7 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         leftovers = _tidy(root, published)
         rows = _remove_rows(published, root / VERSIONS, users)
         version = _publish_without(root, holders, users)
-        versions.discard(root, [path.name for path in holders])
+        versions.delete_versions(root, [path.name for path in holders])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"could not forget everybody in {root}: {atomic.why_not_written(error, root)}; what is done stays done"
@@ -169,7 +169,7 @@ def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
     files = [path for path, _ in atomic.asides(files_of(places))]
     for path in files:
         path.unlink(missing_ok=True)
-    return files + versions.sweep(root)
+    return files + versions.delete_leftovers(root)
 
 
 def _holders(root: Path, found: Scan) -> list[Path]:

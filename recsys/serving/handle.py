@@ -58,7 +58,7 @@ class RecommenderHandle:
     def start(self) -> RecommenderHandle:
         """Load the current version, then watch. Raises `ArtifactError` as `Recommender.load` does."""
         if self._thread is None:
-            self._tried = versions.stamp(self._root)
+            self._tried = versions.fingerprint(self._root)
             self._recommender = Recommender.load(self._root)
             self._stop.clear()
             self._thread = threading.Thread(target=self._watch, name=f"recsys {self._root}", daemon=True)
@@ -89,12 +89,12 @@ class RecommenderHandle:
                             exc_info=None if isinstance(error, RecsysError) else error)  # fmt: skip
 
     def _look(self) -> None:
-        stamp = versions.stamp(self._root)
+        stamp = versions.fingerprint(self._root)
         if stamp == self._tried:
             return
         self._tried = stamp
         serving = self.recommender
-        if versions.current(self._root) != serving.version:
+        if versions.current_version(self._root) != serving.version:
             serving = Recommender.load(self._root)
             log.info("%s: now serving version %s", self._root, serving.version)
         self._last_error = None  # first: whoever sees the new version must not read the old one's error beside it

@@ -98,4 +98,4 @@ def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
     assert process.returncode == console.INTERRUPTED, err
     assert out == ""
     assert "Traceback" not in err
-    assert versions.versions(tmp_path / "artifacts" / "shop") == []
+    assert versions.list_versions(tmp_path / "artifacts" / "shop") == []

@@ -99,7 +99,7 @@ def test_below_the_floor_nothing_is_published(tmp_path: Path, tiny_model: Path) 
     told = r"'IVF16,Flat' finds 0\.\d+ of the true 100 nearest items, below the floor of 0.98: .* or use `index: auto`"
     with pytest.raises(ArtifactError, match=told):
         train(config)
-    assert not versions.versions(config.folder)
+    assert not versions.list_versions(config.folder)
 
 
 def test_an_index_that_looks_into_more_lists_than_it_has(trained: tuple[Path, Path, list[int]], tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_person_is_gone_and_everybody_else_is_answered_as_before(run: Run) -> 
     assert store_keys(run.vectors) == keys - own
     new = Recommender.load(run.root)
     assert new.version == told.version
-    assert versions.versions(run.root) == [told.version]
+    assert versions.list_versions(run.root) == [told.version]
     assert told.pruned == tuple(sorted(told.pruned))
     assert old.version in told.pruned
     assert len(told.pruned) == 2
@@ -206,9 +206,9 @@ def test_versions_that_never_named_anybody_asked_stay(run: Run) -> None:
     naming_them = republished(run.root, all_of_them).name
     told = run.forget(GONE)
     assert told.pruned == (naming_them,)
-    assert versions.versions(run.root) == [free, told.version]
+    assert versions.list_versions(run.root) == [free, told.version]
     naming_them = republished(run.root, all_of_them).name
-    versions.point(run.root, free)
+    versions.set_current(run.root, free)
     told = run.forget(GONE)
     assert (told.version, told.pruned) == (None, (naming_them,))
     assert Recommender.load(run.root).version == free
@@ -458,7 +458,7 @@ def test_what_dead_processes_left_goes_and_a_living_one_is_waited_for(run: Run) 
     shard.write_bytes(b"half of u383")
     drafts = [run.root / name for name in (f"quarantine/.items.parquet.1.{child.pid}", f".CURRENT.1.{child.pid}")]
     half = run.root / "versions" / ".20250101T000000000000-01234567"
-    shutil.copytree(run.root / "versions" / versions.versions(run.root)[0], half)
+    shutil.copytree(run.root / "versions" / versions.list_versions(run.root)[0], half)
     with pytest.raises(errors.ArtifactError, match=rf"process {child.pid} is writing .*{re.escape(shard.name)}: wait"):
         run.forget(GONE)
     assert not (run.root / "forgotten.json").exists()
@@ -518,7 +518,7 @@ def test_where_nothing_can_be_written(run: Run) -> None:
 
 
 def test_a_damaged_current_version_stops_and_an_older_one_goes(run: Run) -> None:
-    older, current = versions.versions(run.root)
+    older, current = versions.list_versions(run.root)
     (run.root / "versions" / older / "users.parquet").write_bytes(b"PAR1 no more")
     broken = run.root / "versions" / current / "popular.npy"
     whole = broken.read_bytes()
@@ -533,7 +533,7 @@ def test_a_damaged_current_version_stops_and_an_older_one_goes(run: Run) -> None
 def test_folders_that_cannot_be_meant(run: Run, tmp_path: Path) -> None:
     with pytest.raises(errors.ArtifactError, match="nowhere does not exist: nothing to forget there"):
         run.forget(GONE, outputs=[tmp_path / "nowhere"])
-    version = run.root / "versions" / versions.versions(run.root)[0]
+    version = run.root / "versions" / versions.list_versions(run.root)[0]
     with pytest.raises(errors.ArtifactError, match=rf"one version of a bundle; name the bundle's folder, {run.root}$"):
         forget(version, GONE)
 
