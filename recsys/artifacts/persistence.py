@@ -1,4 +1,4 @@
-"""A model as a bundle's arrays and tables, and back."""
+"""From a fitted model to the arrays and tables of a bundle, and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 
 def restore(config: Config, loaded: Bundle) -> Model:
-    """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `validation.check` does."""
+    """Rebuild the model that `save` published; its arrays stay memory-mapped.
+
+    Raises:
+        ArtifactError: Parts of the bundle do not fit together (`validation.check`).
+    """
     validation.check(config, loaded)
     vectors: FloatArray = loaded.arrays["vectors"]
     retrievers = build_retrievers(config)
@@ -48,8 +52,8 @@ def restore(config: Config, loaded: Bundle) -> Model:
     return Model(retrieval, featurizer, DenseScorer.from_arrays(loaded.group("scorer")), calibrator)
 
 
-def remembered(loaded: Bundle) -> Histories:
-    """Return the histories that a bundle holds, one a row of its users; arrays stay memory-mapped."""
+def load_histories(loaded: Bundle) -> Histories:
+    """Return the histories of a bundle, one for each row of its users; arrays stay memory-mapped."""
     parts = loaded.group("histories")
     users = np.arange(len(loaded.tables["users"]), dtype=np.int32)
     return Histories(users, parts["offsets"], parts["item"], parts["time"], parts["weight"], parts["as_of"],
@@ -66,7 +70,13 @@ def history_arrays(histories: Histories) -> dict[str, NDArray[Any]]:
 def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = None) -> TextSpace:
     """Rebuild the text space of a bundle: the encoder of this machine, and the bundle's whitening.
 
-    Raises `ArtifactError` where that encoder is not the one that made the bundle's vectors.
+    Args:
+        config: The config of the bundle, which names the encoder.
+        loaded: The bundle.
+        store: Where vectors are kept; None encodes every text.
+
+    Raises:
+        ArtifactError: That encoder is not the one that made the bundle's vectors.
     """
     from recsys.embedding.registry import load_encoder
     from recsys.engine.embeddings import TextSpace
@@ -87,7 +97,23 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
 
 def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_ids: pl.Series, histories: Histories,
          about: Mapping[str, Any]) -> Path:  # fmt: skip
-    """Publish a fitted model as a new version under `root`; return its folder. `about` joins the manifest."""
+    """Publish a fitted model as a new version.
+
+    Args:
+        root: The bundle root.
+        config: The config that the model was fitted with.
+        model: The model.
+        embeddings: The catalogue, its vectors and the text space.
+        user_ids: Ids of the users `(U,)`, ascending.
+        histories: Their histories, in the same order.
+        about: Further entries of the manifest.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: As `bundle.publish`.
+    """
     arrays: dict[str, Any] = {"vectors": model.retrieval.vectors, "popular": model.retrieval.popular}
     arrays["item_order"] = embeddings.catalog.ids.arg_sort().to_numpy().astype(np.int32)
     arrays |= history_arrays(histories)
@@ -106,3 +132,18 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
     tables = {"catalog": embeddings.catalog.frame, "users": pl.DataFrame({"user_id": user_ids})}
     return bundle.publish(root, arrays, tables, {"name": config.name, "config": config.model_dump(mode="json"),
                                                  "encoder": encoder, **about})  # fmt: skip
+
+
+def save_copy(root: Path, loaded: Bundle) -> Path:
+    """Publish a loaded bundle, also one with added items, as a new version under another root or its own.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: As `bundle.publish`.
+    """
+    about = loaded.about
+    if "counts" in about:
+        about["counts"] = about["counts"] | {"items": loaded.tables["catalog"].height}
+    return bundle.publish(root, loaded.arrays, loaded.tables, about)

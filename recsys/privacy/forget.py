@@ -21,7 +21,7 @@ import polars as pl
 from recsys.arrays import BoolArray
 from recsys.artifacts import bundle, versions
 from recsys.artifacts.bundle import Bundle
-from recsys.artifacts.persistence import history_arrays, remembered
+from recsys.artifacts.persistence import history_arrays, load_histories
 from recsys.artifacts.versions import MANIFEST, POINTER, VERSIONS
 from recsys.config import DataConfig
 from recsys.embedding.store import Keys, VectorStore, keys_of
@@ -190,7 +190,7 @@ def _behaviours(versions: Sequence[Path], users: Sequence[str]) -> Keys:
             loaded = bundle.load(path)
         except ArtifactError:
             continue  # what cannot be read is deleted; a damaged version that is current stops the run
-        histories = remembered(loaded)
+        histories = load_histories(loaded)
         titles = Catalog(loaded.tables["catalog"]).titles
         newest = int(loaded.manifest["config"]["embedding"]["user_items"])
         for row in np.flatnonzero(_named(loaded, users)):
@@ -293,7 +293,7 @@ def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) 
     if loaded.path not in holders:
         return None
     gone = _named(loaded, users)
-    kept = remembered(loaded).select(np.flatnonzero(~gone))
+    kept = load_histories(loaded).select(np.flatnonzero(~gone))
     tables = dict(loaded.tables) | {"users": loaded.tables["users"].filter(pl.Series(~gone))}
     about = loaded.about
     about["counts"] = dict(about["counts"]) | {"users": len(kept), "events": len(kept.item)}

@@ -138,7 +138,7 @@ def test_an_explanation_sums_to_the_score_of_the_list(recommender: Recommender, 
         assert one.base + sum(parts) == pytest.approx(one.score, abs=1e-5 * (1 + np.abs(parts).sum()))
         assert np.abs(parts).tolist() == sorted(np.abs(parts), reverse=True)
     model = recommender._model
-    names = model.featurizer.names(model.retrieval.context(recommender._known.histories(np.array([29]))))
+    names = model.featurizer.names(model.retrieval.context(recommender._lookup.histories(np.array([29]))))
     assert {frozenset(one.contributions) for one in told} == {frozenset(names)}
     for one, item in zip(told, listed, strict=False):
         if item.sources:
@@ -338,7 +338,7 @@ def test_each_depth_told_makes_the_item_a_candidate(recommender: Recommender) ->
     retrieval, ids = recommender._model.retrieval, recommender.catalog.ids
     places: dict[str, list[int | None]] = {name: [] for name in retrieval.proposers}
     for user in ("u000", "u029", "nobody"):
-        histories = recommender._known.histories(np.array([recommender._known.user(user, False)]))
+        histories = recommender._lookup.histories(np.array([recommender._lookup.user_row(user, False)]))
         candidates = set(ids.gather(retrieval.context(histories).item))
 
         def found(name: str, depth: int, histories: Histories = histories) -> list[object]:
@@ -428,7 +428,7 @@ def test_what_a_rule_keeps_out_is_lost_there(stage: str) -> None:
 
 def test_what_a_list_by_more_than_scores_leaves_out_is_displaced(recommender: Recommender) -> None:
     model = recommender._model
-    context = model.retrieval.context(recommender._known.histories(np.array([29])))
+    context = model.retrieval.context(recommender._lookup.histories(np.array([29])))
     whole = model.order(context, model.score(context), 6)
     kept = np.arange(6) != 2  # as a cap does that has no room for the third
     capped = Ranking(np.array([0, 5]), whole.item[kept], whole.score[kept], whole.found[kept])

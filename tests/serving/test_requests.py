@@ -158,14 +158,14 @@ def masks_of(recommender: Recommender, where: pl.Expr) -> np.ndarray:
 
 
 def seen_by(recommender: Recommender, row: int) -> set[int]:
-    return set(recommender._known.histories(np.array([row])).item.tolist())
+    return set(recommender._lookup.histories(np.array([row])).item.tolist())
 
 
 def test_filters_of_any_selectivity_give_what_brute_force_gives(large: Recommender) -> None:
     rng = np.random.default_rng(0)
     oracle, ids, u = Oracle(large), large.catalog.ids, large.catalog.frame["u"].to_numpy()
     users = rng.integers(0, len(large.user_ids), 12)
-    asked = {int(user): (large._known.histories(np.array([user])), seen_by(large, int(user))) for user in users}
+    asked = {int(user): (large._lookup.histories(np.array([user])), seen_by(large, int(user))) for user in users}
     exact, counted = 0, Counter()
     for number in range(2000):
         share = 10 ** rng.uniform(-4, 0) if number % 50 else [1.0, 0.0001][number // 50 % 2]
@@ -210,7 +210,7 @@ def test_a_part_of_everything_at_once_gives_what_brute_force_gives(large: Recomm
         mask = masks_of(large, where)
         if rerank:
             mask &= np.isin(np.arange(len(frame)), pool)
-        histories = large._known.history_for_request(f"u{user:05d}", [ids[i] for i in history], False)
+        histories = large._lookup.history_for_request(f"u{user:05d}", [ids[i] for i in history], False)
         assert histories.item.tolist()[len(histories.item) - len(history) :] == history
         seen = (seen_by(large, user) if known else set()) | set(history)
         right = oracle.answer(histories, k, mask, seen | set(out), rerank, caps, lead, lifted, diversity, key=number)
@@ -349,7 +349,7 @@ def test_page_after_page_gives_what_brute_force_gives(large: Recommender) -> Non
     """Whatever was shown is excluded from the next page: soon that is more than any retriever proposes."""
     oracle, ids, exact = Oracle(large), large.catalog.ids, 0
     for user in range(6):
-        histories, shown = large._known.histories(np.array([user])), []
+        histories, shown = large._lookup.histories(np.array([user])), []
         for _ in range(5):
             answer = large.recommend(large.user_ids[user], 60, exclude=[ids[i] for i in shown])
             barred = seen_by(large, user) | set(shown)
@@ -523,27 +523,27 @@ def test_events_of_the_session_count_at_once(large: Recommender) -> None:
 
 def test_a_session_is_the_history_with_its_events(large: Recommender) -> None:
     user, row = large.user_ids[2], 2
-    known = large._known.histories(np.array([row]))
+    known = large._lookup.histories(np.array([row]))
     last, now = int(known.time[-1]), int(known.as_of[0])
     ids = large.catalog.ids
     told = [{"item_id": ids[5], "event": "buy", "time": last + 50}, {"item_id": ids[9], "time": last + 20}]
-    asking = large._known.history_for_request(user, told, True)
+    asking = large._lookup.history_for_request(user, told, True)
     assert asking.item.tolist() == [*known.item, 9, 5]
     assert asking.time.tolist() == [*known.time, last + 20, last + 50]
     assert asking.weight.tolist() == [*known.weight, 1.0, 4.0]
     assert asking.as_of.tolist() == [max(now, last + 51)]
-    plain = large._known.history_for_request(user, [ids[9], {"item_id": ids[5], "event": None}], True)
+    plain = large._lookup.history_for_request(user, [ids[9], {"item_id": ids[5], "event": None}], True)
     assert plain.item.tolist() == asking.item.tolist()
     assert plain.time[-2:].tolist() == [now, now + 1]
     assert plain.as_of.tolist() == [now + 2]
     moment = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     for time in (moment, moment.isoformat(), "2030-01-01T10:00:00", int(moment.timestamp() * 1e6)):
         assert (
-            large._known.history_for_request(user, [{"item_id": ids[9], "time": time}], True).time[-1]
+            large._lookup.history_for_request(user, [{"item_id": ids[9], "time": time}], True).time[-1]
             == moment.timestamp() * 1e6
         )
     frame = pl.DataFrame({"item_id": ids[[9, 5]], "time": [datetime(2030, 1, 1, tzinfo=UTC)] * 2})
-    assert large._known.history_for_request(user, frame, True).item[-2:].tolist() == [9, 5]
+    assert large._lookup.history_for_request(user, frame, True).item[-2:].tolist() == [9, 5]
 
 
 @pytest.mark.parametrize(
