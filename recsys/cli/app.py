@@ -235,7 +235,8 @@ def score(
     own = {} if history is None else phrases.pasts(history, _now(recommender, history))
     if history is not None and len(history):
         show(views.history(user_id, history, clock, HISTORY), "")
-    reasons = [phrases.why(item.reasons, own.get(item.item_id), recommender.config) for item in answer.items]
+    reasons = [phrases.why(item.reasons, own.get(item.item_id), recommender.config, cold=answer.cold)
+               for item in answer.items]  # fmt: skip
     show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
 
 
