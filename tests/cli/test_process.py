@@ -98,7 +98,7 @@ def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
     assert process.returncode == console.INTERRUPTED, err
     assert out == ""
     assert "Traceback" not in err
-    assert versions.versions(tmp_path / "artifacts" / "shop") == []
+    assert versions.list_versions(tmp_path / "artifacts" / "shop") == []
 
 
 def test_debug_shows_where_an_error_came_from(shop: Shop) -> None:

@@ -101,7 +101,7 @@ def test_below_the_floor_nothing_is_published(tmp_path: Path, tiny_model: Path) 
     )
     with pytest.raises(ArtifactError, match=message):
         train(config)
-    assert not versions.versions(config.folder)
+    assert not versions.list_versions(config.folder)
 
 
 def test_an_index_that_looks_into_more_lists_than_it_has(trained: tuple[Path, Path, list[int]], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 from shops import ROOT, Shop, write_shop_config, write_tiny_config
 
 from recsys import Recommender, evaluate, train
-from recsys.artifacts.versions import locked, versions
+from recsys.artifacts.versions import list_versions, write_lock
 from recsys.config import Config, TimeSplit, load_config
 from recsys.engine.embeddings import embed
 from recsys.engine.plan import Plan
@@ -70,28 +70,28 @@ def test_train_publishes_what_load_reads(config: Config) -> None:
     report = json.loads((config.folder / "ingest.json").read_text())
     assert report["interactions"]["kept"] == EVENTS.height
     again = train(config)
-    assert versions(config.folder) == [version.name, again.name]
+    assert list_versions(config.folder) == [version.name, again.name]
     for name, array in Recommender.load(again)._bundle.arrays.items():
         np.testing.assert_array_equal(array, loaded._bundle.arrays[name], err_msg=name)
 
 
 def test_a_second_trainer_is_told_of_the_first_before_it_reads_anything(config: Config) -> None:
-    with locked(config.folder), ThreadPoolExecutor(1) as other:
+    with write_lock(config.folder), ThreadPoolExecutor(1) as other:
         with pytest.raises(ArtifactError, match=rf"is being written by process {os.getpid()} on .* since 20"):
             other.submit(train, config).result()
         assert not (config.folder / "ingest.json").exists()
         train(config)  # who holds the lock may
-    assert train(config).name == versions(config.folder)[-1]
+    assert train(config).name == list_versions(config.folder)[-1]
 
 
 def test_a_failed_run_leaves_the_earlier_bundle(config: Config, shop: Shop) -> None:
-    before = versions(shop.folder)
+    before = list_versions(shop.folder)
     raw = load_config(shop.config)
     with pytest.raises(ConfigError):
         train(raw.model_copy(update={"features": ["nothing"]}))
     with pytest.raises(DataError, match=r"known events and|nothing to learn from"):
         train(_no_labels(raw))
-    assert versions(shop.folder) == before
+    assert list_versions(shop.folder) == before
 
 
 def _no_labels(config: Config) -> Config:

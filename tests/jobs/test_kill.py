@@ -22,7 +22,7 @@ DRIVER = """
 import importlib, json, os, signal, sys, time
 import scipy.optimize
 from recsys.config import load_config
-from recsys.artifacts.versions import current, prune, versions
+from recsys.artifacts.versions import current_version, prune, list_versions
 from recsys.jobs.train import train
 from recsys.serving.recommender import Recommender
 from publications import left
@@ -73,10 +73,10 @@ def dying(at):
     job(config)
 
 def finish():
-    after = current(root), answers()
+    after = current_version(root), answers()
     job(config)
     prune(root, 1)
-    return *after, answers(), left_over(), len(versions(root))
+    return *after, answers(), left_over(), len(list_versions(root))
 
 def left_over():
     # Refused rows and counts lie beside a bundle.
@@ -87,7 +87,7 @@ steps, seconds = wait(*fork(measured))[1]
 for point in range(points):
     share, killed = (point // 2 + 1) / (points // 2), False
     while not killed:
-        before = current(root)
+        before = current_version(root)
         if point % 2:
             process, pipe = fork(lambda: job(config) and None)
             time.sleep(share * seconds)

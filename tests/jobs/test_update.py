@@ -208,7 +208,7 @@ def test_an_updated_bundle_ranks_as_a_trained_one(tmp_path: Path, tiny_model: Pa
 
 def test_settings_that_what_was_learnt_does_not_fit(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
     config = _config(grown[1])
-    before = versions.versions(config.folder)
+    before = versions.list_versions(config.folder)
     changed = config.model_copy(update={"features": config.features[1:], "history": 50})
     with pytest.raises(ConfigError, match=r"2 settings differ from those that bundle .*: history was 200 and is 50; "
                                           r"features was \['scores', .* Train again: recsys train CONFIG"):  # fmt: skip
@@ -216,7 +216,7 @@ def test_settings_that_what_was_learnt_does_not_fit(grown: tuple[Path, Path, str
     deeper = config.model_copy(update={"retrievers": config.retrievers | {"repeat": {"depth": 31}}})
     with pytest.raises(ConfigError, match=r"1 settings differ .*: retrievers.repeat.depth was 30 and is 31\. Train"):
         update(deeper)
-    assert versions.versions(config.folder) == before
+    assert versions.list_versions(config.folder) == before
 
 
 def test_another_encoder_and_no_bundle(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
