@@ -34,9 +34,15 @@ BUCKETS = (0.001, 0.002, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2)
 class Settings:
     """How a service runs.
 
-    `workers` threads compute; `waiting` requests beyond those are kept, more are refused with 503. A request that takes
-    longer than `timeout` seconds is answered with 504. `explore` is the temperature (in units of the score) at which
-    the order of a list is shuffled for the exposure log; 0 shuffles nothing.
+    Attributes:
+        bundle: The bundle root.
+        exposures: The folder of the exposure log; None logs nothing.
+        workers: Threads that compute.
+        waiting: Requests that may wait beyond those; more are refused with 503.
+        timeout: Seconds after which a request is answered with 504.
+        most_bytes: The largest body.
+        explore: The temperature (in units of the score) at which lists are shuffled for the exposure log; 0 shuffles
+            nothing.
     """
 
     bundle: Path
@@ -49,7 +55,7 @@ class Settings:
 
 
 class Limited:
-    """Refuses bodies of more than so many bytes, told or streamed, with 413."""
+    """Refuses bodies above a number of bytes, declared or streamed, with 413."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app, self._most = app, most_bytes
@@ -58,17 +64,17 @@ class Limited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > self._most:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._most:
             await self._refuse(scope, receive, send)
             return
-        had = 0
+        received = 0
         messages = []
         while True:
             message = await receive()
             messages.append(message)
-            had += len(message.get("body", b""))
-            if had > self._most:
+            received += len(message.get("body", b""))
+            if received > self._most:
                 await self._refuse(scope, receive, send)
                 return
             if message["type"] != "http.request" or not message.get("more_body", False):
@@ -85,7 +91,7 @@ class Limited:
 
 
 class Meters:
-    """What `/metrics` tells."""
+    """The figures of `/metrics`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -98,7 +104,7 @@ class Meters:
         self.lost = Counter("recsys_exposures_lost", "Answers that could not be logged.", registry=self.registry)
 
     def page(self, handle: RecommenderHandle) -> bytes:
-        """Return all figures as Prometheus reads them."""
+        """Return all figures in the format of Prometheus."""
         self.ready.set(handle.ready)
         self.model.clear()
         if handle.ready:
@@ -107,16 +113,16 @@ class Meters:
 
 
 class Desk:
-    """Takes work to a few threads, keeps a bounded queue, and answers late work with 504."""
+    """Runs work on a few threads, with a bounded queue; late work is answered with 504."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # A thread of its own for each request is all the parallelism there is: BLAS and OpenMP must not add theirs.
+        # One thread a request is all the parallelism there is: BLAS and OpenMP must not add theirs.
         self._pool = ThreadPoolExecutor(settings.workers, "ranking", initializer=single)
         self._taken = 0
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Do it on a thread. Raises `HTTPException` 503 where too much waits, 504 where it takes too long."""
+        """Run on a thread. Raises `HTTPException`: 503 where too much is waiting, 504 where it takes too long."""
         if self._taken >= self._settings.workers + self._settings.waiting:
             raise HTTPException(503, "too many requests wait already", headers={"Retry-After": "1"})
         self._taken += 1
@@ -131,10 +137,10 @@ class Desk:
     def _done(self, future: asyncio.Future[Any]) -> None:
         self._taken -= 1
         if not future.cancelled():
-            future.exception()  # looked at, so that asyncio does not complain of one that nobody waited for
+            future.exception()  # retrieved, so that asyncio does not warn about one that nobody waited for
 
     def close(self) -> None:
-        """Let running work end."""
+        """Wait for running work to end."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -208,13 +214,15 @@ def create_app(settings: Settings) -> FastAPI:
     @app.post("/recommend")
     async def recommend(body: RecommendBody) -> Response:
         """A list for a user."""
-        return await do(lambda r: shown(r.recommend(body.user_id, body.k, **body.asked()).to_dict(), len(body.pinned)))
+        return await do(
+            lambda r: shown(r.recommend(body.user_id, body.k, **body.arguments()).to_dict(), len(body.pinned))
+        )
 
     @app.post("/rerank")
     async def rerank(body: RerankBody) -> Response:
         """An order for items that the caller has."""
         k = min(body.k or len(body.candidates), MOST_K)
-        return await do(lambda r: shown(r.recommend(body.user_id, k, **body.asked()).to_dict(), len(body.pinned)))
+        return await do(lambda r: shown(r.recommend(body.user_id, k, **body.arguments()).to_dict(), len(body.pinned)))
 
     @app.get("/similar/{item_id}")
     async def similar(item_id: str, k: Annotated[K, Query()] = 10) -> dict[str, Any]:
@@ -233,9 +241,9 @@ def create_app(settings: Settings) -> FastAPI:
         """200 where a model answers, 503 where none does yet; `last_error` is why the current version is not served."""
         ready = handle.ready
         error = handle.last_error if ready else app.state.lacks
-        told = {"ready": ready, "version": handle.recommender.version if ready else None,
-                "last_error": None if error is None else str(error)}  # fmt: skip
-        return JSONResponse(told, status_code=200 if ready else 503)
+        state = {"ready": ready, "version": handle.recommender.version if ready else None,
+                 "last_error": None if error is None else str(error)}  # fmt: skip
+        return JSONResponse(state, status_code=200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -1,4 +1,4 @@
-"""What a client may send. Everything is bounded, so that no request can cost more than another by much."""
+"""What a client may send. Everything is bounded, so that no request costs much more than another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ids = Annotated[list[Id], Field(max_length=MOST_ITEMS)]
 
 
 class Body(BaseModel):
-    """Base of every body: unknown keys are refused, since they are most often typing errors."""
+    """Base of every body. Unknown keys are refused: most are typing errors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,8 +27,8 @@ class Event(Body):
     event: Annotated[str, Field(max_length=64)] | None = None
     time: str | None = None
 
-    def told(self) -> dict[str, Any]:
-        """The event as the library takes it: only what the client said."""
+    def to_event(self) -> dict[str, Any]:
+        """The event as the library takes it: only the keys that the client sent."""
         return self.model_dump(exclude_none=True)
 
 
@@ -54,10 +54,10 @@ class RecommendBody(Body):
     explain: bool = False
     strict: bool = False
 
-    def asked(self) -> dict[str, Any]:
-        """Arguments for `Recommender.recommend`: only those that the client set to something."""
-        told = self.model_dump(exclude_defaults=True, exclude={"user_id", "k", "history"})
-        return told | ({"history": [event.told() for event in self.history]} if self.history else {})
+    def arguments(self) -> dict[str, Any]:
+        """Arguments for `Recommender.recommend`: only those that the client set."""
+        arguments = self.model_dump(exclude_defaults=True, exclude={"user_id", "k", "history"})
+        return arguments | ({"history": [event.to_event() for event in self.history]} if self.history else {})
 
 
 class RerankBody(RecommendBody):

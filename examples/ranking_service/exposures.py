@@ -1,4 +1,4 @@
-"""Who was shown what: the log from which the next training learns what a click or its absence means.
+"""The exposure log: which user was shown which item. Training needs it to read a missing click.
 
 One JSON line an item shown: `timestamp` (UTC), `event` (always `exposure`), `user_id`, `item_id`, `request_id`,
 `rank` (from 1), `propensity` and `model_version`. A config reads it beside the shop's own logs:
@@ -29,10 +29,10 @@ MOST_BYTES = 64 << 20
 
 
 class ExposureLog:
-    """Appends to a file of its own below `folder`, and begins another one when that holds 64 MB.
+    """Appends to its own file below `folder`, and starts a new one at 64 MB.
 
-    A line is written whole and flushed before the answer leaves; a machine that dies may cut the last line, which
-    ingest then refuses as that one row. Threads may share a log.
+    A line is written whole and flushed before the answer leaves. A machine that dies may cut the last line; ingest then
+    refuses that one row. Threads may share a log.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +42,7 @@ class ExposureLog:
         self._file: IO[str] | None = None
 
     def write(self, answer: dict[str, Any], propensity: Sequence[float]) -> None:
-        """Write down an answer as `Recommendations.to_dict` gives it. Raises `OSError` where the disk is full."""
+        """Log an answer in the form of `Recommendations.to_dict`. Raises `OSError` where the disk is full."""
         shared = {
             "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "event": "exposure",
@@ -63,7 +63,7 @@ class ExposureLog:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file; the next line begins another one."""
+        """Close the file; the next line starts a new one."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -73,8 +73,14 @@ def shuffled(score: Sequence[float], fixed: int, temperature: float, rng: np.ran
              ) -> tuple[list[int], list[float]]:  # fmt: skip
     """Draw an order of a list from the Plackett-Luce model of its scores (Plackett 1975).
 
-    Returns the places `(n,)` in their new order, and the chance of each to stand there given those before it. The
-    first `fixed` places stay. At temperature 0 nothing moves, and every chance is 1.
+    Args:
+        score: Scores `(n,)` of the list.
+        fixed: How many places at the top stay.
+        temperature: In units of the score; at 0 nothing moves, and every chance is 1.
+        rng: Where randomness comes from.
+
+    Returns:
+        The old places `(n,)` in their new order, and the chance of each at its place, given those before it.
     """
     n = len(score)
     if temperature <= 0 or n - fixed < 2:

@@ -1,9 +1,9 @@
-"""How much the service takes: real clients on loopback, bounded in count and time, also while versions are published.
+"""How much load the service takes: real clients on loopback, bounded in count and time, also during publications.
 
     python -m examples.ranking_service.load_test --bundle artifacts/demo
 
-copies the bundle aside, serves it in a process of its own, and asks for lists of ten. Half way the same model is
-published again and again. What it prints is what it saw.
+copies the bundle, serves the copy in its own process, and requests lists of ten. Half way the same model is published
+again and again. It prints what the clients measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Seen:
     versions: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return figures to print."""
         p50, p99 = np.percentile(self.milliseconds or [np.nan], [50, 99])
         return {"requests": len(self.milliseconds), "failed": dict(self.failed), "versions": len(self.versions),
@@ -99,7 +99,7 @@ async def measure(url: str, root: Path, users: list[Any], clients: int, requests
     calm = await ask(url, users, clients, requests)
     work = asyncio.create_task(ask(url, users, clients, requests))
     times = await publishing(root, work, every=2.0)
-    return {"calm": calm.told(), "while publishing": (await work).told() | {"published": times}}
+    return {"calm": calm.figures(), "while publishing": (await work).figures() | {"published": times}}
 
 
 def wait_until_ready(url: str, service: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 POINTER = "CURRENT"
 VERSIONS = "versions"
 LOCK = ".lock"  # held by the one process that makes a new version, for as long as it takes
-HOLDER = ".lock-holder"  # says who holds it: on Windows nobody else can read a locked file
+HOLDER = ".lock-holder"  # says who took it last: on Windows nobody else can read a locked file
 TURN = ".turn"  # held for the moment in which the pointer moves or a version goes
 TURN_POLL_S = 0.002
 
@@ -195,15 +195,13 @@ def write_lock(root: Path) -> Iterator[None]:
     finally:
         # A forked child that leaves this block must not release the lock of its parent.
         if _held.pid_of.pop(key, os.getpid()) == os.getpid():
-            with suppress(OSError):
-                (root / HOLDER).unlink(missing_ok=True)
             lock.release()
 
 
 def _read_holder(root: Path) -> str:
     try:
         return (root / HOLDER).read_text(encoding="utf-8", errors="replace")[:256] or "another process"
-    except OSError:  # it has just taken the lock, or just given it back
+    except OSError:  # the first holder has not written it yet
         return "another process"
 
 

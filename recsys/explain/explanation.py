@@ -75,10 +75,12 @@ class Explanation:
 class Reach:
     """How far a retriever was from proposing an item.
 
-    It proposes `depth` items. `place` (from 1) is the item's in the retriever's own order of what may be shown, so the
-    depth that is sure to reach it: after its equals, whose order may change with the depth. None where it would not
-    come however deep. `score` is the retriever's own of the item, `edge` that of the last item within the depth, None
-    where nothing was found.
+    Attributes:
+        depth: How many items it proposes.
+        place: The place of the item (from 1) in the retriever's own order of what may be shown, after all of equal
+            score: the depth that is sure to reach it. None where no depth does.
+        score: The retriever's score of the item.
+        edge: Its score of the last item within the depth; None where it found nothing.
     """
 
     depth: int
@@ -98,15 +100,24 @@ class Rival:
 
 @dataclass(frozen=True)
 class WhyNot:
-    """At which `stage` an item was lost, and what it would have taken.
+    """At which stage an item was lost, and what it would have taken.
 
-    The stages, in the order of the path: `filtered`, `excluded` or `seen` (a rule keeps it out), `not retrieved` (no
-    retriever proposed it), `ranked below k`, `displaced` (its score is among the best k, but the list was not cut by
-    score alone), `in the list`.
-    `rank` (from 1) is its place in the list; outside it, its place by score among the `candidates` (how many they are,
-    with it), so the k that would have shown it. `sources` tells at which place each retriever proposed it, `retrievers`
-    how far each was from that where none did. `kth` is the item that holds place k where `rank` is beyond it, and
-    `gap` what each feature gives that one more than this, largest first: they sum to the difference of the scores.
+    Attributes:
+        item_id: The item.
+        title: Its title.
+        stage: In the order of the path: `filtered`, `excluded` or `seen` (a rule keeps it out), `not retrieved` (no
+            retriever proposed it), `ranked below k`, `displaced` (its score is among the best k, but the list was not
+            cut by score alone), `in the list`.
+        k: The length of the list.
+        rank: Its place in the list, from 1. Outside the list, its place by score among the candidates: the k that
+            would have shown it.
+        candidates: How many candidates there are, with it.
+        score: Its score.
+        sources: At which place (from 1) each retriever proposed it.
+        retrievers: How far each retriever was from proposing it, where none did.
+        kth: The item at place k, where `rank` is beyond it.
+        gap: What each feature gives the item at place k more than this one, largest first; they sum to the difference
+            of the scores.
     """
 
     item_id: Id

@@ -1,1 +1,1 @@
-"""Forgetting a person, with proof."""
+"""Forget people, and prove that nobody is named any more."""

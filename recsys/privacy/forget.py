@@ -1,8 +1,8 @@
-"""Forgetting people: out of the bundle, the vector store, the quarantine and what was published; then a proof.
+"""Forget people: remove them from the bundle, the vector store, the quarantine and published lists, then prove it.
 
-The order makes every instant safe to die at. The tombstone comes first, so nothing new can name the person. Vectors go
-before the versions whose histories tell which they are. A version without the person is published before those with
-them are deleted. Each file is written aside and renamed. Running again finds what is left and goes on.
+The order makes it safe to die at any instant. The tombstone comes first, so nothing new can name the person. Vectors go
+before the versions whose histories identify them. A version without the person is published before the versions with
+them are deleted. Each file is written under a temporary name and renamed. The next run finishes what is left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recsys.embedding.store import Keys, VectorStore, keys_of
 from recsys.embedding.texts import behaviour_texts
 from recsys.errors import ArtifactError, UnknownIdError
 from recsys.jobs.candidates import PLAN, SUCCESS
-from recsys.privacy.scan import USER, Hit, Scan, Wanted, files_of, named_users, scan
+from recsys.privacy.scan import USER, Hit, Scan, SearchTerms, files_of, named_users, scan
 from recsys.ragged import offsets_of, places_of
 from recsys.storage import atomic
 from recsys.tables.ingest import rows_of
@@ -44,10 +44,19 @@ PREFIXES = 512
 class Forgotten:
     """What was removed, and what the scan afterwards read. It names nobody.
 
-    `users` counts the people asked for, `new` those of them who were not forgotten before. `version` is the version
-    published without them, None where the current one never named them; `pruned` are the deleted versions. `rows` are
-    rows removed from tables by file, `vectors` those removed from the store, `leftovers` files and folders of dead
-    processes. `source_rows` are rows that the shop's own tables still hold, None where nobody looked.
+    Attributes:
+        users: How many people were to be forgotten.
+        new: How many of them were not forgotten before.
+        version: The version published without them; None where the current one never named them.
+        pruned: The deleted versions.
+        rows: How many rows were removed from each table, by file.
+        vectors: How many vectors were removed from the store.
+        leftovers: Deleted files and folders of dead processes.
+        files_scanned: How many files the scan read.
+        bytes_scanned: How many bytes.
+        hits: How many places still name one of them: 0.
+        mentions: Places with the same characters that name no person (`Scan.mentions`).
+        source_rows: How many rows of the shop's own tables still hold them; None where no tables were given.
     """
 
     users: int
@@ -73,21 +82,24 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
     """Remove people from a bundle's root, from the vector store beside it and from folders of published lists.
 
     Args:
-        root: the folder of a run, where its bundle is.
-        user_ids: whom to forget.
-        outputs: further folders (or files) that may name them; what lies below `root` is searched anyway.
-        data: the shop's own tables, to tell how many rows of these people they still hold.
+        root: The bundle root.
+        user_ids: The people to forget.
+        outputs: Further folders (or files) that may name them; what lies below `root` is searched anyway.
+        data: The shop's own tables, to count how many rows of these people they still hold.
+
+    Returns:
+        What was removed.
 
     Raises:
-        UnknownIdError: an id that nothing names, neither here nor in `data`, and that was not forgotten before.
-            Nothing is changed then.
-        ArtifactError: a folder is missing or cannot be written, its bundle is damaged, a process is writing there, or
-            a file still names somebody: one that recsys did not write, which is then told by name and place.
-        DataError: the tables of `data` cannot be read.
+        UnknownIdError: Nothing names one of the ids, neither here nor in `data`, and it was not forgotten before. Then
+            nothing is changed.
+        ArtifactError: A folder is missing or cannot be written, its bundle is damaged, a process is writing there, or
+            a file that recsys did not write still names somebody; the message gives file and place.
+        DataError: The tables of `data` cannot be read.
     """
     root = Path(root)
-    asked = [user_ids] if isinstance(user_ids, str | int) else user_ids
-    users = list(dict.fromkeys(str(user).encode("utf-8", "replace").decode() for user in asked))
+    ids = [user_ids] if isinstance(user_ids, str | int) else user_ids
+    users = list(dict.fromkeys(str(user).encode("utf-8", "replace").decode() for user in ids))
     store = VectorStore(root.parent / "vectors")
     published = [root, *map(Path, outputs)]
     _check(published)
@@ -124,10 +136,10 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         ) from error
     proof = scan(places, users, keys)
     if proof.hits:
-        told = _told(proof.hits)
+        lines = _describe(proof.hits)
         raise ArtifactError(
-            f"{len(told)} places still name somebody, or cannot be searched: "
-            + "".join(f"\n  {line}" for line in told[:SHOWN])
+            f"{len(lines)} places still name somebody, or cannot be searched: "
+            + "".join(f"\n  {line}" for line in lines[:SHOWN])
             + "\nRemove the file or what it says of them, and run again; what is done stays done"
         )
     return Forgotten(
@@ -141,12 +153,12 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         files_scanned=proof.files,
         bytes_scanned=proof.bytes,
         hits=len(proof.hits),
-        mentions=tuple(_told(proof.mentions)),
+        mentions=tuple(_describe(proof.mentions)),
         source_rows=None if in_source is None else sum(in_source.values()),
     )
 
 
-def _told(hits: Sequence[Hit]) -> list[str]:
+def _describe(hits: Sequence[Hit]) -> list[str]:
     return [f"{hit.path}: {hit.place}" for hit in hits]
 
 
@@ -165,7 +177,7 @@ def _check(places: Sequence[Path]) -> None:
 
 
 def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
-    """Delete what processes that died have left half written; return it."""
+    """Delete what dead processes left half written; return the deleted paths."""
     files = [path for path, _ in atomic.asides(files_of(places))]
     for path in files:
         path.unlink(missing_ok=True)
@@ -173,16 +185,16 @@ def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
 
 
 def _holders(root: Path, found: Scan) -> list[Path]:
-    """The versions that name somebody, or in which something cannot be read; oldest first."""
+    """Return the versions that name somebody, or in which something cannot be read; oldest first."""
     folders = sorted(path for path in (root / VERSIONS).glob("[!.]*") if path.is_dir())
     hit = {parent for hit in found.hits for parent in hit.path.parents}
     return [folder for folder in folders if folder.resolve() in hit]
 
 
 def _behaviours(versions: Sequence[Path], users: Sequence[str]) -> Keys:
-    """Return the keys of every text that may have been encoded for some users, by what the versions remember.
+    """Return the keys of every text that may have been encoded for users, from the histories in the versions.
 
-    Runs encode the text of a history as it stood at some cut, so each beginning of a history has one.
+    A run encodes the text of a history as it was at some cut, so each beginning of a history has a text.
     """
     texts: set[str] = set()
     for path in versions:
@@ -193,14 +205,14 @@ def _behaviours(versions: Sequence[Path], users: Sequence[str]) -> Keys:
         histories = load_histories(loaded)
         titles = Catalog(loaded.tables["catalog"]).titles
         newest = int(loaded.manifest["config"]["embedding"]["user_items"])
-        for row in np.flatnonzero(_named(loaded, users)):
+        for row in np.flatnonzero(_user_mask(loaded, users)):
             for beginnings in _beginnings(histories, int(row)):
                 texts.update(behaviour_texts(beginnings, titles, newest))
     return keys_of(texts)
 
 
 def _beginnings(histories: Histories, row: int) -> Iterator[Histories]:
-    """One user's history as it was after each of its events, some hundred at a time."""
+    """Yield the history of one user as it was after each of its events, up to `PREFIXES` at a time."""
     start, length = int(histories.offsets[row]), int(histories.lengths[row])
     for first in range(1, length + 1, PREFIXES):
         lengths = np.arange(first, min(first + PREFIXES, length + 1))
@@ -211,18 +223,18 @@ def _beginnings(histories: Histories, row: int) -> Iterator[Histories]:
                         histories.weight[rows], histories.as_of[query])  # fmt: skip
 
 
-def _named(loaded: Bundle, users: Sequence[str]) -> BoolArray:
-    """Which rows of a version's users are these `(U,)`."""
+def _user_mask(loaded: Bundle, users: Sequence[str]) -> BoolArray:
+    """Return which rows of a version's users are these `(U,)`."""
     return loaded.tables["users"][USER].cast(pl.String).is_in(list(users)).to_numpy()
 
 
 def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -> dict[str, int]:
-    """Rewrite every Parquet table that names somebody without those rows; return how many went, by file.
+    """Remove the rows that name somebody from every Parquet table; return how many, by file.
 
-    In a quarantine an id may also be what was wrong with another's row: then that cell goes, and counts as a row.
-    A quarantine without `user_id`, as earlier versions of recsys wrote it, cannot tell whose its rows are: it goes.
+    In a quarantine an id may also be the bad value of another user's row: then that cell goes, and counts as a row. A
+    quarantine without `user_id`, as earlier versions of recsys wrote it, does not say whose its rows are: it goes.
     """
-    removed, wanted = {}, Wanted(users, keys_of([]))
+    removed, terms = {}, SearchTerms(users, keys_of([]))
     for path in files_of(places):
         if versions.resolve() in path.parents or path.suffix != ".parquet":
             continue
@@ -230,12 +242,12 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
         try:
             columns = table.collect_schema()
         except pl.exceptions.PolarsError:
-            continue  # the scan tells of it
+            continue  # the scan reports it
         refused = path.parent.name == QUARANTINE
-        own = _named_in(USER, columns, wanted)
-        amiss = _named_in("value", columns, wanted) if refused else pl.lit(False)
+        own = _names_user(USER, columns, terms)
+        bad_value = _names_user("value", columns, terms) if refused else pl.lit(False)
         rows, gone, cells = (
-            table.select(pl.len(), own.sum().alias("own"), amiss.sum().alias("amiss"))
+            table.select(pl.len(), own.sum().alias("own"), bad_value.sum().alias("bad_value"))
             .collect(engine="streaming")
             .row(0)
         )
@@ -247,7 +259,7 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
         elif gone or cells:
             left = table.filter(~own)
             if cells:
-                left = left.with_columns(value=pl.when(~amiss).then("value"))
+                left = left.with_columns(value=pl.when(~bad_value).then("value"))
             with atomic.whole(path) as aside:
                 left.sink_parquet(aside)
         if gone or cells:
@@ -258,41 +270,41 @@ def _remove_rows(places: Sequence[Path], versions: Path, users: Sequence[str]) -
     return removed
 
 
-def _named_in(column: str, columns: pl.Schema, wanted: Wanted) -> pl.Expr:
-    """Whether each cell of a column, if there is one, names somebody."""
-    named = named_users(column, columns[column], wanted) if column in columns else None
+def _names_user(column: str, columns: pl.Schema, terms: SearchTerms) -> pl.Expr:
+    """Return whether each cell of a column names somebody; false where there is no such column."""
+    named = named_users(column, columns[column], terms) if column in columns else None
     return pl.lit(False) if named is None else named.is_not_null()
 
 
 def _recount(folder: Path) -> None:
-    """Let `_PLAN.json` and `_SUCCESS` of published shards say what the shards hold now.
+    """Correct the counts in `_PLAN.json` and `_SUCCESS` of published shards.
 
-    Users whose list is empty are no longer among those counted: no row tells of them.
+    Users whose list is empty are not counted any more: they have no row.
     """
     plan, success = folder / PLAN, folder / SUCCESS
     try:
-        about, told = (json.loads(path.read_text(encoding="utf-8")) for path in (plan, success))
-        before = int(told["rows"])
+        planned, done = (json.loads(path.read_text(encoding="utf-8")) for path in (plan, success))
+        before = int(done["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # not written by recsys
     shards = pl.scan_parquet(folder / "part-*.parquet")
     rows, users = shards.select(pl.len(), pl.col(USER).n_unique()).collect(engine="streaming").row(0)
     if rows != before:
-        atomic.write(plan, json.dumps(about | {"users": users}))
-        atomic.write(success, json.dumps(told | {"users": users, "rows": rows}))
+        atomic.write(plan, json.dumps(planned | {"users": users}))
+        atomic.write(success, json.dumps(done | {"users": users, "rows": rows}))
 
 
 def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) -> str | None:
-    """Publish the current version again without some users, where it names one; return the new version's name.
+    """Publish the current version again without some users, if it names one; return the name of the new version.
 
-    Everything else stays bit for bit: histories do not know the row of their user.
+    Everything else stays the same to the bit: histories do not store the row of their user.
     """
     if not holders or not (root / POINTER).exists():
         return None
     loaded = bundle.load(root)
     if loaded.path not in holders:
         return None
-    gone = _named(loaded, users)
+    gone = _user_mask(loaded, users)
     kept = load_histories(loaded).select(np.flatnonzero(~gone))
     tables = dict(loaded.tables) | {"users": loaded.tables["users"].filter(pl.Series(~gone))}
     about = loaded.about

@@ -1,15 +1,15 @@
-"""The proof that nobody is named: every file of some folders is read, and each place that names a user is told.
+"""The proof that nobody is named: reads every file of some folders and lists each place that names a user.
 
-How a file is searched follows from its first bytes and its name:
+How a file is searched depends on its first bytes and its name:
 
-- Parquet (in lists and structs too) and CSV: cells equal to the id, in every column but those known to hold else.
+- Parquet (also inside lists and structs) and CSV: cells equal to the id, except in columns known to hold no users.
 - Arrays of text: entries equal to the id. Arrays of numbers hold rows, times and weights, and name nobody.
 - Shards of the vector store: the sha256 of the texts that the user's history makes.
 - JSON and JSON lines: keys and texts that are the id or name it; numbers under `user_id` or `user`.
-- Anything else, gzipped or not: the id between characters that no id goes on with; and the file's own name.
+- Anything else, gzipped or not: the id between characters that cannot continue an id; and the name of the file.
 
-A number of less than six digits may be any count or rank: it is searched for where users stand, under `user_id`. An id
-of fewer than four characters is not searched for inside longer text.
+A number of fewer than six digits may be a count or a rank: it is searched for only under `user_id`. An id of fewer than
+four characters is not searched for inside longer text.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ REPORTS = ("ingest.json", "evaluation.json", "tuning.json", "_PLAN.json", "_SUCC
 NAMES = frozenset((*REPORTS, CATALOG, "interactions.parquet", "tuned.yaml", TOMBSTONES, POINTER))
 KEY = ": a key"
 SHORT_TEXT, SHORT_NUMBER = 4, 6
-# What an id may go on with: between these, u1 is found in neither u10 nor u1-a nor u1@x.
+# Characters that continue an id: u1 is not found in u10, u1-a or u1@x.
 BEFORE, AFTER = r"(?<![\w@+\-])(?<!\w\.)", r"(?![\w@+\-])(?!\.\w)"
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One place that names a user: the file, where in it, and whom; None where the file could not be searched."""
+    """One place that names a user: the file, where in it, and which user; None where the file cannot be searched."""
 
     path: Path
     place: str
@@ -61,8 +61,12 @@ class Hit:
 class Scan:
     """What was read, and what names a user.
 
-    `mentions` are the same characters where they describe an item, or are a word of the bundle's config or of a
-    report's keys: a user called like a brand cannot be told from it there, and neither names a person.
+    Attributes:
+        files: How many files were read.
+        bytes: How many bytes.
+        hits: The places that name a user.
+        mentions: The same characters where they describe an item, or are a word of the bundle's config or of the keys
+            of a report. A user called like a brand cannot be distinguished from it there, and neither names a person.
     """
 
     files: int
@@ -71,8 +75,8 @@ class Scan:
     mentions: tuple[Hit, ...]
 
 
-class Wanted:
-    """The users searched for, in each form in which a file may name them."""
+class SearchTerms:
+    """The users to search for, in each form in which a file may name them."""
 
     def __init__(self, users: Sequence[str], keys: Keys) -> None:
         self.users = list(users)
@@ -82,51 +86,57 @@ class Wanted:
         self.numbers = {int(user): user for user in whole if abs(int(user)) < 1 << 63}
 
     @cached_property
-    def telling(self) -> list[str]:
-        """Those which as a whole cell cannot be taken for a count."""
+    def distinctive(self) -> list[str]:
+        """The users whose id, as a whole cell, cannot be mistaken for a count."""
         return [user for user in self.users if not _is_number(user) or len(user.lstrip("-")) >= SHORT_NUMBER]
 
     @cached_property
-    def telling_numbers(self) -> dict[int, str]:
-        """Those of `telling` that are whole numbers."""
-        return {number: user for number, user in self.numbers.items() if user in self.telling}
+    def distinctive_numbers(self) -> dict[int, str]:
+        """Those of `distinctive` that are whole numbers."""
+        return {number: user for number, user in self.numbers.items() if user in self.distinctive}
 
     @cached_property
     def _long(self) -> list[str]:
-        return sorted((user for user in self.telling if len(user) >= SHORT_TEXT), key=len, reverse=True)
+        return sorted((user for user in self.distinctive if len(user) >= SHORT_TEXT), key=len, reverse=True)
 
     @cached_property
     def in_text(self) -> re.Pattern[str] | None:
-        """Finds them inside longer text."""
+        """The pattern that finds them inside longer text; None where none is long enough."""
         return re.compile(f"{BEFORE}(?:{'|'.join(map(re.escape, self._long))}){AFTER}") if self._long else None
 
     @cached_property
     def in_bytes(self) -> re.Pattern[bytes] | None:
-        """Finds them inside bytes that are no text."""
+        """The pattern that finds them inside bytes that are not text; None where none is long enough."""
         ids = b"|".join(re.escape(user.encode()) for user in self._long)
         return re.compile(BEFORE.encode() + b"(?:" + ids + b")" + AFTER.encode()) if self._long else None
 
     def within(self, text: str) -> Iterator[str]:
-        """The users that a text is, or names."""
-        if text in self._telling:
+        """Yield the users that a text equals or names."""
+        if text in self._distinctive_set:
             yield text
         elif self.in_text is not None:
             yield from {match.group() for match in self.in_text.finditer(text)}
 
     @cached_property
-    def _telling(self) -> frozenset[str]:
-        return frozenset(self.telling)
+    def _distinctive_set(self) -> frozenset[str]:
+        return frozenset(self.distinctive)
 
 
 def scan(places: Iterable[Path], users: Sequence[str], keys: Keys) -> Scan:
-    """Search every file of some folders (or single files) for users, and shards of vectors for `keys` `(m,)`."""
-    wanted = Wanted(users, keys)
+    """Search files for users.
+
+    Args:
+        places: Folders, searched with all folders below them, or single files.
+        users: Ids of the users, as text.
+        keys: Keys `(m,)` of vectors whose texts the users' histories make; shards of the vector store are searched.
+    """
+    terms = SearchTerms(users, keys)
     found: list[Hit] = []
     files = total = 0
     for path in files_of(places):
         try:
             total += path.stat().st_size
-            found += [Hit(path, place, user) for place, user in _search(path, wanted)]
+            found += [Hit(path, place, user) for place, user in _search(path, terms)]
         except FileNotFoundError:
             continue  # another run has just put a newer file in its place, or tidied up
         files += 1
@@ -139,12 +149,12 @@ def _only_mentioned(hit: Hit, words: set[str | None]) -> bool:
     if hit.user is None:
         return False
     name = hit.path.name
-    word_of_ours = name in REPORTS and hit.place.endswith(KEY) and re.fullmatch("[a-z_]+", hit.user) is not None
-    return name in (CATALOG, MANIFEST) or word_of_ours or (hit.user in words and not hit.place.startswith("column"))
+    own_word = name in REPORTS and hit.place.endswith(KEY) and re.fullmatch("[a-z_]+", hit.user) is not None
+    return name in (CATALOG, MANIFEST) or own_word or (hit.user in words and not hit.place.startswith("column"))
 
 
 def files_of(places: Iterable[Path]) -> list[Path]:
-    """List every file below some folders, each once however often it is named; links to folders are not followed."""
+    """List every file below some folders, each once; links to folders are not followed."""
     found: dict[Path, None] = {}
     for place in places:
         if place.is_file():
@@ -155,58 +165,58 @@ def files_of(places: Iterable[Path]) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def named_users(column: str, dtype: pl.DataType, wanted: Wanted) -> pl.Expr | None:
-    """Whom each cell of a column names, as text; null for nobody. None where the column is not searched."""
+def named_users(column: str, dtype: pl.DataType, terms: SearchTerms) -> pl.Expr | None:
+    """Return which user each cell of a column names, null for none; None where the column is not searched."""
     cell = pl.col(column)
     own = column == USER
     if column in OTHERS:
         return None
     if dtype.is_numeric() and (own or dtype.is_integer()):
-        numbers = wanted.numbers if own else wanted.telling_numbers
+        numbers = terms.numbers if own else terms.distinctive_numbers
         whole = cell.cast(pl.Int64, strict=False)
         named = whole.replace_strict(numbers, default=None, return_dtype=pl.String)
         return pl.when(whole == cell).then(named) if numbers else None
     if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         text = cell.cast(pl.String)
-        users = wanted.users if own else wanted.telling
+        users = terms.users if own else terms.distinctive
         return pl.when(text.is_in(users)).then(text) if users else None
     return None
 
 
-def _search(path: Path, wanted: Wanted) -> Iterator[tuple[str, str | None]]:
+def _search(path: Path, terms: SearchTerms) -> Iterator[tuple[str, str | None]]:
     if path.name not in NAMES and VERSIONS not in path.parts[-5:-1]:
-        yield from (("its name", user) for user in wanted.within(path.stem))
+        yield from (("its name", user) for user in terms.within(path.stem))
     with path.open("rb") as file:
         head = file.read(6)
     try:
         if head[:4] == b"PAR1":
-            yield from _in_parquet(path, wanted)
+            yield from _in_parquet(path, terms)
         elif head == b"\x93NUMPY":
-            yield from _in_array(path, wanted)
+            yield from _in_array(path, terms)
         elif head[:2] == b"\x1f\x8b":
             with gzip.open(path) as file:
-                yield from _in_content(path.with_suffix(""), file.read(), wanted)
+                yield from _in_content(path.with_suffix(""), file.read(), terms)
         else:
-            yield from _in_content(path, path.read_bytes(), wanted)
+            yield from _in_content(path, path.read_bytes(), terms)
     except FileNotFoundError:
         raise
     except Exception as error:  # a file can be broken in more ways than its readers have exceptions for
         yield f"it cannot be read ({' '.join(str(error).split())[:200]})", None
 
 
-def _in_parquet(path: Path, wanted: Wanted) -> Iterator[tuple[str, str | None]]:
+def _in_parquet(path: Path, terms: SearchTerms) -> Iterator[tuple[str, str | None]]:
     table = pl.scan_parquet(path)
     for column, dtype in table.collect_schema().items():
         for cells, name, inner in _leaves(table.select(column), column, dtype):
             # A catalogue's numbers are prices, stock and the like.
-            named = None if path.name == CATALOG and inner.is_numeric() else named_users(name, inner, wanted)
+            named = None if path.name == CATALOG and inner.is_numeric() else named_users(name, inner, terms)
             if named is not None:
                 counted = cells.select(user=named).drop_nulls().group_by("user").len().collect(engine="streaming")
                 yield from ((f"column {column}, {rows} rows", user) for user, rows in counted.iter_rows())
 
 
 def _leaves(cells: pl.LazyFrame, name: str, dtype: pl.DataType) -> Iterator[tuple[pl.LazyFrame, str, pl.DataType]]:
-    """The plain columns inside a column of lists or structs; a plain one as it is."""
+    """Yield the plain columns inside a column of lists or structs; a plain one as it is."""
     if isinstance(dtype, pl.List | pl.Array):
         yield from _leaves(cells.explode(name), name, dtype.inner)  # type: ignore[arg-type]
     elif isinstance(dtype, pl.Struct):
@@ -217,53 +227,51 @@ def _leaves(cells: pl.LazyFrame, name: str, dtype: pl.DataType) -> Iterator[tupl
         yield cells, name, dtype
 
 
-def _in_array(path: Path, wanted: Wanted) -> Iterator[tuple[str, str | None]]:
+def _in_array(path: Path, terms: SearchTerms) -> Iterator[tuple[str, str | None]]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an empty array cannot be mapped
         array = np.load(path, allow_pickle=False)
     if array.dtype.names and "key" in array.dtype.names:
-        held = int(np.isin(array["key"], wanted.keys).sum())
+        held = int(np.isin(array["key"], terms.keys).sum())
         if held:
             yield f"{held} vectors of behaviour texts", None
     elif array.dtype.kind in "US":
         texts = array.ravel().astype(str)
-        for user, count in Counter(texts[np.isin(texts, wanted.telling)].tolist()).items():
+        for user, count in Counter(texts[np.isin(texts, terms.distinctive)].tolist()).items():
             yield f"{count} entries", user
 
 
-def _in_content(path: Path, content: bytes, wanted: Wanted) -> Iterator[tuple[str, str | None]]:
+def _in_content(path: Path, content: bytes, terms: SearchTerms) -> Iterator[tuple[str, str | None]]:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        if wanted.in_bytes is not None:
-            yield from (
-                (f"byte {match.start()}", match.group().decode()) for match in wanted.in_bytes.finditer(content)
-            )
+        if terms.in_bytes is not None:
+            yield from ((f"byte {match.start()}", match.group().decode()) for match in terms.in_bytes.finditer(content))
         return
     suffix = path.suffix
     try:
         if suffix == ".json" or path.name in REPORTS:
-            yield from _in_json(json.loads(text), "", wanted)
+            yield from _in_json(json.loads(text), "", terms)
             return
         if suffix in (".jsonl", ".ndjson"):
             for number, line in enumerate(text.splitlines(), start=1):
                 if line.strip():
-                    yield from _in_json(json.loads(line), f"line {number} ", wanted)
+                    yield from _in_json(json.loads(line), f"line {number} ", terms)
             return
     except ValueError:
         pass  # then it is searched as text
     if suffix == ".csv":
-        yield from _in_csv(text, wanted)
-    elif wanted.in_text is not None:
-        for match in wanted.in_text.finditer(text):
+        yield from _in_csv(text, terms)
+    elif terms.in_text is not None:
+        for match in terms.in_text.finditer(text):
             yield f"line {text.count(chr(10), 0, match.start()) + 1}", match.group()
 
 
-def _in_csv(text: str, wanted: Wanted) -> Iterator[tuple[str, str]]:
+def _in_csv(text: str, terms: SearchTerms) -> Iterator[tuple[str, str]]:
     rows = csv.reader(text.splitlines(keepends=True))
     header = next(rows, [])
-    own, others = set(wanted.users), set(wanted.telling)
+    own, others = set(terms.users), set(terms.distinctive)
     yield from (("header", user) for user in header if user in others)
     counted: Counter[tuple[str, str]] = Counter()
     for row in rows:
@@ -273,19 +281,19 @@ def _in_csv(text: str, wanted: Wanted) -> Iterator[tuple[str, str]]:
     yield from ((f"column {name}, {count} rows", user) for (name, user), count in counted.items())
 
 
-def _in_json(value: Any, place: str, wanted: Wanted) -> Iterator[tuple[str, str]]:
+def _in_json(value: Any, place: str, terms: SearchTerms) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from ((f"{place}{KEY}", user) for user in wanted.within(key))
-            yield from _in_json(inner, f"{place}.{key}" if place else key, wanted)
-            told = isinstance(inner, str) and inner in wanted.telling
-            if key in USER_KEYS and str(inner) in wanted.users and not told:
+            yield from ((f"{place}{KEY}", user) for user in terms.within(key))
+            yield from _in_json(inner, f"{place}.{key}" if place else key, terms)
+            reported = isinstance(inner, str) and inner in terms.distinctive
+            if key in USER_KEYS and str(inner) in terms.users and not reported:
                 yield f"{place}.{key}", str(inner)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _in_json(inner, f"{place}[{number}]", wanted)
+            yield from _in_json(inner, f"{place}[{number}]", terms)
     elif isinstance(value, str):
-        yield from ((place or "its text", user) for user in wanted.within(value))
+        yield from ((place or "its text", user) for user in terms.within(value))
 
 
 def _is_number(user: str) -> bool:
