@@ -28,7 +28,7 @@ from worlds import (
     weights_of,
 )
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from recsys.arrays import unit_rows
 from recsys.retrieval import similarity, tower_network
 from recsys.retrieval.item_to_item import Covisitation, Ease, ItemKNN, Lexical, Slit, TextCovisitation
@@ -435,7 +435,7 @@ def test_the_strongest_of_a_row_are_its_greatest_and_the_first_of_equals(rows, k
 
 
 def test_text_neighbours_of_a_large_catalogue_are_nearly_all_found(monkeypatch):
-    vectors = made.vectors(2_000, dimensions=16)
+    vectors = synthetic.vectors(2_000, dimensions=16)
     exact = similarity.text_neighbours(vectors, 10, 5.0, 0.3)
     monkeypatch.setattr(similarity, "_EXACT", 1_000)
     found = similarity.text_neighbours(vectors, 10, 5.0, 0.3)
