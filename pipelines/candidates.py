@@ -1,4 +1,4 @@
-"""Write ranked items for every user of a config's bundle, as Parquet shards that a killed job takes up again."""
+"""Write ranked items for every user of a config's bundle, as Parquet shards; a killed job resumes."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
     """The vectors stay under `vectors/` in the output folder, where every later stage finds them."""
     catalog = ingest(config).catalog
     began = time.monotonic()
-    embeddings = embed(config, catalog)
-    told: dict[str, Any] = {"items": len(catalog), "dimension": embeddings.items.shape[1],
-                            "seconds": round(time.monotonic() - began, 2)}  # fmt: skip
+    embeddings = embed(config.embedding, catalog, config.vector_folder)
+    summary: dict[str, Any] = {"items": len(catalog), "dimension": embeddings.items.shape[1],
+                               "seconds": round(time.monotonic() - began, 2)}  # fmt: skip
     if embeddings.space is not None and embeddings.space.store is not None:
         last = embeddings.space.store.last
-        told |= {"encoded": last.encoded, "found": last.found, "encoder": embeddings.space.encoder.fingerprint}
-    return told
+        summary |= {"encoded": last.encoded, "found": last.found, "encoder": embeddings.space.encoder.fingerprint}
+    return summary
 
 
 if __name__ == "__main__":

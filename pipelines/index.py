@@ -1,4 +1,4 @@
-"""Measure the semantic indexes of a config against exact search: recall of the true 100 nearest, speed, size."""
+"""Measure the indexes of a config over text vectors against exact search: recall, speed, size."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 from recsys.cli.job import job
 from recsys.config import Config
 from recsys.engine.embeddings import embed
-from recsys.engine.training import build_retrievers
-from recsys.jobs.ingest import end_of, ingest
+from recsys.engine.plan import Plan
+from recsys.jobs.ingest import ingest
 from recsys.progress import Progress
-from recsys.retrieval.index import EXACT, Index, K
+from recsys.retrieval.index import EXACT, RECALL_K
+from recsys.retrieval.index_spec import IndexSpec
 from recsys.retrieval.semantic import Semantic
 from recsys.types import State
 
 
 def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
-    """Nothing is saved: a bundle holds its index. This is how to choose `index` and `search` before training."""
+    """Nothing is saved: a bundle holds its index. Use this to choose `index` and `search` before training."""
+    plan = Plan.of(config)
     tables = ingest(config)
-    vectors = embed(config, tables.catalog).items
-    state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
-    retrievers = build_retrievers(config).items()
-    wanted = {name: retriever for name, retriever in retrievers if isinstance(retriever, Semantic)}
-    told = {EXACT: measure(Semantic(index=EXACT), state)}
-    told |= {name: measure(retriever, state) | {"floor": retriever.floor} for name, retriever in wanted.items()}
-    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": told}
+    vectors = embed(config.embedding, tables.catalog, config.vector_folder).items
+    state = State(tables.catalog, tables.interactions, vectors, plan.end(tables.interactions))
+    specs = {name: retriever.index_spec(state) for name, retriever in plan.retrievers.items()}
+    measured = {EXACT: measure(Semantic(index=EXACT).index_spec(state))}
+    measured |= {name: measure(spec) | {"floor": spec.floor} for name, spec in specs.items() if spec is not None}
+    return {"items": len(vectors), "dimension": vectors.shape[1], "indexes": measured}
 
 
-def measure(retriever: Semantic, state: State) -> dict[str, Any]:
-    """Build one index as training would; search it with the queries that it is measured with."""
-    queries = retriever.index_tuning_queries(state)
+def measure(spec: IndexSpec) -> dict[str, Any]:
+    """Build one index as training would, and search it with the queries that it is measured with."""
+    queries = spec.queries
     began = time.monotonic()
-    index = Index.build_measured(state.vectors, queries, retriever.index, retriever.search, retriever.floor)
+    index = spec.build()
     built = time.monotonic()
-    index.search(queries, K)
+    index.search(queries, RECALL_K)
     searched = time.monotonic()
     return {
         "index": index.factory,
         "search": index.search_params,
-        f"recall@{K}": round(index.found, 4),
+        f"recall@{RECALL_K}": round(index.measured_recall, 4),
         "build_seconds": round(built - began, 3),
         "queries_per_second": round(len(queries) / (searched - built)),
         "bytes": 0 if index.exact else int(index.to_bytes().nbytes),

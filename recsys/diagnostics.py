@@ -9,7 +9,7 @@ OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at and how it stands: OK, WARN (works, but know this) or FAIL."""
+    """The result of one check: OK, WARN (works, with a limitation to know of) or FAIL."""
 
     name: str
     status: str

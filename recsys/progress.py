@@ -1,4 +1,4 @@
-"""Progress of long work: who reports it and who shows it agree on one function."""
+"""Progress of long work: a function of the stage, the steps done and the steps in all."""
 
 from __future__ import annotations
 

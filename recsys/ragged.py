@@ -11,7 +11,7 @@ from recsys.arrays import FloatArray, LongArray, Rows
 
 
 def find_keys(keys: Rows, wanted: Rows) -> LongArray:
-    """The place of each wanted key in ascending `keys`, -1 where it is not there: `(n,)`."""
+    """Return the place of each wanted key `(n,)` in ascending `keys`; -1 where it is not there."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
@@ -19,10 +19,9 @@ def find_keys(keys: Rows, wanted: Rows) -> LongArray:
 
 
 def stable_order(keys: Rows) -> LongArray:
-    """Return the order `(n,)` that sorts keys of 0 and above; equal ones keep their order.
+    """Return the order `(n,)` that sorts keys of 0 and above; equal keys keep their order.
 
-    Key and place are packed into one integer where they fit: sorting numbers is many times faster than finding the
-    order that sorts them.
+    Key and place are packed into one integer where they fit: sorting numbers is many times faster than an argsort.
     """
     bits = len(keys).bit_length()
     if int(keys.max(initial=0)).bit_length() + bits > 64:
@@ -47,29 +46,29 @@ def offsets_of(counts: Rows) -> LongArray:
 
 
 def lengths_of(offsets: Rows) -> LongArray:
-    """Length of each list of a ragged array `(U,)`: `np.diff`, whose checks take longer than one user's lists."""
+    """Return the length of each list `(U,)`. The checks of `np.diff` would take longer than one user's lists."""
     return offsets[1:] - offsets[:-1]
 
 
 def owners_of(offsets: Rows) -> LongArray:
-    """For each of the `n` values of a ragged array, the list it belongs to: `(n,)`."""
+    """Return the list that each of the `n` values of a ragged array belongs to `(n,)`."""
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), lengths_of(offsets))
 
 
 def places_of(offsets: LongArray) -> LongArray:
-    """For each of the `n` values of a ragged array, its place in its own list, from 0: `(n,)`."""
+    """Return the place of each of the `n` values of a ragged array in its own list, from 0 `(n,)`."""
     return np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths_of(offsets))
 
 
 def pair_keys(owner: Rows, item: Rows, n_items: int) -> LongArray:
-    """One sortable number for each (query, item) pair `(n,)`."""
+    """Return one sortable number for each (query, item) pair `(n,)`."""
     return owner.astype(np.int64) * n_items + item
 
 
 def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
     """Number the distinct times of each ragged, time-sorted list `(n,)`: events of one basket share a number.
 
-    Numbers grow along the whole array; only their differences inside one list mean anything.
+    Numbers grow along the whole array; only their differences within one list mean anything.
     """
     changed = np.ones(len(time), dtype=np.int64)
     changed[1:] = time[1:] != time[:-1]
@@ -78,7 +77,7 @@ def moments_of(offsets: LongArray, time: LongArray) -> LongArray:
 
 
 def late_events(offsets: LongArray, time: LongArray, as_of: LongArray) -> LongArray:
-    """Rows of the events of ragged lists that lie at or after their list's moment `as_of` `(U,)`, which none should."""
+    """Return the rows of events that lie at or after the moment `as_of` `(U,)` of their list: data leakage."""
     filled = np.flatnonzero(np.diff(offsets))
     if not len(filled) or (np.maximum.reduceat(time, offsets[:-1][filled]) < as_of[filled]).all():
         return np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The nouns: frozen, shape-checked arrays. Row numbers inside, external ids only at the edge.
+"""The types that all packages share: frozen, shape-checked arrays. Row numbers inside, external ids at the edge.
 
 Throughout, `U` users, `I` items, `n` rows, `r` retrievers, `d` dimensions. A *ragged* array holds one list
 per user: the list of user `u` is `values[offsets[u]:offsets[u + 1]]`.
@@ -28,16 +28,17 @@ DAY = 86_400_000_000  # microseconds
 
 def _must_match(name: str, **lengths: int) -> None:
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{key}: {value}" for key, value in lengths.items())
-        raise DataError(f"{name}: these must have one length, and have {told}")
+        found = ", ".join(f"{key}: {value}" for key, value in lengths.items())
+        raise DataError(f"{name}: these must have one length, and have {found}")
 
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """The items. Row `i` of `frame` is item `i` everywhere in the library.
 
-    `frame` has the columns `item_id`, `title`, `description`, `category`, `brand`, `price`, and any
-    further ones the shop keeps for filters.
+    Attributes:
+        frame: The columns `item_id`, `title`, `description`, `category`, `brand`, `price`, and any further ones that
+            the shop keeps for filters.
     """
 
     frame: pl.DataFrame
@@ -52,11 +53,11 @@ class Catalog:
 
     @cached_property
     def titles(self) -> list[str]:
-        """Title of each row, the id where there is none."""
+        """The title of each row, or its id where it has none."""
         return self.frame.select(pl.col("title").fill_null(pl.col("item_id").cast(pl.String))).to_series().to_list()
 
     def title(self, row: int) -> str:
-        """Title of one row as in `titles`, without a list of all."""
+        """Return the title of one row as in `titles`, without building the whole list."""
         title = self.frame["title"][row]
         return str(self.ids[row]) if title is None else title
 
@@ -75,18 +76,25 @@ class Catalog:
 
 
 def codes_of(labels: pl.Series) -> IntArray:
-    """Dense codes of a column of strings, in alphabetical order; -1 for null and empty."""
+    """Encode a column of strings as dense codes `(n,)` in alphabetical order; -1 for null and empty."""
     rank = labels.replace("", None).rank("dense").cast(pl.Int32)
     return (rank.fill_null(0) - 1).to_numpy()
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who did what to which item, when: `(n,)` each, sorted by user, then time, then file order.
+    """The events: arrays `(n,)`, sorted by user, then time, then file order.
 
-    `time` is microseconds since 1970 (UTC), or any growing integer where only the order is known.
-    `weight` is what the config says an event of that kind is worth. `target` says whether the event is of
-    a kind that the engine predicts.
+    Attributes:
+        user: Row of the user.
+        item: Row of the item.
+        time: Microseconds since 1970 (UTC), or any growing integer where only the order is known.
+        weight: What the config says an event of that kind is worth.
+        target: Whether the event is of a kind that the engine predicts.
+        n_users: Users in all, with events or without.
+
+    Raises:
+        DataError: lengths differ, rows are not sorted, or a user row lies outside `n_users`.
     """
 
     user: IntArray
@@ -111,19 +119,25 @@ class Interactions:
 
     @cached_property
     def offsets(self) -> LongArray:
-        """Ragged offsets `(U + 1,)`: the rows of each user."""
+        """Ragged offsets `(U + 1,)`: the events of each user."""
         return offsets_of(np.bincount(self.user, minlength=self.n_users))
 
     def take(self, rows: Rows | BoolArray) -> Interactions:
-        """Return the rows asked for, by a mask or by ascending row numbers."""
+        """Return some of the events, by a mask `(n,)` or by ascending row numbers."""
         return Interactions(
             self.user[rows], self.item[rows], self.time[rows], self.weight[rows], self.target[rows], self.n_users
         )
 
     def histories(self, users: Rows, as_of: LongArray, newest: int | None = None) -> Histories:
-        """Return the events of some users (or only the `newest` ones), each asking at their own moment `as_of` `(U,)`.
+        """Return the histories of some users.
 
-        Raises `LeakageError` (from `Histories`) if one of these events lies at or after that moment.
+        Args:
+            users: Rows of the users `(U,)`.
+            as_of: The moment of each user's query `(U,)`.
+            newest: How many of the newest events of each user to keep; None for all.
+
+        Raises:
+            LeakageError: one of these events lies at or after the moment of its user.
         """
         ends = self.offsets[1:][users]
         lengths = ends - self.offsets[:-1][users]
@@ -135,13 +149,22 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Histories:
-    """What each of `U` queries did before the moment they ask: ragged, oldest first.
+    """A batch of `U` queries: what each user did before the moment of the query, ragged, oldest first.
 
-    The one form in which every retriever and feature sees users: rows of a table, live sessions and labelled
-    training users alike. `user` is the row of a known user or -1; `as_of` `(U,)` the moment of asking;
-    `text_vectors` `(U, d)` the encoded behaviour texts where the config asks for them.
+    Every retriever and feature sees users in this one form: rows of a table, live sessions and labelled training users.
 
-    Raises `LeakageError` if any event lies at or after its query's `as_of`.
+    Attributes:
+        user: Row of a known user, or -1 `(U,)`.
+        offsets: Ragged offsets of the events `(U + 1,)`.
+        item: Item row of each event `(n,)`.
+        time: Time of each event `(n,)`.
+        weight: Weight of each event `(n,)`.
+        as_of: The moment of each query `(U,)`.
+        text_vectors: The encoded behaviour texts `(U, d)`, where the config asks for them.
+
+    Raises:
+        LeakageError: an event lies at or after the moment of its query.
+        DataError: lengths differ.
     """
 
     user: IntArray
@@ -175,7 +198,7 @@ class Histories:
 
     @cached_property
     def age(self) -> LongArray:
-        """How many distinct later moments each event's history has `(n,)`: 0 for all of the newest basket."""
+        """The number of distinct later moments in each event's history `(n,)`: 0 for all of the newest basket."""
         moment = moments_of(self.offsets, self.time)
         last = np.zeros(len(self), dtype=np.int64)
         filled = self.lengths > 0
@@ -184,15 +207,15 @@ class Histories:
 
     @cached_property
     def lengths(self) -> LongArray:
-        """Events of each query `(U,)`."""
+        """The number of events of each query `(U,)`."""
         return lengths_of(self.offsets)
 
     def newest(self, events: int) -> Histories:
-        """Return the same queries with at most so many of their newest events."""
+        """Return the same queries with at most `events` of their newest events."""
         return self if self.lengths.max(initial=0) <= events else self.select(np.arange(len(self)), events)
 
     def select(self, queries: Rows, newest: int | None = None) -> Histories:
-        """Return the histories of some queries (or only their `newest` events), in the order asked."""
+        """Return the histories of some queries, or only their `newest` events, in the given order."""
         ends = self.offsets[1:][queries]
         lengths = ends - self.offsets[:-1][queries]
         lengths = lengths if newest is None else np.minimum(lengths, newest)
@@ -205,12 +228,17 @@ class Histories:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What was known at one moment: the catalogue, every interaction before `as_of`, and the item vectors.
+    """What was known at one moment.
 
-    `vectors` is `(I, d)` float32, unit rows. `as_of` is the first moment that is not known; None in a
-    per-user split, where each user has a moment of their own.
+    Attributes:
+        catalog: The items.
+        interactions: Every event before `as_of`.
+        vectors: The item vectors `(I, d)` float32, unit rows.
+        as_of: The first moment that is not known; None in a per-user split, where each user has their own.
 
-    Raises `LeakageError` if an interaction lies at or after `as_of`.
+    Raises:
+        LeakageError: an interaction lies at or after `as_of`.
+        DataError: lengths differ.
     """
 
     catalog: Catalog
@@ -227,7 +255,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What one retriever found: ragged, best first, no item twice in a list. `score` is the retriever's own."""
+    """The items that one retriever found: ragged, best first, no item twice in a list, with the retriever's score."""
 
     offsets: LongArray
     item: IntArray
@@ -238,7 +266,10 @@ class Hits:
 class Candidates:
     """The union of what the retrievers found, ragged: items ascending in each list, none twice.
 
-    `found` `(n, r)` is the place (from 0) at which each retriever found the item, -1 where it did not.
+    Attributes:
+        offsets: Ragged offsets `(U + 1,)`.
+        item: Item rows `(n,)`.
+        found: The place, from 0, at which each retriever found the item `(n, r)`; -1 where it did not.
     """
 
     offsets: LongArray
@@ -256,9 +287,13 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The answer: ragged lists of items, best first, with the scorer's score (higher is better).
+    """Ranked lists: ragged, best first, with the scorer's score (higher is better).
 
-    `found` `(n, r)` is carried along from the candidates; all -1 marks an item that filled a short list.
+    Attributes:
+        offsets: Ragged offsets `(U + 1,)`.
+        item: Item rows `(n,)`.
+        score: Scores `(n,)`.
+        found: As in `Candidates` `(n, r)`; all -1 for an item that fills a short list.
     """
 
     offsets: LongArray
@@ -267,17 +302,21 @@ class Ranking:
     found: IntArray
 
     def take(self, kept: BoolArray) -> Ranking:
-        """Return the same lists with only the items of a mask `(n,)`."""
+        """Return the same lists with only the items that a mask `(n,)` keeps."""
         count = np.bincount(owners_of(self.offsets)[kept], minlength=len(self.offsets) - 1)
         return Ranking(offsets_of(count), self.item[kept], self.score[kept], self.found[kept])
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What ingest hands on: the catalogue, the interactions in row numbers, the users' external ids (sorted).
+    """The tables of a run, checked.
 
-    `clock` is `time` where `Interactions.time` is microseconds, `order` where it only orders events.
-    `report` counts what happened to the rows on the way in.
+    Attributes:
+        catalog: The items.
+        interactions: The events, in row numbers.
+        user_ids: The external ids of the users, sorted.
+        clock: `time` where `Interactions.time` is microseconds, `order` where it only orders events.
+        report: How many rows were kept, refused and dropped, and why.
     """
 
     catalog: Catalog

@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ["OMP_WAIT_POLICY"] = "passive"  # before any OpenMP library is loaded: idle threads sleep, they do not spin
+
 import pytest
+from hypothesis import HealthCheck, settings
 from publications import parts
 from random_bundles import random_bundle
 from shops import Shop, recsys_process, write_shop_config
@@ -16,6 +19,9 @@ from recsys import Recommender
 from recsys.artifacts.bundle import publish
 from recsys.embedding.base import Encoder
 from recsys.embedding.registry import load_encoder
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

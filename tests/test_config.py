@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import yaml
+from members import add_member
+from pydantic import Field
 from shops import ROOT, write_shop_config
 
 from recsys import config as module
-from recsys.config import Config, Model, construct, load_config, nearest, parse_config
-from recsys.engine.training import build_retrievers, build_scorer
+from recsys.config import (
+    Config,
+    Model,
+    check_members,
+    construct,
+    load_config,
+    nearest,
+    parse_config,
+    parse_stored_config,
+)
+from recsys.engine.plan import Plan
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import BASELINES
-from recsys.jobs.ingest import check
 from recsys.ranking.features import FEATURES
 from recsys.ranking.scorers.registry import SCORERS
+from recsys.registry import FAMILIES, family
 from recsys.retrieval.registry import RETRIEVERS
+from recsys.tables.sources.registry import SOURCES
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SHOP = yaml.safe_load((ROOT / "configs" / "shop.yaml").read_text(encoding="utf-8"))
@@ -187,13 +200,109 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RECSYS_OUT", "/somewhere")
     monkeypatch.delenv("RECSYS_RUN", raising=False)
     with pytest.raises(
-        ConfigError, match=r"run\.yaml: the environment variable RECSYS_RUN is not set; try RECSYS_RUN="
+        ConfigError,
+        match=r"run\.yaml, line \d+: output: the environment variable RECSYS_RUN is not set; try RECSYS_RUN=",
     ):
         load_config(path)
     monkeypatch.setenv("RECSYS_RUN", "7")
     config = load_config(path)
     assert config.folder == Path("/somewhere/a-7/shop")
     assert config.data.catalog.path == ["/somewhere/x", "$HOME/plain"]
+
+
+LINES = """\
+name: shop
+data:
+  catalog: {source: csv, path: items.csv, colums: {title: name}}
+  interactions: {source: csv, path: "${EVENTS}"}
+base: &base
+  depth: 60
+split:
+  kind: time
+  horizon_days: -1
+retrievers:
+  semantic:
+    depth: 60
+    dpeth: 60
+  repeat: {depth: many}
+features:
+  - scores
+  - rank
+scorer: {kind: mlp, hidden: [32, a]}
+embedding:
+  max_tokens: ${TOKENS}
+"""
+
+
+def test_every_problem_of_a_file_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTS", "events.csv")
+    monkeypatch.setenv("TOKENS", "9999")
+    path = tmp_path / "run.yaml"
+
+    def problems(text: str) -> list[str]:
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError) as raised:
+            load_config(path)
+        lines = str(raised.value).splitlines()
+        assert all(line.startswith(f"{path}, line ") for line in lines)
+        return [line.removeprefix(f"{path}, line ") for line in lines]
+
+    told = problems(LINES)
+    assert [line.split(" ")[:2] for line in told] == [
+        ["20:", "embedding.max_tokens:"], ["9:", "split.time.horizon_days:"], ["5:", "base:"],
+    ]  # fmt: skip
+    assert told[0].endswith("(got '9999')")
+    sound = LINES.replace("-1", "7").replace("base: &base\n  depth: 60\n", "")
+    told = problems(sound.replace("${TOKENS}", "64"))
+    known = "depth, decay, newest, query, index, search, floor"
+    assert told[0] == (
+        f"11: retrievers.semantic.dpeth: unknown setting of 'semantic'; did you mean 'depth'? known: {known}"
+    )
+    assert [line.split(" ")[:2] for line in told[1:]] == [
+        ["12:", "retrievers.repeat.depth:"], ["16:", "scorer.hidden.1:"], ["15:", "features.1:"],
+        ["3:", "data.catalog.colums:"],
+    ]  # fmt: skip
+    assert told[-1] == "3: data.catalog.colums: unknown key; did you mean 'columns'?"
+    assert problems("name: shop\ndata:\n  catalog: {}\n" + sound[sound.index("split:") :])[0] == (
+        "2: data.interactions: this key is required"
+    )
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """A source with a setting."""
+
+    name: ClassVar[str] = "delimited"
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+
+
+def test_settings_of_a_source_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_member(monkeypatch, SOURCES, "delimited", Delimited)
+
+    def data(**settings: Any) -> dict[str, Any]:
+        return shop(data=SHOP["data"] | {"catalog": {"source": "delimited", "path": "x"} | settings})
+
+    assert parse_config(data(separator=";")).data.catalog.options == {"separator": ";"}
+    assert parse_config(data(separator=";")).model_dump()["data"]["catalog"]["separator"] == ";"
+    assert refused(data(seprator=";")) == ("run.yaml: data.catalog.seprator: unknown key; did you mean 'separator'?")
+    assert refused(data(separator=";;")).startswith("run.yaml: data.catalog.separator: String should have at most 1")
+    assert refused(data(source="csv", separator=";")).startswith("run.yaml: data.catalog.separator: unknown key")
+
+
+def test_a_setting_taken_over_from_an_anchor_names_the_line_of_the_anchor(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    raw = yaml.safe_dump(shop(retrievers={}), sort_keys=False).replace("retrievers: {}\n", "")
+    path.write_text("retrievers:\n  one: &one {kind: repeat, dept: 3}\n  two: {<<: *one, newest: x}\n" + raw)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert [line.split(": ")[0].rpartition(" ")[2] for line in str(raised.value).splitlines()] == ["2", "2", "3"]
+
+
+def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("name: shop\nretrievers:\n  repeat: {depth: 3}\n  semantic: {}\n  repeat: {depth: 4}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml, line 5: the key 'repeat' is written twice, first in line 3; "):
+        load_config(path)
 
 
 # Families
@@ -204,25 +313,31 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (
             {"retrievers": {"semantc": {}}},
-            "retrievers.semantc: unknown name 'semantc'; did you mean 'semantic'?; known: ",
+            "retrievers.semantc: unknown retriever 'semantc'; did you mean 'semantic'? known: ",
         ),
-        ({"retrievers": {"a": {"kind": "repeet"}}}, "retrievers.a: unknown name 'repeet'; did you mean 'repeat'?"),
-        ({"retrievers": {"a": {"kind": None}}}, "retrievers.a: unknown name None; known: semantic, "),
-        ({"retrievers": {"a": {"kind": ["repeat"]}}}, "retrievers.a: unknown name ['repeat']"),
+        ({"retrievers": {"a": {"kind": "repeet"}}}, "retrievers.a: unknown retriever 'repeet'; did you mean 'repeat'?"),
+        ({"retrievers": {"a": {"kind": None}}}, "retrievers.a: unknown retriever None; known: "),
+        ({"retrievers": {"a": {"kind": ["repeat"]}}}, "retrievers.a: unknown retriever ['repeat']"),
         (
             {"retrievers": {"repeat": {"dept": 3}}},
-            "retrievers.repeat.dept: unknown setting of 'repeat'; did you mean 'depth'?; known: depth, decay, newest",
+            "retrievers.repeat.dept: unknown setting of 'repeat'; did you mean 'depth'? known: depth, decay, newest",
         ),
-        ({"retrievers": {"repeat": {"depth": "all"}}}, "retrievers.repeat: depth: Input should be a valid integer"),
-        ({"retrievers": {"semantic": {"query": "x"}}}, "retrievers.semantic: query: Input should be 'pool' or 'text'"),
-        ({"scorer": {}}, "scorer: unknown name ''; known: logistic, mlp"),
-        ({"scorer": {"kind": "logistik"}}, "scorer: unknown name 'logistik'; did you mean 'logistic'?"),
+        ({"retrievers": {"repeat": {"depth": "all"}}}, "retrievers.repeat.depth: Input should be a valid integer"),
+        ({"retrievers": {"semantic": {"query": "x"}}}, "retrievers.semantic.query: Input should be 'pool' or 'text'"),
+        ({"scorer": {}}, "scorer: unknown scorer ''; known: "),
+        ({"scorer": {"kind": "logistik"}}, "scorer: unknown scorer 'logistik'; did you mean 'logistic'?"),
         ({"scorer": {"kind": "mlp", "hiden": [3]}}, "scorer.hiden: unknown setting of 'mlp'; did you mean 'hidden'?"),
-        ({"scorer": {"kind": "mlp", "hidden": ["a"]}}, "scorer: hidden.0: Input should be a valid integer"),
-        ({"features": ["scores", "rank"]}, "features: unknown name 'rank'; did you mean 'ranks'?; known: scores, "),
+        ({"scorer": {"kind": "mlp", "hidden": ["a"]}}, "scorer.hidden.0: Input should be a valid integer"),
+        ({"features": ["scores", "rank"]}, "features.1: unknown feature 'rank'; did you mean 'ranks'? known: scores, "),
+        ({"features": ["scores", "due", "scores"]}, "features.2: 'scores' is listed 2 times; once is enough"),
+        ({"embedding": {"encoder": "transfomer"}}, "embedding.encoder: unknown encoder 'transfomer'; did you mean "),
         (
-            {"evaluation": {"baselines": ["popularty"]}},
-            "evaluation.baselines: unknown name 'popularty'; did you mean 'popularity'?; known: popularity, ",
+            {"data": SHOP["data"] | {"catalog": {"source": "cvs", "path": "x"}}},
+            "data.catalog.source: unknown source 'cvs'; did you mean 'csv'? known: ",
+        ),
+        (
+            {"evaluation": {"baselines": ["repeat", "popularty"]}},
+            "evaluation.baselines.1: unknown baseline 'popularty'; did you mean 'popularity'? known: popularity, ",
         ),
         (
             {"split": {"kind": "time"}, "data": SHOP["data"] | {"clock": "order"}},
@@ -230,18 +345,44 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             {"features": ["scores", "due"], "data": SHOP["data"] | {"clock": "order"}},
-            "features: 'due' counts days, and data.clock is 'order': leave it out",
+            "features.1: 'due' measures time, and data.clock is 'order': leave it out",
         ),
         (
             {"retrievers": {"told": {"kind": "semantic", "query": "text"}}},
-            "retrievers.told.query: 'text' needs encoded behaviour: set embedding.user_text to true",
+            "retrievers.told: query: 'text' needs the encoded texts of users: set embedding.user_text to true",
+        ),
+        (
+            {"features": ["cls_pair"]},
+            "features.0: 'cls_pair' needs the encoded texts of users: set embedding.user_text to true",
         ),
     ],
 )
 def test_an_unknown_member_or_setting(changes: dict[str, Any], told: str) -> None:
+    assert f"run.yaml: {told}" in refused(shop(**changes))
     with pytest.raises(ConfigError) as raised:
-        check(parse_config(shop(**changes)))
+        check_members(parse_stored_config(shop(**changes), "a bundle"))
     assert told in str(raised.value)
+
+
+def test_every_problem_of_every_member_is_told_at_once() -> None:
+    members = {"semantic": {"dpeth": 3, "dcay": 1}, "repeat": {"depth": "x"}, "repeet": {}}
+    told = refused(
+        shop(retrievers=members, features=["scores", "rank"], scorer={"kind": "mlp", "hiden": 1, "epochs": "x"})
+    )
+    assert [line.split(": ")[1] for line in told.splitlines()] == [
+        "retrievers.semantic.dpeth", "retrievers.semantic.dcay", "retrievers.repeat.depth", "retrievers.repeet",
+        "scorer.hiden", "scorer.epochs", "features.1",
+    ]  # fmt: skip
+
+
+def test_the_seed_of_the_run_is_that_of_retrievers_without_their_own() -> None:
+    retrievers = {"tower": {}, "own": {"kind": "tower", "seed": 3}, "repeat": {}}
+    built = Plan.of(parse_config(shop(retrievers=retrievers, seed=11))).retrievers
+    assert (built["tower"].seed, built["own"].seed) == (11, 3)  # type: ignore[attr-defined]
+
+
+def test_every_family_can_be_looked_up() -> None:
+    assert {kind: bool(family(kind)) for kind in FAMILIES} == dict.fromkeys(FAMILIES, True)
 
 
 def test_construct_builds_from_settings() -> None:
@@ -256,13 +397,13 @@ def test_construct_builds_from_settings() -> None:
 def test_every_config_that_ships_builds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSYS_DATA", "/data")
     config = load_config(path)
-    assert list(build_retrievers(config)) == list(config.retrievers)
-    assert type(build_scorer(config)) is SCORERS[config.scorer["kind"]]
+    plan = Plan.of(config)
+    assert list(plan.retrievers) == list(config.retrievers)
+    assert type(plan.scorer) is SCORERS[config.scorer["kind"]]
     assert set(config.features) <= FEATURES.keys()
     assert len(set(config.features)) == len(config.features)
     assert set(config.evaluation.baselines) <= BASELINES.keys()
-    check(config)
 
 
 def test_the_tests_own_config_builds(tmp_path: Path) -> None:
-    check(load_config(write_shop_config(tmp_path, tmp_path)))
+    assert Plan.of(load_config(write_shop_config(tmp_path, tmp_path))).features

@@ -19,12 +19,13 @@ from benchmarks.quality.protocols import Fitted, Task
 from recsys.arrays import FloatArray
 from recsys.embedding.texts import item_texts
 from recsys.retrieval.base import Fitted as FittedRetriever
-from recsys.retrieval.base import SparseAnswer, decayed
-from recsys.retrieval.item_to_item import Covisitation as CovisitationRetriever
-from recsys.retrieval.item_to_item import ItemKNN as ItemKNNRetriever
+from recsys.retrieval.base import decayed_events
+from recsys.retrieval.covisitation import Covisitation as CovisitationRetriever
+from recsys.retrieval.item_knn import ItemKNN as ItemKNNRetriever
 from recsys.retrieval.popularity import Popularity as PopularityRetriever
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic
+from recsys.retrieval.sparse_answer import SparseAnswer
 from recsys.retrieval.vector_search import VectorAnswer
 from recsys.tables.split import Fold
 from recsys.types import Histories
@@ -162,7 +163,7 @@ class Covisitation:
 
 def history_matrix(histories: Histories, decay: float, newest: int, n_items: int) -> sparse.csr_matrix:
     """Return the decayed histories as a sparse matrix `(U, I)`."""
-    rows, weight = decayed(histories, decay, newest)
+    rows, weight = decayed_events(histories, decay, newest)
     place = (histories.owner[rows], histories.item[rows])
     return sparse.csr_matrix((weight, place), shape=(len(histories), n_items), dtype=np.float32)
 

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from benchmarks.quality.lambdarank import LambdaRank
 from benchmarks.quality.protocols import Task
 from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, construct, parse_config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model, Retrieval
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit_retrieval, scorer_lists
 from recsys.progress import quiet
 from recsys.ranking.featurizer import Featurizer
@@ -28,8 +28,6 @@ from recsys.ranking.scorers.registry import SCORERS
 from recsys.tables.split import Fold
 from recsys.types import Histories
 
-# `Any`, since the library's scorers are stacks of dense layers once fitted, and trees are not.
-KINDS: dict[str, type[Any]] = {**SCORERS, "lambdarank": LambdaRank}
 SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
 
 
@@ -83,7 +81,7 @@ class Engine:
     def built(self, config: Config) -> Scorer:
         """Return the config's scorer with the settings changed. Raises `ConfigError`."""
         settings = {**config.scorer, **self.scorer}
-        return construct(KINDS, settings.pop("kind"), settings, "scorer")
+        return construct(SCORERS, settings.pop("kind"), settings, "scorer")
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Logistic(Engine):
 
 @dataclass(frozen=True)
 class LightGBM(Engine):
-    """The engine with LambdaRank trees for a scorer."""
+    """The engine with the scorer `gbdt`: LightGBM's LambdaRank."""
 
     grid: ClassVar[list[dict[str, Any]]] = [
         {},
@@ -113,7 +111,7 @@ class LightGBM(Engine):
     ]
 
     def config(self, task: Task) -> Config:
-        return task.config.model_copy(update={"scorer": {"kind": "lambdarank"}})
+        return task.config.model_copy(update={"scorer": {"kind": "gbdt"}})
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Seed(Engine):
         return parse_config(task.config.model_dump() | changed, str(SEED_RECIPE))
 
     def embeddings(self, task: Task) -> Embeddings:
-        return embed(task.config, task.tables.catalog)
+        return embed(task.config.embedding, task.tables.catalog, task.config.vector_folder)
 
 
 @dataclass(frozen=True)
@@ -162,10 +160,10 @@ def _stage(task: Task, known: Fold, negatives: int) -> _Stage:
     if key not in _kept:
         if len(_kept) == STAGES:
             _kept.pop(next(iter(_kept)))
-        state = task.state(known)
+        state, plan = task.state(known), Plan.of(task.config)
         _kept[key] = _Stage(
-            scorer_lists(task.config, known.known, task.embeddings, negatives, known.as_of),
-            fit_retrieval(task.config, state),
-            Featurizer.fit(task.config.features, state),
+            scorer_lists(plan, known.known, task.embeddings, negatives, known.as_of),
+            fit_retrieval(plan, state),
+            Featurizer.fit(plan.features, state),
         )
     return _kept[key]

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from benchmarks.quality.classical import for_strangers, history_matrix, known_counts, popular
 from benchmarks.quality.protocols import Fitted, Task
 from recsys.arrays import FloatArray, IntArray, LongArray
-from recsys.retrieval.similarity import basket_matrix, frequent
+from recsys.retrieval.similarity import basket_matrix, most_frequent
 from recsys.tables.split import Fold
 from recsys.types import DAY, Histories
 
@@ -59,7 +59,7 @@ def had_by_users(known: Fold, n_items: int) -> sparse.csr_matrix:
 @lru_cache(maxsize=1)
 def ease_weights(known: Fold, n_items: int, penalty: float) -> tuple[LongArray, FloatArray]:
     """Return the items chosen and the weights `(M, M)` between them, kept for the next call."""
-    chosen = frequent(known.known, n_items, MOST_ITEMS)
+    chosen = most_frequent(known.known, n_items, MOST_ITEMS)
     users = had_by_users(known, n_items)[:, chosen]
     gram = dense_product(users, users)
     gram[np.diag_indices(len(gram))] += penalty
@@ -105,7 +105,7 @@ def steps(user: IntArray, distances: Iterable[int], decay: float) -> sparse.csr_
 def slist_weights(known: Fold, n_items: int, penalty: float, alpha: float, past_decay: float, next_decay: float,
                   half_life_days: float | None) -> tuple[LongArray, FloatArray]:  # fmt: skip
     """Return the items chosen and the weights `(M, M)` between them, kept for the next call."""
-    chosen = frequent(known.known, n_items, MOST_ITEMS)
+    chosen = most_frequent(known.known, n_items, MOST_ITEMS)
     baskets, user = basket_matrix(known.known, n_items)
     baskets = baskets[:, chosen]
     before = range(0, -reach(past_decay), -1)

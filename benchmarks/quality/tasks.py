@@ -106,7 +106,7 @@ def prepare(recipe: Recipe, data: Path, store: Path) -> None:
     folder = store / recipe.data
     folder.mkdir(parents=True, exist_ok=True)
     tables = load_tables(config.data, folder)
-    vectors = embed(config, tables.catalog).items
+    vectors = embed(config.embedding, tables.catalog, config.vector_folder).items
     events, day = tables.interactions, tables.interactions.time
     if tables.clock == "order":
         day = days_of_order(tables, data / recipe.folder / "events.parquet")
@@ -145,7 +145,7 @@ def load(name: str, data: Path, store: Path) -> Task:
         user, item, time, weight, target = (arrays[column] for column in COLUMNS)
     events = Interactions(user, item, time, weight, target, len(users))
     catalog = Catalog(pl.read_parquet(folder / "catalog.parquet"))
-    embeddings = Embeddings(np.load(folder / "vectors.npy"), catalog, config=config.embedding)
+    embeddings = Embeddings(np.load(folder / "vectors.npy"), catalog, settings=config.embedding)
     return Task(name, config, embeddings, Tables(catalog, events, users, config.data.clock))
 
 

@@ -38,6 +38,7 @@ from recsys.cli.console import guarded, note, progress
 from recsys.config import Config
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit, sample_items
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.protocol import ALL, Evaluator, Targets
@@ -80,8 +81,10 @@ def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model,
     told = {}
     for events in EVENTS:
         forgetful = replace(model, retrieval=replace(model.retrieval, history=events))
-        newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.config, events)
-        told[plural(events, "event")] = figures(judge(config, asked, newest, forgetful, tick))
+        newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.settings, events)
+        told[plural(events, "event")] = figures(
+            judge(config.evaluation, config.data.clock, asked, newest, forgetful, tick)
+        )
     return told
 
 
@@ -133,17 +136,17 @@ def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
     evaluation = config.evaluation.model_copy(update={"k": [K], "baselines": AGAINST})
     config = config.model_copy(update={"evaluation": evaluation})
     tables = ingest(config)
-    embeddings = embed(config, tables.catalog)
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     fold = holdout(tables.interactions, config.split)
     if validation:
         fold = holdout(fold.known, config.split, fold.as_of)
-    model = fit(config, fold.known, embeddings, fold.as_of, tick)
-    whole = judge(config, fold, embeddings, model, tick).report(ENGINE, K, config.seed)
+    model = fit(Plan.of(config), fold.known, embeddings, fold.as_of, tick)
+    whole = judge(config.evaluation, config.data.clock, fold, embeddings, model, tick).report(ENGINE, K, config.seed)
     users = cold_users(config, fold, embeddings, model, tick)
     hidden, new = hide(fold, len(tables.catalog), config.seed)
-    model = fit(config, hidden.known, embeddings, hidden.as_of, tick)
+    model = fit(Plan.of(config), hidden.known, embeddings, hidden.as_of, tick)
     items = {
-        "among all items": figures(judge(config, hidden, embeddings, model, tick)),
+        "among all items": figures(judge(config.evaluation, config.data.clock, hidden, embeddings, model, tick)),
         "among new items only": figures(among_new(config, hidden, embeddings, model, new)),
     }
     users_measured = fold.labelled_users[np.diff(fold.known.offsets)[fold.labelled_users] >= max(EVENTS)]

@@ -76,7 +76,7 @@ def cost(config: Config, tables: Tables) -> list[Row]:
     fold = holdout(holdout(tables.interactions, config.split).known, config.split)
     raw, gained = {}, {}
     for mode in WANTED:
-        embeddings = embed(_with(config, precision=mode), tables.catalog)
+        embeddings = embed(_with(config, precision=mode).embedding, tables.catalog, config.vector_folder)
         space = embeddings.space
         assert space is not None
         assert space.store is not None
@@ -110,7 +110,7 @@ def again(config: Config, catalog: Catalog) -> list[Row]:
     seconds = []
     for rows in (catalog, Catalog(renamed)):
         begun = time.perf_counter()
-        embed(config, rows)
+        embed(config.embedding, rows, config.vector_folder)
         seconds.append(time.perf_counter() - begun)
     shutil.rmtree(output)
     return [Row("embed, 1% of the rows changed", seconds[1], "s", "the first run", seconds[0], "<= 0.03")]

@@ -26,7 +26,6 @@ from recsys.engine.model import Retrieval
 from recsys.jobs.candidates import write_candidates
 from recsys.parallel.threads import batches, cores, in_threads
 from recsys.retrieval.index import Index
-from recsys.retrieval.semantic import FittedSemantic
 from recsys.types import Histories
 
 TITLE = "Everyone"
@@ -146,7 +145,6 @@ def last(results: Any) -> None:
 def searched(retrieval: Retrieval) -> Index:
     """Return the index of the semantic retriever."""
     fitted = retrieval.fitted["semantic"]
-    assert isinstance(fitted, FittedSemantic)
     assert fitted.index is not None
     return fitted.index
 

@@ -15,7 +15,6 @@ from benchmarks.speed import synthetic
 from benchmarks.speed.measure import Row
 from recsys import Recommender
 from recsys.config import Config, parse_config
-from recsys.retrieval.semantic import FittedSemantic
 from recsys.types import Catalog, Id
 
 TITLE = "One user, warm"
@@ -110,7 +109,6 @@ def measured(recommender: Recommender, case: str) -> list[Row]:
 def searches(recommender: Recommender) -> list[float]:
     """Return a list to which the semantic retriever's index appends the seconds of each search."""
     fitted = recommender._model.retrieval.fitted["semantic"]
-    assert isinstance(fitted, FittedSemantic)
     assert fitted.index is not None
     search, seconds = fitted.index.search, list[float]()
 

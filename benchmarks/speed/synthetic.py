@@ -13,7 +13,8 @@ from recsys.artifacts.persistence import save
 from recsys.config import Config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import assemble_model, present
+from recsys.engine.plan import Plan
+from recsys.engine.training import assemble_model, query_moments
 from recsys.ragged import offsets_of, owners_of
 from recsys.types import DAY, Catalog, Interactions
 
@@ -95,14 +96,14 @@ def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: 
     small = interactions(2_500, TAUGHT, 50_000)
     exact = {name: {key: value for key, value in settings.items() if key not in ("index", "search")}
              for name, settings in config.retrievers.items()}  # fmt: skip
-    taught, *_ = fit_calibrated(config.model_copy(update={"retrievers": exact}), small,
+    taught, *_ = fit_calibrated(Plan.of(config.model_copy(update={"retrievers": exact})), small,
                                Embeddings(vectors(TAUGHT), catalog(TAUGHT)), end_of(small))  # fmt: skip
     known, embeddings = interactions(n_users, n_items, n_events), Embeddings(vectors(n_items), catalog(n_items))
-    model = assemble_model(config, known, embeddings, end_of(known), taught.scorer)
+    model = assemble_model(Plan.of(config), known, embeddings, end_of(known), taught.scorer)
     rows = np.arange(asking or n_users)
     ids = pl.Series("user_id", [f"u{row:07d}" for row in rows])
     return save(folder, config, replace(model, calibrator=taught.calibrator), embeddings, ids,
-                known.histories(rows, present(known, end_of(known))[rows]), {})  # fmt: skip
+                known.histories(rows, query_moments(known, end_of(known))[rows]), {})  # fmt: skip
 
 
 def end_of(known: Interactions) -> int:

@@ -19,10 +19,10 @@ from benchmarks.speed.measure import Row, alternately, growth_mb, median
 from recsys.config import Config, parse_config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import build_retrievers
-from recsys.jobs.ingest import end_of, ingest
+from recsys.engine.plan import Plan
+from recsys.jobs.ingest import ingest
 from recsys.jobs.train import publish
-from recsys.retrieval import similarity
+from recsys.retrieval.covisitation import covisitation_matrix
 from recsys.types import Interactions, State
 
 TITLE = "Training"
@@ -115,12 +115,13 @@ class Laps:
 def whole(folder: Path, n_items: int) -> dict[str, float]:
     """Train from tables to bundle; return the seconds of each part."""
     config, seconds = config_of(folder), {}
+    plan = Plan.of(config)
     begun = time.perf_counter()
     tables = ingest(config)
     seconds["ingest"] = time.perf_counter() - begun
     embeddings = Embeddings(synthetic.vectors(n_items), tables.catalog)
     laps = Laps()
-    model, about, _ = fit_calibrated(config, tables.interactions, embeddings, end_of(tables, config), laps)
+    model, about, _ = fit_calibrated(plan, tables.interactions, embeddings, plan.end(tables.interactions), laps)
     laps("probabilities", 1, 1)
     seconds |= laps.seconds
     begun = time.perf_counter()
@@ -173,7 +174,7 @@ def _beside_a_join(size: str) -> list[Row]:
     n_events = EVENTS[size]
     log = synthetic.interactions(n_events // PER_USER, n_events // PER_ITEM, n_events)
     works: dict[str, Callable[[], object]] = {
-        "ours": lambda: similarity.covisitation(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
+        "ours": lambda: covisitation_matrix(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
         "join": lambda: joined_counts(log),
     }
     if n_events > EVENTS["4m"]:
@@ -191,7 +192,7 @@ def _retrievers(size: str) -> list[Row]:
     log = synthetic.interactions(n_events // PER_USER, n_items, n_events)
     state = State(synthetic.catalog(n_items), log, synthetic.vectors(n_items), int(log.time.max()) + 1)
     rows = []
-    for name, retriever in build_retrievers(config_of(Path(), RETRIEVERS | FURTHER)).items():
+    for name, retriever in Plan.of(config_of(Path(), RETRIEVERS | FURTHER)).retrievers.items():
         begun = time.perf_counter()
         grown = growth_mb(partial(retriever.fit, state))
         seconds = time.perf_counter() - begun

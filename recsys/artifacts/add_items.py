@@ -16,7 +16,7 @@ from recsys.artifacts.persistence import remembered
 from recsys.config import Config
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import TextSpace
-from recsys.engine.training import build_retrievers
+from recsys.engine.plan import Plan
 from recsys.ranking.featurizer import Featurizer
 from recsys.types import Catalog, Interactions, State
 
@@ -35,7 +35,7 @@ def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace)
     as_of = int(loaded.arrays["histories/as_of"].max(initial=0)) if config.split.kind == "time" else None
     state = State(catalog, _interactions(loaded), vectors, as_of)
     arrays: dict[str, Any] = {"vectors": vectors, "popular": np.concatenate([loaded.arrays["popular"], newest])}
-    for name, retriever in build_retrievers(config).items():
+    for name, retriever in Plan.of(config).retrievers.items():
         grew = retriever.grow(loaded.group(f"retrievers/{name}"), state)
         arrays |= {f"retrievers/{name}/{key}": array for key, array in grew.items()}
     for name, prepared in Featurizer.fit(config.features, state).prepared.items():

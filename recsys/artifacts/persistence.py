@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray
 from recsys.artifacts import bundle, validation
 from recsys.artifacts.bundle import Bundle
+from recsys.artifacts.extensions import KEY, describe_extensions, require_extensions
 from recsys.config import Config
 from recsys.embedding.whitening import Whitening
 from recsys.engine.model import Model, Retrieval
-from recsys.engine.training import build_retrievers
+from recsys.engine.plan import Plan
 from recsys.errors import ArtifactError
+from recsys.extras import require
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.featurizer import Featurizer
-from recsys.ranking.scorers.dense import DenseScorer
 from recsys.types import Histories
 
 if TYPE_CHECKING:
@@ -30,22 +31,24 @@ if TYPE_CHECKING:
 
 def restore(config: Config, loaded: Bundle) -> Model:
     """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `validation.check` does."""
-    validation.check(config, loaded)
+    require_extensions(loaded, ("retriever", "feature", "scorer"))
+    plan = Plan.of(config)
+    validation.check(loaded, plan.retrievers, plan.scorer)
     vectors: FloatArray = loaded.arrays["vectors"]
-    retrievers = build_retrievers(config)
-    fitted = {n: r.restore(loaded.group(f"retrievers/{n}"), vectors) for n, r in retrievers.items()}
+    fitted = {n: r.restore(loaded.group(f"retrievers/{n}"), vectors) for n, r in plan.retrievers.items()}
     retrieval = Retrieval(
         fitted=fitted,
-        depths={name: retriever.depth for name, retriever in retrievers.items()},
+        depths={name: retriever.depth for name, retriever in plan.retrievers.items()},
         vectors=vectors,
         popular=loaded.arrays["popular"],
-        drop_seen=config.rules.seen == "drop",
-        history=config.history,
+        drop_seen=plan.drop_seen,
+        history=plan.history,
     )
-    featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in config.features})
+    featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in plan.features})
     calibration = loaded.group("calibration")
     calibrator = Calibrator.from_arrays(calibration) if calibration else None
-    return Model(retrieval, featurizer, DenseScorer.from_arrays(loaded.group("scorer")), calibrator)
+    with validation.naming(loaded):
+        return Model(retrieval, featurizer, plan.scorer.restore(loaded.group("scorer")), calibrator)
 
 
 def remembered(loaded: Bundle) -> Histories:
@@ -71,6 +74,8 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
     from recsys.embedding.registry import load_encoder
     from recsys.engine.embeddings import TextSpace
 
+    require_extensions(loaded, ("encoder",))
+    require("train", "encoding texts, as a search does,", "torch", "transformers")
     encoder = load_encoder(config.embedding, store.folder if store else None)
     wanted = loaded.manifest["encoder"]
     if encoder.fingerprint != wanted:
@@ -104,5 +109,8 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
         if embeddings.space.whitening is not None:
             arrays |= {f"whitening/{key}": array for key, array in embeddings.space.whitening.arrays().items()}
     tables = {"catalog": embeddings.catalog.frame, "users": pl.DataFrame({"user_id": user_ids})}
-    return bundle.publish(root, arrays, tables, {"name": config.name, "config": config.model_dump(mode="json"),
-                                                 "encoder": encoder, **about})  # fmt: skip
+    manifest: dict[str, Any] = {"name": config.name, "config": config.model_dump(mode="json"), "encoder": encoder}
+    extensions = describe_extensions(config)
+    if extensions:
+        manifest[KEY] = extensions
+    return bundle.publish(root, arrays, tables, {**manifest, **about})

@@ -1,7 +1,6 @@
-"""Experiments of the audit: rerun the path over changed tables, and see what should not change and what should.
+"""Experiments of the audit: fit again over changed tables, and compare what must stay the same.
 
-A promise that no code looks past the cut cannot be checked by reading it; a rerun in which everything past the cut is
-different can.
+Reading code cannot prove that nothing looks past the cut; a rerun in which everything past the cut is different can.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.arrays import BoolArray, FloatArray, LongArray
-from recsys.config import Config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Retrieval
-from recsys.engine.training import build_scorer, fit_retrieval
+from recsys.engine.plan import Plan
+from recsys.engine.training import fit_retrieval
 from recsys.evaluation.metrics import METRICS
 from recsys.parallel.threads import batches
 from recsys.progress import quiet
@@ -27,12 +26,12 @@ from recsys.types import Candidates, Catalog, Interactions, State
 
 NEGATIVES = 100
 K = 10
-DEVIATIONS = 4  # an honest run falls outside once in 16,000
+DEVIATIONS = 4  # a run without leaks falls outside once in 16,000
 
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """The path up to the scorer, fitted at one cut: what is proposed to its users, and with which features."""
+    """Retrievers and features fitted at one cut: the candidates of its users, and their features."""
 
     fold: Fold
     retrieval: Retrieval
@@ -40,12 +39,12 @@ class Rerun:
     embeddings: Embeddings
 
     @classmethod
-    def of(cls, config: Config, interactions: Interactions, embeddings: Embeddings,
+    def of(cls, plan: Plan, interactions: Interactions, embeddings: Embeddings,
            as_of: int | None, number: int) -> Rerun:  # fmt: skip
-        """Start from the tables: cut `number` times and fit at the last cut."""
-        fold = holdouts(interactions, config.split, as_of, number, least=2)[-1]
+        """Start from the tables: cut `number` times, and fit at the last cut."""
+        fold = holdouts(interactions, plan.split, as_of, number, least=2)[-1]
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-        return cls(fold, fit_retrieval(config, state), Featurizer.fit(config.features, state), embeddings)
+        return cls(fold, fit_retrieval(plan, state), Featurizer.fit(plan.features, state), embeddings)
 
     def context(self, users: LongArray) -> Context:
         """Retrieve for some users as of the cut."""
@@ -56,7 +55,7 @@ class Rerun:
         return self.featurizer.names(self.context(users[:1]))
 
     def compute(self, users: LongArray, pairs: Candidates) -> FloatArray:
-        """Return the features of given pairs `(n, f)`, each found where this run's own retrievers found it."""
+        """Return the features of given pairs `(n, f)`, with the places where this run's retrievers found them."""
         context = self.context(users)
         own, n_items = context.candidates, context.n_items
         place = find_keys(pair_keys(own.owner, own.item, n_items), pair_keys(pairs.owner, pairs.item, n_items))
@@ -65,14 +64,14 @@ class Rerun:
         return self.featurizer.compute(replace(context, candidates=Candidates(pairs.offsets, pairs.item, found)))
 
     def labels(self, users: LongArray, pairs: Candidates) -> BoolArray:
-        """Whether the query of each pair had its item after the cut `(n,)`."""
+        """Return whether the user of each pair had its item after the cut `(n,)`."""
         n_items = len(self.embeddings.items)
         wanted = np.unique(pair_keys(self.fold.labels.user, self.fold.labels.item, n_items))
         return find_keys(wanted, pair_keys(users[pairs.owner], pairs.item, n_items)) >= 0
 
 
-def proposed(run: Rerun, users: LongArray) -> Candidates:
-    """Return what the run proposes to the users, as one ragged array in their order."""
+def propose(run: Rerun, users: LongArray) -> Candidates:
+    """Return the candidates of users, as one ragged array in their order."""
     parts = [run.context(some).candidates for some in batches(users)]
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
     return Candidates(
@@ -80,13 +79,20 @@ def proposed(run: Rerun, users: LongArray) -> Candidates:
     )
 
 
-def another_future(whole: Interactions, fold: Fold, users: LongArray, pairs: Candidates, n_items: int,
+def replace_future(whole: Interactions, fold: Fold, users: LongArray, pairs: Candidates, n_items: int,
                    rng: np.random.Generator) -> Interactions:  # fmt: skip
-    """Deal every event after the cut anew; what the cut knows stays as it is.
+    """Replace every event after the cut by a random one; what the cut knows stays as it is.
 
-    Each event after the cut gets an item drawn from what was proposed to its user (`pairs`, one list for each of
-    `users`), or from the catalogue for the users who were not asked: so each list's labels are drawn by lot. In a cut
-    by time the events go to other users first; in a per-user cut a user's last event must stay theirs.
+    In a cut by time the events go to other users first; in a per-user cut a user's last event must stay theirs.
+
+    Args:
+        whole: All interactions.
+        fold: The cut.
+        users: Users whose candidates are known `(u,)`.
+        pairs: Their candidates, one list for each. An event of such a user gets one of them, so that the labels of a
+            list are random; an event of another user gets any item of the catalogue.
+        n_items: Items in the catalogue.
+        rng: Draws the events.
     """
     later = places_of(whole.offsets) >= np.diff(fold.known.offsets)[whole.user]
     user, item = whole.user.copy(), whole.item.copy()
@@ -96,9 +102,12 @@ def another_future(whole: Interactions, fold: Fold, users: LongArray, pairs: Can
     query[users] = np.arange(len(users))
     query = query[user[later]]
     length = np.where(query >= 0, np.diff(pairs.offsets)[query], 0)
-    drawn = pairs.offsets[query] + (rng.random(len(query)) * length).astype(np.int64)
-    lot = rng.integers(n_items, size=len(query))
-    item[later] = np.where(length > 0, pairs.item[np.where(length > 0, drawn, 0)], lot) if len(pairs.item) else lot
+    own = pairs.offsets[query] + (rng.random(len(query)) * length).astype(np.int64)
+    anything = rng.integers(n_items, size=len(query))
+    if len(pairs.item):
+        item[later] = np.where(length > 0, pairs.item[np.where(length > 0, own, 0)], anything)
+    else:
+        item[later] = anything
     order = np.lexsort((whole.time, user))
     return Interactions(user[order], item[order], whole.time[order], whole.weight[order], whole.target[order],
                         whole.n_users)  # fmt: skip
@@ -106,14 +115,14 @@ def another_future(whole: Interactions, fold: Fold, users: LongArray, pairs: Can
 
 @dataclass(frozen=True, eq=False)
 class Renumbering:
-    """New row numbers for every item and user: `item[i]` is where item i goes, `user[u]` where user u goes."""
+    """New row numbers: `item[i]` is the new row of item `i`, `user[u]` that of user `u`."""
 
     item: LongArray
     user: LongArray
 
     @classmethod
-    def draw(cls, n_items: int, n_users: int, rng: np.random.Generator) -> Renumbering:
-        """Draw new numbers by lot."""
+    def sample(cls, n_items: int, n_users: int, rng: np.random.Generator) -> Renumbering:
+        """Choose new row numbers at random."""
         return cls(rng.permutation(n_items), rng.permutation(n_users))
 
     def interactions(self, whole: Interactions) -> Interactions:
@@ -125,14 +134,14 @@ class Renumbering:
                             whole.n_users)  # fmt: skip
 
     def embeddings(self, embeddings: Embeddings) -> Embeddings:
-        """Return the catalogue and its vectors in the new order. The ids stay in place, so items change theirs too."""
+        """Return the catalogue and its vectors in the new order. Ids stay in place, so each item gets another one."""
         source = np.argsort(self.item)
         frame = embeddings.catalog.frame
         moved = Catalog(frame[source].with_columns(frame["item_id"]))
         return replace(embeddings, items=embeddings.items[source], catalog=moved)
 
     def pairs(self, pairs: Candidates) -> tuple[Candidates, LongArray]:
-        """Return pairs under the new numbers, and where each of them was before `(n,)`."""
+        """Return pairs under the new numbers, and the earlier place of each `(n,)`."""
         item = self.item[pairs.item].astype(np.int32)
         order = np.lexsort((item, pairs.owner))
         return Candidates(pairs.offsets, item[order], pairs.found[order]), order
@@ -148,7 +157,7 @@ class Lists:
 
     @classmethod
     def sample(cls, pairs: Candidates, x: FloatArray, y: BoolArray, rng: np.random.Generator) -> Lists:
-        """Keep the lists that hold a label, with all their labels and about `NEGATIVES` others."""
+        """Keep the lists that hold a label, with all their labels and about `NEGATIVES` other candidates."""
         hit = np.bincount(pairs.owner, weights=y, minlength=len(pairs.offsets) - 1) > 0
         share = NEGATIVES / np.maximum(np.diff(pairs.offsets), 1)
         kept = hit[pairs.owner] & (y | (rng.random(len(y)) < share[pairs.owner]))
@@ -157,7 +166,7 @@ class Lists:
 
     @classmethod
     def join(cls, parts: list[Lists]) -> Lists:
-        """Put lists one after the other."""
+        """Concatenate lists."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "lengths", "y")))
 
     def halves(self) -> tuple[Lists, Lists]:
@@ -168,24 +177,25 @@ class Lists:
                 Lists(self.x[inside], self.lengths[odd], self.y[inside]))  # fmt: skip
 
     def metrics(self, score: FloatArray) -> dict[str, float]:
-        """Mean recall and ndcg of the first `K` places when the lists are ordered by `score` `(n,)`."""
+        """Return the mean recall and ndcg of the first `K` places of lists ordered by `score` `(n,)`."""
         offsets = offsets_of(self.lengths)
         owner, place = owners_of(offsets), places_of(offsets)
         order = order_by_score(owner, score)
         hits = np.zeros((len(self.lengths), K), dtype=bool)
-        near = place < K
-        hits[owner[near], place[near]] = self.y[order[near]]
+        shown = place < K
+        hits[owner[shown], place[shown]] = self.y[order[shown]]
         return {f"{name}@{K}": float(METRICS[name](hits, self._relevant, K).mean()) for name in ("recall", "ndcg")}
 
     def chance(self) -> dict[str, tuple[float, float]]:
-        """Where the same means fall for lists in random order: `DEVIATIONS` standard deviations about the mean.
+        """Return the range of the same means for lists in random order: `DEVIATIONS` standard deviations each way.
 
-        Exact for each list: the sum of the weights of the places that its labels take, drawn without replacement.
+        The variance is exact: a list's value is the sum of the weights of the places that its labels take, sampled
+        without replacement.
         """
         length, relevant = self.lengths, self._relevant
         discount = 1 / np.log2(np.arange(2, K + 2))
         weights = {"recall": (np.ones(K), relevant), "ndcg": (discount, _sums(discount)[np.minimum(relevant, K)])}
-        told = {}
+        ranges = {}
         for name, (weight, most) in weights.items():
             shown = np.minimum(length, K)
             total, square = _sums(weight)[shown], _sums(weight**2)[shown]
@@ -193,8 +203,8 @@ class Lists:
             spread = (square - total**2 / length) / np.maximum(length - 1, 1)
             deviation = np.sqrt((relevant * (1 - relevant / length) * spread / most**2).sum()) / len(length)
             width = DEVIATIONS * float(deviation)
-            told[f"{name}@{K}"] = (float(mean.mean()) - width, float(mean.mean()) + width)
-        return told
+            ranges[f"{name}@{K}"] = (float(mean.mean()) - width, float(mean.mean()) + width)
+        return ranges
 
     @property
     def _relevant(self) -> LongArray:
@@ -205,18 +215,17 @@ def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate(([0], np.cumsum(values)))
 
 
-def learn_and_judge(config: Config, lists: Lists) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Fit the configured scorer on half of the lists; return its metrics on the rest, and those of random order."""
-    learnt, held = lists.halves()
-    scorer = build_scorer(config)
-    fitted = scorer.fit(learnt.x, offsets_of(learnt.lengths), learnt.y.astype(np.float32), config.seed, quiet)
+def fit_and_judge(plan: Plan, lists: Lists) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Fit the scorer on half of the lists; return its metrics on the rest, and their range for random order."""
+    learn, held = lists.halves()
+    fitted = plan.scorer.fit(learn.x, offsets_of(learn.lengths), learn.y.astype(np.float32), plan.seed, quiet)
     return held.metrics(fitted.score(held.x)), held.chance()
 
 
-def first_alone(pairs: Candidates, x: FloatArray, y: BoolArray) -> NDArray[np.int64]:
-    """Count the lists with a label in which one column alone puts a label before all else: `(f,)`.
+def count_first_alone(pairs: Candidates, x: FloatArray, y: BoolArray) -> NDArray[np.int64]:
+    """Count for each column `(f,)` the lists in which it alone puts a label before every other candidate.
 
-    A column counts in the direction, upwards or downwards, in which it does so more often.
+    A column counts in the direction, ascending or descending, in which it does so more often.
     """
     labels = np.bincount(pairs.owner, weights=y, minlength=len(pairs.offsets) - 1)
     both = (labels > 0) & (labels < np.diff(pairs.offsets))

@@ -31,9 +31,9 @@ for room in (learn, ask, keep):
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from recsys import __version__
 
-        print(f"recsys {version('recsys')}")
+        print(f"recsys {__version__}")
         raise typer.Exit
 
 

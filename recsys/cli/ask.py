@@ -74,7 +74,8 @@ def score(
     own = {} if history is None else phrases.pasts(history, _now(recommender, history))
     if history is not None and len(history):
         show(views.history(user_id, history, clock, HISTORY), "")
-    reasons = [phrases.why(item.reasons, own.get(item.item_id), recommender.config) for item in answer.items]
+    topics = phrases.retriever_topics(recommender.config)
+    reasons = [phrases.why(item.reasons, own.get(item.item_id), topics) for item in answer.items]
     show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
 
 

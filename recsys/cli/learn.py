@@ -16,12 +16,14 @@ from recsys.errors import LeakageError
 PANEL = "Learn"
 
 commands = typer.Typer()
-DEMO_CONFIG = Path("configs/demo.yaml")
+DEMO_CONFIG = Path(__file__).with_name("demo.yaml")  # configs/demo.yaml links to it
 
 
 @commands.command(rich_help_panel=PANEL, epilog="Example: recsys demo")
 def demo(
-    config: Annotated[Path, typer.Option("--config", help="The config to run.")] = DEMO_CONFIG,
+    config: Annotated[
+        Path, typer.Option("--config", help="The config to run.", show_default="recsys/cli/demo.yaml")
+    ] = DEMO_CONFIG,
     as_json: Json = False,
 ) -> None:
     """See it work: ingest, embed, fit, evaluate, publish, and three users with explained recommendations."""

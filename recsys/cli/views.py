@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys import formatting
-from recsys.config import parse_config
+from recsys.config import parse_stored_config
 from recsys.evaluation.losses import DEEPER
 from recsys.formatting import plural
 
@@ -273,7 +273,7 @@ def forgotten(gone: Forgotten) -> list[str]:
 
 def manifest(content: Mapping[str, Any], root: str, versions: Sequence[str]) -> list[RenderableType]:
     """Show what a bundle says of itself."""
-    config = parse_config(content["config"], root)
+    config = parse_stored_config(content["config"], root)
     window, counts, files = content["data_window"], content["counts"], content["files"]
     total = sum(file["bytes"] for file in files.values())
     rows = {

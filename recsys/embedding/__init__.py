@@ -1,1 +1,1 @@
-"""From texts to vectors: what is encoded, by which model, kept where, whitened how."""
+"""From texts to vectors: what is encoded, by which model, where vectors are stored, how they are whitened."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.metadata
 import importlib.util
 import platform
 import re
@@ -12,24 +11,35 @@ import runpy
 import sys
 from pathlib import Path
 
+from recsys import extras
 from recsys.errors import ConfigError
 
-INT8_PACKAGES = ("onnxruntime", "onnx")  # of the extra `int8`
 
+def find_device(configured: str) -> str:
+    """Resolve `embedding.device` without importing torch.
 
-def _find_device(asked: str) -> str:
-    """The device that `auto` means here, told without importing torch."""
-    if asked != "auto":
-        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
-            raise ConfigError(f"embedding.device: unknown device {asked!r}; known: auto, cpu, mps, cuda, cuda:N")
-        return asked
+    Args:
+        configured: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    Returns:
+        The device; for `auto` the GPU that both the driver and the installed torch support, else `cpu`.
+
+    Raises:
+        ConfigError: The device is none of these.
+    """
+    if configured != "auto":
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", configured):
+            raise ConfigError(f"embedding.device: unknown device {configured!r}; known: auto, cpu, mps, cuda, cuda:N")
+        return configured
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "mps"
     spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return "cpu"
     count = ctypes.c_int(0)
-    with contextlib.suppress(OSError):  # no torch, no driver: no GPU
-        version = Path((spec and spec.origin) or "").with_name("version.py")
-        if not runpy.run_path(str(version))["cuda"]:  # a build of torch without CUDA
+    with contextlib.suppress(OSError):  # no driver: no GPU
+        version = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+        if not version["cuda"]:  # a build of torch without CUDA
             return "cpu"
         driver = ctypes.CDLL("libcuda.so.1")
         if driver.cuInit(0) == 0:
@@ -37,23 +47,32 @@ def _find_device(asked: str) -> str:
     return "cuda" if count.value else "cpu"
 
 
-def _int8_device(asked: str) -> str:
-    """The device of int8, checked for what it needs."""
-    if asked not in ("auto", "cpu"):
-        raise ConfigError(f"embedding.precision is int8, which runs on the CPU, and embedding.device is {asked!r}")
-    lacking = [name for name in INT8_PACKAGES if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise ConfigError(
-            f"embedding.precision is int8, and {' and '.join(lacking)} is not installed: pip install 'recsys[int8]', "
-            "or set precision to auto"
-        )
-    return "cpu"
+def check_int8(device: str) -> None:
+    """Check that this machine can run `embedding.precision: int8`.
+
+    Args:
+        device: The configured `embedding.device`.
+
+    Raises:
+        ConfigError: The device is a GPU, or a package is missing.
+    """
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"embedding.precision is int8, which runs on the CPU, and embedding.device is {device!r}")
+    extras.require("int8", "embedding.precision: int8")
 
 
-def _find_precision(asked: str, device: str) -> str:
-    """The precision that `auto` means on a device: half where its hardware computes in it, else float32."""
-    if asked != "auto":
-        return asked
+def find_precision(configured: str, device: str) -> str:
+    """Resolve `embedding.precision`.
+
+    Args:
+        configured: `auto`, or a precision, which is returned unchanged.
+        device: As `find_device` returns it.
+
+    Returns:
+        For `auto`: `float16` on a GPU, `bfloat16` on a CPU that computes in it, else `float32`.
+    """
+    if configured != "auto":
+        return configured
     if device != "cpu":
         return "float16"
     flags = Path("/proc/cpuinfo")

@@ -1,8 +1,10 @@
-"""A transformer in int8 by ONNX Runtime: made from the torch model on the spot, kept beside the vectors it makes.
+"""A transformer in int8, run by ONNX Runtime.
 
-Matrix products run on int8 weights, one scale an output channel, and on activations quantised as they come, one
-scale a batch (Jacob et al. 2018, arXiv 1712.05877); all else stays float32. So a vector depends a little on which
-texts shared its batch. The extra `int8` brings what this file imports.
+The int8 model is derived from the torch model on first use and cached beside the vectors it computes. Matrix products
+use int8 weights with one scale per output channel, and activations quantised dynamically with one scale per batch
+(Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+arXiv 1712.05877). Everything else stays float32. A vector therefore depends slightly on the other texts of its batch.
+The extra `int8` brings the packages that this module imports.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.parallel.threads import cores
-from recsys.storage.content_addressed import publish, sound
+from recsys.storage.content_addressed import is_intact, publish
 
 log = logging.getLogger(__name__)
 
@@ -29,41 +31,49 @@ _NAMES = ["input_ids", "attention_mask"]
 
 
 class Int8Model:
-    """Token ids and mask `(n, t)` to features `(n, d)` float32, on the CPU. Usable from several threads."""
+    """Maps token ids and mask `(n, t)` to features `(n, d)` float32, on the CPU. Several threads may use one.
+
+    Args:
+        content: The bytes of an ONNX file.
+    """
 
     def __init__(self, content: bytes) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = cores()  # it has threads of its own, which heed no variable
+        options.intra_op_num_threads = cores()  # its own thread pool ignores OMP_NUM_THREADS
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, ids: LongArray, mask: IntArray) -> FloatArray:
-        """Pooled features of one batch."""
+        """Compute the pooled features of one batch."""
         features: FloatArray = self._session.run(None, dict(zip(_NAMES, (ids, mask.astype(np.int64)), strict=True)))[0]
         return features
 
 
 def load_int8(folder: Path | None, load: Callable[[], object]) -> Int8Model:
-    """Open the int8 model kept in `folder`; where there is none it is made of `load()`, a `Pooled`, and kept there.
+    """Load the cached int8 model, or derive it from the torch model and cache it.
 
-    Without a folder it is made anew each time. A file whose bytes are not those of its name is removed.
+    A cached file whose bytes do not match its name is removed.
+
+    Args:
+        folder: Where the model is cached. None: derive it each time.
+        load: Returns the torch model, a `Pooled`. Called only where there is no cached int8 model.
 
     Raises:
-        ArtifactError: the folder cannot be written.
+        ArtifactError: The folder cannot be written.
     """
     for path in sorted(folder.glob("*.onnx")) if folder else ():
-        if sound(path):
+        if is_intact(path):
             return Int8Model(path.read_bytes())
         log.warning("vector store: the int8 model %s is damaged; it is made again", path)
         path.unlink(missing_ok=True)
-    content = _quantized(load())
+    content = _quantise(load())
     if folder:
-        publish(folder, content, ".onnx", "the int8 model")
+        publish(folder, content, ".onnx", "vector store", "the int8 model")
     return Int8Model(content)
 
 
-def _quantized(model: object) -> bytes:
-    """The int8 model as bytes of an ONNX file."""
+def _quantise(model: object) -> bytes:
+    """Quantise a torch model; return the bytes of an ONNX file."""
     import torch
 
     assert isinstance(model, torch.nn.Module)
@@ -71,7 +81,7 @@ def _quantized(model: object) -> bytes:
     axes = {name: {0: "texts", 1: "tokens"} for name in _NAMES} | {"features": {0: "texts"}}
     with tempfile.TemporaryDirectory() as drafts, _quiet():
         plain, small = Path(drafts) / "float32.onnx", Path(drafts) / "int8.onnx"
-        # The exporter by tracing: the one by torch.export takes three times as long, and further packages.
+        # The tracing exporter. The one based on torch.export takes three times as long and needs more packages.
         torch.onnx.export(model, (example, example), str(plain), input_names=_NAMES, output_names=["features"],
                           dynamic_axes=axes, opset_version=_OPSET, dynamo=False)  # fmt: skip
         quantize_dynamic(plain, small, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
@@ -81,7 +91,7 @@ def _quantized(model: object) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep advice of exporter and quantiser, which a user can do nothing about, off the screen."""
+    """Silence advice of exporter and quantiser that a user can do nothing about."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import ConfigError
+from recsys.extras import require
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-
-
-_FINGERPRINT_FILES = ("config.json", "*.safetensors*", *_TOKENIZER_FILES, "*token*.json", "merges.txt")
+FINGERPRINT_FILES = ("config.json", "*.safetensors*", *_TOKENIZER_FILES, "*token*.json", "merges.txt")
 
 
 def find_model(name: str) -> Path:
     """Find the folder with the `config.json`, tokenizer and safetensors weights of a model.
 
-    `name` is, in this order of preference, a folder, an installed package that ships a model (not imported), or
-    a name on the Hugging Face hub (its local cache first).
+    Args:
+        name: In this order of preference: a folder, an installed package that ships a model (it is not imported), or
+            a name on the Hugging Face hub, whose local cache comes first.
 
     Raises:
-        ConfigError: nothing of that name is found, or it is no model with safetensors weights.
+        ConfigError: There is no such model, it has no safetensors weights, or the hub's client is not installed.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -39,11 +39,11 @@ def find_model(name: str) -> Path:
 
 
 def _model_folder(root: Path) -> Path:
-    """The transformer's own folder inside a model folder, checked for what it must hold."""
+    """Return the transformer's own folder inside a model folder, after checking what it must hold."""
     folder = root
     if (root / "modules.json").is_file():  # sentence-transformers: the first module is the transformer
-        folder = root / _read_json(root / "modules.json")[0]["path"]
-    if not {"hidden_size", "dim"} & set(_read_json(folder / "config.json")):
+        folder = root / read_json(root / "modules.json")[0]["path"]
+    if not {"hidden_size", "dim"} & set(read_json(folder / "config.json")):
         raise ConfigError(f"embedding.model: {folder} is no BERT-like model: its config.json has no hidden_size")
     if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
         raise ConfigError(f"embedding.model: {folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES)})")
@@ -57,15 +57,16 @@ def _model_folder(root: Path) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a model folder. Raises `ConfigError` where it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"embedding.model: {path.parent} is no model folder: {_one_line(error)}") from error
+        raise ConfigError(f"embedding.model: {path.parent} is no model folder: {one_line(error)}") from error
 
 
 def _packaged(name: str) -> Path | None:
-    """The model folder inside an installed package, or None."""
+    """Return the model folder inside an installed package, or None."""
     module = re.sub(r"[-.]", "_", name)
     spec = importlib.util.find_spec(module) if module.isidentifier() else None
     for root in (spec.submodule_search_locations or ()) if spec else ():
@@ -78,9 +79,10 @@ def _packaged(name: str) -> Path | None:
 
 def _from_hub(name: str) -> Path:
     """Download a model from the Hugging Face hub, unless its cache holds it."""
+    require("train", f"fetching embedding.model {name!r} from the Hugging Face hub", "huggingface_hub")
     from huggingface_hub import snapshot_download
 
-    wanted = [*_FINGERPRINT_FILES, "modules.json", *(f"0_Transformer/{file}" for file in _FINGERPRINT_FILES)]
+    wanted = [*FINGERPRINT_FILES, "modules.json", *(f"0_Transformer/{file}" for file in FINGERPRINT_FILES)]
     try:
         with contextlib.suppress(FileNotFoundError):
             cached = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
@@ -90,17 +92,18 @@ def _from_hub(name: str) -> Path:
     except Exception as error:  # the hub's client raises whatever its HTTP library of the day raises
         raise ConfigError(
             f"embedding.model {name!r} is no folder, no installed package that ships a model, and could not be "
-            f"fetched from the Hugging Face hub ({type(error).__name__}: {_one_line(error)}); give the path of a "
+            f"fetched from the Hugging Face hub ({type(error).__name__}: {one_line(error)}); give the path of a "
             f"folder with the model, or install a package that ships it{_nearest_package(name)}"
         ) from error
 
 
 def _nearest_package(name: str) -> str:
-    """A hint that names the installed package nearest to `name` that ships a model, or nothing."""
+    """Hint at the installed package nearest to `name` that ships a model; empty where there is none."""
     installed = [dist.name for dist in importlib.metadata.distributions()]
     shipping = [near for near in difflib.get_close_matches(Path(name).name, installed, n=5) if _packaged(near)]
     return f"; did you mean {shipping[0]!r}?" if shipping else ""
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the first 200 characters of an error's message on one line."""
     return " ".join(str(error).split())[:200]

@@ -1,4 +1,7 @@
-"""A transformer and its pooling as one torch module. Imported when the first text is encoded: torch takes a second."""
+"""A transformer and its pooling as one torch module.
+
+Imported when the first text is encoded, since importing torch takes a second.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from recsys.errors import ConfigError
 
 
 class Pooled(torch.nn.Module):
-    """Token ids and mask `(n, t)` to features `(n, d)` float32: the output at the first token, or the mean over all."""
+    """Maps token ids and mask `(n, t)` to features `(n, d)` float32.
+
+    Args:
+        transformer: A model of `transformers`.
+        pooling: `cls` takes the output at the first token, `mean` the average over a text's tokens.
+    """
 
     def __init__(self, transformer: Any, pooling: str) -> None:
         super().__init__()
@@ -20,7 +28,7 @@ class Pooled(torch.nn.Module):
         self.pooling = pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Pooled features of one batch."""
+        """Compute the pooled features of one batch."""
         hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask, return_dict=False)[0]
         if self.pooling == "cls":
             return hidden[:, 0].float()
@@ -29,15 +37,19 @@ class Pooled(torch.nn.Module):
 
 
 def load_pooled(folder: Path, pooling: str) -> Pooled:
-    """Load a model folder's float32 weights, for inference.
+    """Load the float32 weights of a model folder, for inference.
+
+    Args:
+        folder: As `recsys.embedding.locate.find_model` returns it.
+        pooling: `cls` or `mean`.
 
     Raises:
-        ConfigError: weights are missing.
+        ConfigError: Weights are missing.
     """
     model, info = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
     )
-    # Weights that a checkpoint lacks would be drawn at random; the pooler's alone are never used.
+    # transformers initialises missing weights at random. Those of the pooler are never used.
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if lacking:
         raise ConfigError(

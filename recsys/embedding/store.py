@@ -1,10 +1,9 @@
-"""Vectors on disk, found again by their text: what was encoded once is not encoded twice.
+"""Vectors on disk, keyed by text: what was encoded once is not encoded again.
 
-Under the store's folder each encoder fingerprint has a folder of its own, so vectors of two encoders never
-mix. In it lie *shards*: `.npy` files of rows `(sha256 of the text, vector)`, sorted by key. A shard's name is
-the sha256 of its bytes. A shard appears whole or not at all (written aside, flushed, renamed) and is never
-changed, so several processes may write to one store, and a process killed at any instant loses only what it
-had not yet published.
+Under the store's folder each encoder fingerprint has its own folder, so vectors of two encoders never mix. It holds
+*shards*: `.npy` files of rows `(sha256 of the text, vector)`, sorted by key. A shard's name is the sha256 of its bytes.
+A shard is written whole or not at all and never changes, so several processes may write to one store, and a process
+killed at any instant loses only what it had not yet published.
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray, LongArray
 from recsys.embedding.base import Encoder
 from recsys.errors import ArtifactError
-from recsys.storage.content_addressed import publish, sound
+from recsys.storage.content_addressed import is_intact, publish
 
 log = logging.getLogger(__name__)
 
-# Bytes compared as bytes: every key is 32 long, so numpy's habit of ignoring trailing zeros changes nothing.
+# Compared as bytes: every key has 32, so it does not matter that numpy ignores trailing zeros.
 _KEY = np.dtype("S32")
 Keys = NDArray[np.bytes_]
 Shard = NDArray[Any]  # structured: key (n,) S32, vector (n, d) float32
 
-_PUBLISH_ROWS = 65_536  # a chunk is published when it holds so many vectors, or is old enough
-_MANY = 32  # small shards above this number are merged
-_LARGE = 131_072  # rows from which a shard is not merged any more
-_TELL_S = 10.0  # seconds between lines of progress in a log
+_PUBLISH_ROWS = 65_536  # a chunk is published when it has this many vectors, or is `checkpoint_s` old
+_MANY = 32  # more small shards than this are merged
+_LARGE = 131_072  # rows from which a shard is no longer merged
+_LOG_EVERY_S = 10.0  # seconds between lines of progress in a log
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class Lookup:
 
 
 class VectorStore:
-    """A folder of encoded texts.
+    """A folder of encoded texts. Several threads and processes may use one.
 
-    `last` tells the outcome of the call that finished last. One store may be used by several threads.
+    `last` is the outcome of the call that finished last.
 
     Args:
-        folder: where the vectors are; made when first written.
-        checkpoint_s: seconds of encoding after which vectors are published, which is what a kill may lose.
+        folder: Where the vectors are; created when first written.
+        checkpoint_s: Publish vectors after this many seconds of encoding. A kill loses at most these.
     """
 
     def __init__(self, folder: Path | str, checkpoint_s: float = 10.0) -> None:
@@ -68,16 +67,21 @@ class VectorStore:
         self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str], encoder: Encoder) -> FloatArray:
-        """Return the vectors of the texts, encoding only those that the store lacks.
+        """Return the vectors of texts, encoding only those that the store lacks.
 
-        Each missing distinct text reaches the encoder once; where none is missing the encoder is asked for
-        nothing but its fingerprint and dimension.
+        Each distinct missing text is encoded once. Where none is missing, only the encoder's fingerprint and dimension
+        are read, so no model is loaded.
+
+        Args:
+            texts: `n` texts.
+            encoder: What encodes the missing ones.
 
         Returns:
             `(n, d)` float32, row `i` for text `i`.
 
         Raises:
-            ArtifactError: the folder cannot be written (disk full, no permission).
+            ArtifactError: The folder cannot be read or written (disk full, no permission).
+            ConfigError: The encoder cannot encode; see `Encoder.encode_batches`.
         """
         folder = self.folder / encoder.fingerprint
         keys, first, place = np.unique(keys_of(texts), return_index=True, return_inverse=True)
@@ -91,17 +95,24 @@ class VectorStore:
         return vectors[place]
 
     def forget(self, keys: Keys) -> int:
-        """Remove the vectors under these keys, whichever encoder made them; return how many there were.
+        """Remove the vectors under some keys, whichever encoder made them.
 
-        A shard that holds one is written again without it, then removed; whoever encodes such a text later encodes it
-        anew. Damaged shards, of which nobody can tell what they hold, are removed too.
+        A shard that holds one of them is replaced by a shard without it. Damaged shards are removed too, since their
+        keys cannot be trusted.
 
-        Raises `ArtifactError` where the folder cannot be written.
+        Args:
+            keys: As `keys_of` returns them.
+
+        Returns:
+            How many vectors were removed.
+
+        Raises:
+            ArtifactError: The folder cannot be written.
         """
         removed = 0
         try:
             for path in sorted(self.folder.glob("*/*.npy")):
-                if not sound(path):
+                if not is_intact(path):
                     path.unlink(missing_ok=True)
                     continue
                 shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -119,7 +130,7 @@ class VectorStore:
         return removed
 
     def _find(self, folder: Path, keys: Keys, vectors: FloatArray) -> LongArray:
-        """Fill in the vectors the store has; return the rows it lacks."""
+        """Fill in the vectors that the store has; return the rows that it lacks."""
         missing = np.arange(len(keys))
         for shard in self._open(folder, vectors.shape[1]).values():
             if not len(missing):
@@ -133,7 +144,7 @@ class VectorStore:
 
     def _encode(self, folder: Path, keys: Keys, vectors: FloatArray, missing: LongArray, texts: list[str],
                 encoder: Encoder) -> None:  # fmt: skip
-        """Encode the missing rows, publishing them chunk by chunk; what is done is kept whatever happens."""
+        """Encode the missing rows and publish them chunk by chunk, also after an error."""
         waiting: list[LongArray] = []
 
         def publish() -> None:
@@ -156,7 +167,7 @@ class VectorStore:
                 publish()
 
     def _open(self, folder: Path, dimension: int) -> dict[Path, Shard]:
-        """Map every sound shard of a folder into memory; each is checked once."""
+        """Map every intact shard of a folder into memory; each is checked once."""
         with self._lock:
             while True:
                 listed = sorted(folder.glob("*.npy"))
@@ -166,12 +177,12 @@ class VectorStore:
                             self._shards[path] = _read(path, dimension)
                     return {path: self._shards[path] for path in listed if len(self._shards[path])}
                 except FileNotFoundError:
-                    continue  # another process has just merged it into one that the next listing shows
+                    continue  # another process has merged it into a shard that the next listing shows
                 except OSError as error:
                     raise ArtifactError(f"vector store {folder}: a shard cannot be read: {error}") from error
 
     def _merge(self, folder: Path, dimension: int) -> None:
-        """Keep the number of shards small: join the small ones once there are many, then drop them."""
+        """Merge small shards once there are many of them."""
         small = {path: shard for path, shard in self._open(folder, dimension).items() if len(shard) < _LARGE}
         if len(small) <= _MANY:
             return
@@ -179,17 +190,17 @@ class VectorStore:
         for number, (path, shard) in enumerate(small.items(), start=1):
             group[path] = shard
             if number == len(small) or sum(map(len, group.values())) >= _LARGE:
-                joined = np.concatenate(list(group.values()))
-                _, first = np.unique(joined["key"], return_index=True)
-                kept = _write(folder, joined[first])
-                for old in group.keys() - {kept}:
-                    old.unlink(missing_ok=True)  # whoever has it mapped keeps reading it
+                merged = np.concatenate(list(group.values()))
+                _, first = np.unique(merged["key"], return_index=True)
+                written = _write(folder, merged[first])
+                for old in group.keys() - {written}:
+                    old.unlink(missing_ok=True)  # a process that has mapped it can still read it
                     self._shards.pop(old, None)
                 group.clear()
 
 
 def keys_of(texts: Iterable[str]) -> Keys:
-    """Return the sha256 of each text, by which the store knows it: `(n,)`."""
+    """Return the key of each text in the store, its sha256: `(n,)`."""
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype=_KEY)
 
@@ -205,8 +216,8 @@ def _shard(keys: Keys, vectors: FloatArray) -> Shard:
 
 
 def _read(path: Path, dimension: int) -> Shard:
-    """Map one shard, after checking its bytes against its name. A damaged one is told of, set aside, and empty."""
-    if sound(path):
+    """Map one shard after checking its bytes against its name. A damaged one is logged, renamed, and read as empty."""
+    if is_intact(path):
         shard: Shard = np.load(path, mmap_mode="r", allow_pickle=False)
         if shard.dtype == _dtype(dimension):
             return shard
@@ -217,15 +228,15 @@ def _read(path: Path, dimension: int) -> Shard:
 
 
 def _write(folder: Path, shard: Shard) -> Path:
-    """Publish one shard: whole under its final name, or not at all."""
+    """Publish one shard."""
     buffer = io.BytesIO()
     np.save(buffer, shard, allow_pickle=False)
-    return publish(folder, buffer.getbuffer(), ".npy", f"{len(shard)} vectors")
+    return publish(folder, buffer.getbuffer(), ".npy", "vector store", f"{len(shard)} vectors")
 
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show progress: a bar on a terminal, elsewhere a log line every ten seconds. Yields `advance(n)`."""
+    """Show progress: a bar on a terminal, else a log line every ten seconds. Yields `advance(n)`."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
@@ -235,14 +246,14 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
             yield lambda n: bar.advance(task, n)
         return
     done, began = 0, time.monotonic()
-    told = began
+    logged = began
 
     def advance(n: int) -> None:
-        nonlocal done, told
+        nonlocal done, logged
         done += n
         now = time.monotonic()
-        if now - told >= _TELL_S:
-            told = now
+        if now - logged >= _LOG_EVERY_S:
+            logged = now
             log.info("encoded %d of %d texts, %.0f a second", done, total, done / (now - began))
 
     yield advance

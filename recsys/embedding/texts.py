@@ -1,4 +1,4 @@
-"""What the encoder reads: one text per item from its columns, one per user from what they did last."""
+"""The texts to encode: one per item from its columns, one per user from what they did last."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TITLE_SEPARATOR = " ; "
 def item_texts(catalog: Catalog, columns: Sequence[str]) -> list[str]:
     """Join the named columns of each item into one text, in the order named.
 
-    Runs of white space become one space; nulls and blanks are left out; numbers are written as they print,
-    lists joined by spaces. An item of which nothing is left is described by its category, or by its id where
-    it has no category either, so every item has a text.
+    Runs of white space become one space. Nulls and blanks are left out. Numbers are written as they print, lists are
+    joined by spaces. An item without any text is described by its category, or by its id where it has no category, so
+    every item has a text.
 
     Args:
-        catalog: the `I` items.
-        columns: names of columns of `catalog.frame`.
+        catalog: The `I` items.
+        columns: Names of columns of `catalog.frame`.
 
     Returns:
         `I` texts, in row order, none of them blank.
 
     Raises:
-        ConfigError: no column is named, or one that the catalogue lacks.
+        ConfigError: No column is named, or the catalogue lacks one.
     """
     known = catalog.frame.columns
     if not columns:
@@ -51,7 +51,7 @@ def item_texts(catalog: Catalog, columns: Sequence[str]) -> list[str]:
 
 
 def _cleaned(catalog: Catalog, column: str) -> pl.Expr:
-    """The column as strings with single spaces; null where nothing is left."""
+    """Read a column as strings with single spaces; null where nothing is left."""
     values = pl.col(column)
     if isinstance(catalog.frame.schema[column], pl.List):
         values = values.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
@@ -60,15 +60,15 @@ def _cleaned(catalog: Catalog, column: str) -> pl.Expr:
 
 
 def behaviour_texts(histories: Histories, titles: Sequence[str], newest: int) -> list[str]:
-    """Write down what each user did last: the newest distinct titles, newest first, joined by ` ; `.
+    """Describe what each user did last: the newest distinct titles, newest first, joined by ` ; `.
 
-    A title that occurs twice (the same item again, or another of the same title) counts once, at its newest
-    place. No text is cut here: the tokenizer cuts the end, so that the newest titles survive.
+    A title that occurs twice (the same item again, or another item of the same title) counts once, at its newest
+    place. Texts are not cut here: the tokenizer cuts the end, so that the newest titles survive.
 
     Args:
-        histories: of `U` users.
+        histories: The histories of `U` users.
         titles: `I` titles, by item row.
-        newest: how many distinct titles a text holds at most.
+        newest: How many distinct titles a text has at most.
 
     Returns:
         `U` texts; `""` for an empty history.
@@ -79,13 +79,13 @@ def behaviour_texts(histories: Histories, titles: Sequence[str], newest: int) ->
     names = pl.Series("name", titles, dtype=pl.String)
     first = names.to_frame().with_row_index().select(pl.col("index").first().over("name")).to_series().to_numpy()
     backwards = slice(None, None, -1)
-    told = (
+    described = (
         pl.DataFrame({"user": histories.owner[backwards], "title": first[histories.item[backwards]]})
         .unique(maintain_order=True, keep="first")
         .group_by("user", maintain_order=True)
         .head(newest)
     )
-    told = told.with_columns(names.gather(told["title"]).alias("title"))
-    told = told.group_by("user", maintain_order=True).agg(pl.col("title").str.join(TITLE_SEPARATOR))
-    texts[told["user"].to_numpy()] = told["title"].to_list()
+    described = described.with_columns(names.gather(described["title"]).alias("title"))
+    described = described.group_by("user", maintain_order=True).agg(pl.col("title").str.join(TITLE_SEPARATOR))
+    texts[described["user"].to_numpy()] = described["title"].to_list()
     return list(texts)

@@ -1,12 +1,13 @@
-"""Whitening: BERT's vectors all point the same way; whitened, their directions tell items apart.
+"""Whitening: the vectors of BERT all point in nearly the same direction; whitened ones tell items apart.
 
 Source: Su, Cao, Liu and Ou (2021), "Whitening Sentence Representations for Better Semantics and Faster
 Retrieval", arXiv 2103.15316.
 
-One thing is added. `n` vectors of `d` dimensions give the small axes' variances badly when `n` is not far above
-`d`; whitened by them alone, `n <= d` items all end up equally far from each other. So each variance is raised by
-`(d / n)**2` of their mean: nothing to speak of for a large catalogue (.069 recall@10 with and without, on the 12,101
-products of Beauty), most of it for a small one (300 of Online Retail: .235 with, .074 without; centred only, .227).
+One thing is added. Where `n` vectors of `d` dimensions are not many more than `d`, they estimate the variances of the
+small axes badly; plain whitening puts `n <= d` items all equally far from each other. Each variance is therefore raised
+by `(d / n)**2` times the mean variance. That is negligible for a large catalogue (recall@10 .069 with and without, on
+the 12,101 products of Beauty) and decisive for a small one (300 products of Online Retail: .235 with, .074 without;
+centred only, .227).
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from recsys.errors import DataError
 
 __all__ = ["Whitening", "unit_rows"]
 
-# Rows worked on at once: the float64 copy of a chunk stays in the tens of megabytes.
+# Rows processed at once: the float64 copy of a chunk takes some tens of megabytes.
 _CHUNK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Centre, rotate to principal axes, divide by the root of each axis' variance: all axes count alike.
+    """Centres vectors, rotates them to principal axes and scales each axis to unit variance.
 
-    `mean` is `(d,)`, `projection` `(d, d)`, both float32; columns go from the axis of largest variance to
-    that of the smallest.
+    Attributes:
+        mean: `(d,)` float32.
+        projection: `(d, d)` float32, columns in descending order of their axis' variance.
     """
 
     mean: FloatArray
@@ -39,10 +41,13 @@ class Whitening:
 
     @classmethod
     def fit(cls, vectors: FloatArray) -> Whitening:
-        """Learn mean and axes from vectors `(n, d)`, in float64; any `n` from 1, any rank.
+        """Learn mean and axes, in float64.
+
+        Args:
+            vectors: `(n, d)` float32, any `n` from 1, of any rank.
 
         Raises:
-            DataError: there is no vector, or one of them is not finite.
+            DataError: There is no vector, or one of them is not finite.
         """
         n, d = vectors.shape
         if n == 0:
@@ -58,15 +63,21 @@ class Whitening:
             raise DataError(f"whitening: {int(bad.sum())} of {n} vectors are not finite, first row {int(bad.argmax())}")
         variance, axes = np.linalg.eigh(covariance)
         raised = np.maximum(variance, 0) + variance.mean() * (d / n) ** 2
-        # No variance at all (one item, or equal ones): there is nothing to tell apart, and zeros say so.
+        # Without any variance (one item, or equal ones) there is nothing to tell apart: all become zeros.
         scale = np.divide(1, np.sqrt(raised), out=np.zeros(d), where=raised > 0)
         return cls(np.asarray(mean, dtype=np.float32), (axes * scale)[:, ::-1].astype(np.float32))
 
     def apply(self, vectors: FloatArray) -> FloatArray:
-        """Whiten vectors `(n, d)` and scale them to unit rows, float32; a vector equal to the mean becomes zeros.
+        """Whiten vectors and scale them to unit length.
+
+        Args:
+            vectors: `(n, d)` float32.
+
+        Returns:
+            `(n, d)` float32, rows of length 1; zeros for a vector equal to the mean.
 
         Raises:
-            DataError: the vectors have another width than those of `fit`.
+            DataError: The vectors have another width than those of `fit`.
         """
         n, d = vectors.shape
         if d != len(self.mean):
@@ -78,12 +89,12 @@ class Whitening:
         return whitened
 
     def arrays(self) -> dict[str, FloatArray]:
-        """The plain arrays that `from_arrays` takes back."""
+        """Return plain arrays, for the bundle."""
         return {"mean": self.mean, "projection": self.projection}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.float32]]) -> Whitening:
-        """Rebuild what `arrays` gave."""
+        """Rebuild from what `arrays` returned."""
         return cls(arrays["mean"], arrays["projection"])
 
 

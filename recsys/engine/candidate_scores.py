@@ -1,4 +1,4 @@
-"""What the model thinks of any item for one query: a candidate as it stands, another as if it alone had joined."""
+"""Scores of any items for one query. An item that is no candidate is scored as if it alone had joined them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOGETHER = 16_384  # items whose features are held at a time
 
 @dataclass(frozen=True, eq=False)
 class CandidateScorer:
-    """One query's candidates, those of `context`, and the scorer's `score` `(n,)` of each."""
+    """Scores any items for one query: `own` `(n,)` are the scores of its candidates, those of `context`."""
 
     model: Model
     context: Context
@@ -42,9 +42,9 @@ class CandidateScorer:
         return score
 
     def probability(self, items: LongArray, score: FloatArray) -> FloatArray:
-        """Return the probabilities `(m,)` of items that `score` gave these scores; NaN without a calibrator.
+        """Return the probabilities `(m,)` of items with these scores; NaN without a calibrator.
 
-        What nobody proposed is told as if it alone had joined, as with its score.
+        An item that is no candidate counts as if it alone had joined them, as in `score`.
         """
         if self.model.calibrator is None:
             return np.full(len(items), np.nan, dtype=np.float32)
@@ -54,7 +54,7 @@ class CandidateScorer:
         return self.model.calibrator.probability(log_share, np.zeros(len(items), np.int64), self.context.histories)
 
     def _joining(self, items: LongArray) -> FloatArray:
-        """Score distinct ascending items that nobody proposed."""
+        """Score distinct ascending items that are no candidates."""
         found = np.full((len(items), self.context.candidates.found.shape[1]), -1, np.int32)
         candidates = Candidates(np.array([0, len(items)]), items.astype(np.int32), found)
         return self.model.score(

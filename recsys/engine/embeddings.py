@@ -1,4 +1,4 @@
-"""Item vectors, whitened, and the same treatment for any other text: behaviours and free-text queries."""
+"""Item vectors, and the encoder and whitening that turn any other text into a vector of the same space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.arrays import FloatArray, unit_rows
-from recsys.config import Config, EmbeddingConfig
+from recsys.config import EmbeddingConfig
 from recsys.embedding.base import Encoder
 from recsys.embedding.registry import load_encoder
 from recsys.embedding.store import VectorStore
@@ -20,44 +20,58 @@ from recsys.types import Catalog, Histories
 
 @dataclass(frozen=True, eq=False)
 class TextSpace:
-    """Where texts become vectors: an encoder, and the whitening fitted on one catalogue (None: unit rows only)."""
+    """Turns texts into vectors: an encoder, and the whitening fitted on one catalogue (None: unit rows only)."""
 
     encoder: Encoder
     whitening: Whitening | None
     store: VectorStore | None = None
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Return unit rows `(n, d)` for the texts; with a store only new texts reach the encoder."""
+        """Encode texts into unit rows `(n, d)`; with a store, only texts that it lacks reach the encoder."""
         raw = self.encoder.encode(texts) if self.store is None else self.store.encode(texts, self.encoder)
         return unit_rows(raw) if self.whitening is None else self.whitening.apply(raw)
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Item vectors `(I, d)`, unit rows, and how to encode behaviour texts where the config asks for them."""
+    """Item vectors `(I, d)`, unit rows, and how to encode behaviour texts where `settings.user_text` asks for them."""
 
     items: FloatArray
     catalog: Catalog
     space: TextSpace | None = None
-    config: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    settings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
 
     def with_text_vectors(self, histories: Histories, newest: int | None = None) -> Histories:
-        """Return the histories with the vectors of their behaviour texts, where the config asks for them.
+        """Return the histories with the vectors of their behaviour texts; unchanged where these are not asked for.
 
-        With `newest` the texts tell of so many events only. Who did nothing has a vector of zeros.
+        Args:
+            histories: The histories.
+            newest: How many of its newest events a text names at most; None for all that the settings allow.
+
+        Returns:
+            The histories; a query without events has a vector of zeros.
         """
-        if not self.config.user_text or self.space is None:
+        if not self.settings.user_text or self.space is None:
             return histories
         known = histories if newest is None else histories.newest(newest)
-        vectors = self.space.encode(behaviour_texts(known, self.catalog.titles, self.config.user_items))
+        vectors = self.space.encode(behaviour_texts(known, self.catalog.titles, self.settings.user_items))
         return replace(histories, text_vectors=np.where(known.lengths[:, None] > 0, vectors, 0).astype(np.float32))
 
 
-def embed(config: Config, catalog: Catalog) -> Embeddings:
-    """Encode the catalogue through the store under `config.output`, and fit the whitening on it."""
-    store = VectorStore(Path(config.output) / "vectors")
-    encoder = load_encoder(config.embedding, store.folder)
-    raw = store.encode(item_texts(catalog, config.embedding.text), encoder)
-    whitening = Whitening.fit(raw) if config.embedding.whitening else None
+def embed(settings: EmbeddingConfig, catalog: Catalog, folder: Path) -> Embeddings:
+    """Encode the catalogue and fit the whitening on it.
+
+    Args:
+        settings: The encoder, the text of an item, and whether to whiten.
+        catalog: The items.
+        folder: The vector store: only texts that it lacks are encoded.
+
+    Raises:
+        ConfigError: the encoder is unknown, is not installed, or refuses its settings; the catalogue lacks a column.
+    """
+    store = VectorStore(folder)
+    encoder = load_encoder(settings, store.folder)
+    raw = store.encode(item_texts(catalog, settings.text), encoder)
+    whitening = Whitening.fit(raw) if settings.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)
-    return Embeddings(items, catalog, TextSpace(encoder, whitening, store), config.embedding)
+    return Embeddings(items, catalog, TextSpace(encoder, whitening, store), settings)

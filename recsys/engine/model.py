@@ -1,4 +1,4 @@
-"""The one path: retrieve, featurize, score, rank. Training, evaluation, batch and serving all go through `Model`."""
+"""The one path: retrieve, featurize, score, rank. Training, evaluation, batch and serving all use `Model`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.rules import Cap, best, cut, fill
 from recsys.ranking.scorers.base import FittedScorer
 from recsys.retrieval.base import Answer, Fitted, top_unblocked
-from recsys.retrieval.candidates import all_of, seen_keys, union
+from recsys.retrieval.candidates import list_all, seen_keys, union
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.types import Candidates, Histories, Hits, Ranking
 
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """The fitted retrievers of one moment, the first half of the path.
+    """The fitted retrievers of one moment: the first half of the path.
 
-    `depths` says how many items each retriever proposes; 0 for those that only score. `popular` holds all items,
-    most popular first, and fills short lists. `drop_seen` keeps items of the own history out, however old; retrievers
-    and features look at its newest `history` events.
+    Attributes:
+        fitted: The retrievers by name.
+        depths: How many items each retriever proposes; 0 for one that only scores.
+        vectors: The item vectors `(I, d)`.
+        popular: All items, most popular first `(I,)`; they fill short lists.
+        drop_seen: Whether lists leave out every item of the user's history, however old.
+        history: How many of the newest events of a history retrievers and features look at.
     """
 
     fitted: Mapping[str, Fitted]
@@ -38,20 +42,20 @@ class Retrieval:
 
     @property
     def proposers(self) -> list[str]:
-        """Names of the retrievers that propose items: the columns of `Candidates.found`."""
+        """The names of the retrievers that propose items: the columns of `Candidates.found`."""
         return [name for name, depth in self.depths.items() if depth > 0]
 
     def ask(self, histories: Histories) -> dict[str, Answer]:
-        """Let every retriever prepare to answer these histories."""
+        """Prepare the answer of every retriever to these histories."""
         return {name: fitted.ask(histories) for name, fitted in self.fitted.items()}
 
     def blocked_pairs(self, histories: Histories) -> LongArray:
-        """The (query, item) keys that no list may hold, ascending."""
+        """Return the keys of the (query, item) pairs that no list may hold, ascending."""
         return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
 
     def hits(self, answers: Mapping[str, Answer], blocked_pairs: LongArray, deeper: int = 1,
              allowed: ItemFilter | None = None) -> list[Hits]:  # fmt: skip
-        """What each proposer found when asked for `deeper` times its depth of items that are allowed and not blocked."""
+        """List what each proposer finds among the items that are allowed and not blocked, `deeper` times its depth."""
         n_items = len(self.vectors)
         return [
             top_unblocked(answers[name], deeper * self.depths[name], blocked_pairs, n_items, allowed)
@@ -60,11 +64,14 @@ class Retrieval:
 
     def context(self, histories: Histories, allowed: ItemFilter | None = None, excluded: IntArray | None = None,
                 rerank: bool = False, answers: Mapping[str, Answer] | None = None) -> Context:  # fmt: skip
-        """Retrieve: all that features need to look at. The whole history bars items, its newest events ask for some.
+        """Retrieve candidates, and collect all that features look at.
 
-        Only `allowed` items are retrieved, and none of the `excluded` rows `(e,)`, which every query is blocked from.
-        With `rerank` all allowed items that are not blocked are candidates, whether a retriever proposes them or not.
-        `answers` are those of an earlier context of the same histories: they share what they searched.
+        Args:
+            histories: The queries. Their newest events retrieve; with `drop_seen` the whole history blocks its items.
+            allowed: The items that lists may hold; None for the whole catalogue.
+            excluded: Item rows `(e,)` that no list may hold.
+            rerank: Make every allowed item a candidate, whether a retriever proposes it or not.
+            answers: The answers of an earlier context of the same histories, so that nothing is searched twice.
         """
         n_items, n_lists = len(self.vectors), len(histories)
         blocked_pairs = self.blocked_pairs(histories)
@@ -75,7 +82,7 @@ class Retrieval:
         answers = self.ask(histories) if answers is None else answers
         hits = self.hits(answers, blocked_pairs, allowed=allowed)
         if rerank and allowed is not None:
-            candidates = union([*hits, all_of(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
+            candidates = union([*hits, list_all(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
             candidates = Candidates(candidates.offsets, candidates.item, candidates.found[:, :-1])
         else:
             candidates = union(hits, n_lists, n_items)
@@ -84,9 +91,9 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Everything fitted: ranks any histories. Holds only arrays, so threads may share it.
+    """All fitted parts: ranks any histories. Holds only arrays, so threads may share it.
 
-    `calibrator` is None where no probabilities could be learnt, or none were asked for.
+    `calibrator` is None where probabilities could not be learned or were not asked for.
     """
 
     retrieval: Retrieval
@@ -97,9 +104,16 @@ class Model:
     def rank(
         self, histories: Histories, k: int, allowed: ItemFilter | None = None, caps: Sequence[Cap] = ()
     ) -> Ranking:
-        """Return exactly `k` items for each query, best first, as long as the catalogue can give them.
+        """Rank items for each query.
 
-        Only `allowed` items, and no more of one kind than the `caps` say.
+        Args:
+            histories: The queries.
+            k: How many items each list should hold.
+            allowed: The items that lists may hold; None for the whole catalogue.
+            caps: How many items of one kind a list may hold.
+
+        Returns:
+            `k` items for each query, best first; fewer only where the catalogue has no more that are allowed.
         """
         context = self.retrieval.context(histories, allowed)
         return self.order(context, self.score(context), k, caps)
@@ -109,24 +123,24 @@ class Model:
         return self.scorer.score(self.featurizer.compute(context))
 
     def probability(self, context: Context, score: FloatArray) -> FloatArray:
-        """Return the probability of every candidate `(n,)` by its score; NaN without a calibrator."""
+        """Return the probability of every candidate `(n,)` from its score; NaN without a calibrator."""
         if self.calibrator is None:
             return np.full(len(score), np.nan, dtype=np.float32)
         log_share = score - log_totals(context.candidates, score)[context.owner]
         return self.calibrator.probability(log_share, context.owner, context.histories)
 
     def probability_of(self, ranking: Ranking, context: Context, score: FloatArray) -> FloatArray:
-        """Return the probability of every item of a ranking `(n,)` by the scores of the candidates; NaN for others."""
+        """Return the probability of every item of a ranking `(n,)`; NaN for items that were no candidates."""
         own = pair_keys(context.owner, context.item, context.n_items)
         place = find_keys(own, pair_keys(owners_of(ranking.offsets), ranking.item, context.n_items))
         return np.append(self.probability(context, score), np.float32(np.nan))[place]
 
     def order(self, context: Context, score: FloatArray, k: int, caps: Sequence[Cap] = ()) -> Ranking:
-        """Cut scored candidates to `k` and fill what is short."""
+        """Cut scored candidates to `k` items a list, and fill short lists."""
         ranking = best(context.candidates, score, None if caps else k)
         return self.fill(context, cut(ranking, k, caps), k, caps)
 
     def fill(self, context: Context, ranking: Ranking, k: int, caps: Sequence[Cap] = ()) -> Ranking:
-        """Fill what is shorter than `k` with the most popular items that the request allows."""
+        """Fill lists shorter than `k` with the most popular items that the request allows."""
         popular = self.retrieval.popular if context.allowed is None else context.allowed.popular
         return fill(ranking, popular, context.blocked_pairs, context.n_items, k, caps)

@@ -1,4 +1,4 @@
-"""Fitting the path at one moment: retrievers on what was known, the scorer on earlier cuts with what followed."""
+"""Fit the model at one moment: retrievers on what was known, the scorer on earlier cuts and what followed them."""
 
 from __future__ import annotations
 
@@ -6,60 +6,28 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recsys.arrays import BoolArray, FloatArray, LongArray
-from recsys.config import Config, construct
+from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model, Retrieval
+from recsys.engine.plan import Plan, Sampling
 from recsys.errors import DataError
-from recsys.parallel.threads import in_threads
-from recsys.progress import Progress
+from recsys.parallel.threads import BATCH, batches, in_threads
+from recsys.progress import Progress, quiet
 from recsys.ragged import find_keys, offsets_of, pair_keys
 from recsys.ranking.featurizer import Featurizer
-from recsys.ranking.scorers.base import FittedScorer, Scorer
-from recsys.ranking.scorers.registry import SCORERS
+from recsys.ranking.scorers.base import FittedScorer
 from recsys.retrieval.base import Fitted, Retriever
-from recsys.retrieval.registry import RETRIEVERS
 from recsys.tables.split import Fold, hide_items, holdouts, next_moments
 from recsys.types import Candidates, Histories, Interactions, State
 
-if TYPE_CHECKING:
-    from recsys.engine.embeddings import Embeddings
-from recsys.parallel.threads import BATCH, batches
-from recsys.progress import quiet
-
 Fitter = Callable[[Retriever, State], Fitted]
-
-
 Lists = tuple[FloatArray, LongArray, FloatArray]
 
-
 FEW = 5  # events of an item below which it is rare
-
-
-SHORTENED = (0, 1, 2, 5)  # newest events of those asked as if they were new
-
-
-def build_retrievers(config: Config) -> dict[str, Retriever]:
-    """Build the configured retrievers from their settings; what is learnt from chance has the run's seed.
-
-    Raises `ConfigError`.
-    """
-    built = {}
-    for name, settings in config.retrievers.items():
-        rest = {key: value for key, value in settings.items() if key != "kind"}
-        retriever = construct(RETRIEVERS, settings.get("kind", name), rest, f"retrievers.{name}")
-        seeded = hasattr(retriever, "seed") and "seed" not in rest
-        built[name] = replace(retriever, seed=config.seed) if seeded else retriever  # type: ignore[type-var]
-    return built
-
-
-def build_scorer(config: Config) -> Scorer:
-    """Build the configured scorer from its settings. Raises `ConfigError`."""
-    settings = dict(config.scorer)
-    return construct(SCORERS, settings.pop("kind", ""), settings, "scorer")
+SHORTENED = (0, 1, 2, 5)  # how many newest events stand in for a whole history when a user is made to look new
 
 
 def fit_anew(retriever: Retriever, state: State) -> Fitted:
@@ -68,9 +36,10 @@ def fit_anew(retriever: Retriever, state: State) -> Fitted:
 
 
 def fit_once(fitter: Fitter) -> Fitter:
-    """Let a fitter fit a retriever that is made of the catalogue alone only once, at the newest moment of a run.
+    """Make a fitter fit retrievers that learn from the catalogue alone only once, at the first state it is given.
 
-    An index is the same at every moment; only how far it looks is measured with the histories of the newest.
+    Their index is the same at every moment. Only how widely it searches is measured with histories, and a run begins
+    with its newest cut.
     """
     kept: dict[Retriever, Fitted] = {}
 
@@ -84,62 +53,91 @@ def fit_once(fitter: Fitter) -> Fitter:
     return fit_or_take
 
 
-def fit_retrieval(config: Config, state: State, fitter: Fitter = fit_anew,
+def fit_retrieval(plan: Plan, state: State, fitter: Fitter = fit_anew,
                   kept: Mapping[str, Fitted] | None = None) -> Retrieval:  # fmt: skip
-    """Fit every retriever on one state, but for those `kept`, which were fitted before."""
+    """Fit the retrievers on one state.
+
+    Args:
+        plan: The retrievers and the rules of retrieval.
+        state: What was known.
+        fitter: Fits one retriever.
+        kept: Retrievers by name that were fitted before and stay as they are.
+    """
     kept = kept or {}
-    retrievers = build_retrievers(config)
     count = np.bincount(state.interactions.item, minlength=len(state.catalog))
     return Retrieval(
-        fitted={n: kept[n] if n in kept else fitter(retriever, state) for n, retriever in retrievers.items()},
-        depths={name: retriever.depth for name, retriever in retrievers.items()},
+        fitted={n: kept[n] if n in kept else fitter(retriever, state) for n, retriever in plan.retrievers.items()},
+        depths={name: retriever.depth for name, retriever in plan.retrievers.items()},
         vectors=state.vectors,
         popular=np.argsort(-count, kind="stable").astype(np.int32),
-        drop_seen=config.rules.seen == "drop",
-        history=config.history,
+        drop_seen=plan.drop_seen,
+        history=plan.history,
     )
 
 
-def fit(config: Config, known: Interactions, embeddings: Embeddings,
+def fit(plan: Plan, known: Interactions, embeddings: Embeddings,
         as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
-    """Fit the whole path on what was known before `as_of` (None: just after the last event, or per user).
+    """Fit a whole model, without probabilities.
 
-    The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and statistics are fitted again on all
-    that is known. `fitter` fits one retriever: a run of many fits may know some of them already.
+    The scorer learns at earlier cuts (see `scorer_lists`); then retrievers and feature statistics are fitted again on
+    all that is known.
+
+    Args:
+        plan: What to fit.
+        known: The interactions to learn from.
+        embeddings: The item vectors.
+        as_of: The first moment that is not known; None for just after the last event, or in a per-user split.
+        progress: Shows progress.
+        fitter: Fits one retriever: a run of many fits may remember earlier ones.
+
+    Raises:
+        DataError: the log is too short to cut, or no label lies among the candidates.
     """
-    scorer, fitter = build_scorer(config), fit_once(fitter)
-    lists = scorer_lists(config, known, embeddings, scorer.negatives, as_of, progress, fitter)
-    return assemble_model(config, known, embeddings, as_of, scorer.fit(*lists, config.seed, progress), fitter)
+    fitter = fit_once(fitter)
+    lists = scorer_lists(plan, known, embeddings, plan.scorer.negatives, as_of, progress, fitter)
+    return assemble_model(plan, known, embeddings, as_of, plan.scorer.fit(*lists, plan.seed, progress), fitter)
 
 
-def assemble_model(config: Config, known: Interactions, embeddings: Embeddings, as_of: int | None,
-              scorer: FittedScorer, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
-    """Join a fitted scorer with retrievers and statistics fitted on all that is known."""
+def assemble_model(plan: Plan, known: Interactions, embeddings: Embeddings, as_of: int | None,
+                   scorer: FittedScorer, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
+    """Join a fitted scorer with retrievers and feature statistics fitted on all that is known."""
     state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state), scorer)
+    return Model(fit_retrieval(plan, state, fitter), Featurizer.fit(plan.features, state), scorer)
 
 
-def scorer_lists(config: Config, known: Interactions, embeddings: Embeddings, negatives: int,
+def scorer_lists(plan: Plan, known: Interactions, embeddings: Embeddings, negatives: int,
                  as_of: int | None = None, progress: Progress = quiet, fitter: Fitter = fit_anew) -> Lists:  # fmt: skip
-    """Return what a scorer learns from: features `(n, f)`, list offsets `(L + 1,)`, labels `(n,)` (see `labelled`).
+    """Build the lists that a scorer learns from.
 
-    They come from `split.folds` earlier cuts: candidates that retrievers fitted at each cut proposed, labelled by
-    what followed it; of the unlabelled ones about `negatives` a list (0: all). A share of the users,
-    `config.cold_share`, is asked a second time as if only their newest few events were known: what is new to the
-    engine has to be ranked too, and lists of long histories alone do not say how (the idea is that of DropoutNet,
-    Volkovs, Yu and Poutanen 2017). At each cut a share of the items, `config.new_share`, is as if nobody had them yet:
-    their events before the cut are told to nothing that is fitted there. Else an item that came into the catalogue
-    after the cut would be all that the scorer learns of new ones, and nobody chose that.
+    They come from `split.folds` earlier cuts: the candidates of retrievers fitted at each cut, labelled by what
+    followed it. A share of the users, `cold_share`, is asked a second time with only their newest few events: the
+    scorer must also rank for users with short histories, and lists of long histories do not teach that (the idea is
+    DropoutNet's: Volkovs, Yu and Poutanen 2017). At each cut a share of the items, `new_share`, has its events hidden
+    from everything that is fitted there. Otherwise the only new items that the scorer sees would be those that
+    joined the catalogue after the cut, and no label names these.
 
-    Raises `DataError` where no label lies among the candidates.
+    Args:
+        plan: What to fit.
+        known: The interactions to learn from.
+        embeddings: The item vectors.
+        negatives: About how many unlabelled candidates of each list to keep; 0 for all.
+        as_of: The first moment that is not known.
+        progress: Shows progress.
+        fitter: Fits one retriever.
+
+    Returns:
+        Features `(n, f)`, list offsets `(L + 1,)` and labels `(n,)` (see `label_candidates`).
+
+    Raises:
+        DataError: no label lies among the candidates.
     """
-    folds = holdouts(known, config.split, as_of, config.split.folds)
-    return concat_lists([cut.lists for cut in cuts(config, folds, embeddings, negatives, progress, fitter)])
+    folds = holdouts(known, plan.split, as_of, plan.split.folds)
+    return concat_lists([cut.lists for cut in fit_cuts(plan, folds, embeddings, negatives, progress, fitter)])
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """The path up to the scorer as of one earlier moment, and the lists that it gives a scorer to learn from."""
+    """Retrievers and features fitted at one earlier moment, and the lists that a scorer learns from there."""
 
     fold: Fold
     retrieval: Retrieval
@@ -147,25 +145,30 @@ class Cut:
     lists: list[Lists]
 
 
-def cuts(config: Config, folds: list[Fold], embeddings: Embeddings, negatives: int, progress: Progress = quiet,
-         fitter: Fitter = fit_anew) -> Iterator[Cut]:  # fmt: skip
-    """Fit the path at one fold after the other, newest first, and label its lists.
+def fit_cuts(plan: Plan, folds: list[Fold], embeddings: Embeddings, negatives: int, progress: Progress = quiet,
+             fitter: Fitter = fit_anew) -> Iterator[Cut]:  # fmt: skip
+    """Fit retrievers and features at one fold after the other, newest first, and label their candidates.
 
-    What is drawn at a fold does not hang on the folds after it.
+    What is drawn at random at a fold does not depend on the folds after it.
     """
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(plan.seed)
     for number, fold in enumerate(folds):
-        chance = np.random.default_rng([config.seed, 4, number])
-        fold = hide_items(fold, sample_items(config.new_share, fold, len(embeddings.items), chance))
+        fold_rng = np.random.default_rng([plan.seed, 4, number])
+        fold = hide_items(fold, sample_items(plan.sampling.new_share, fold, len(embeddings.items), fold_rng))
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-        retrieval, featurizer = fit_retrieval(config, state, fitter), Featurizer.fit(config.features, state)
+        retrieval, featurizer = fit_retrieval(plan, state, fitter), Featurizer.fit(plan.features, state)
         tick = partial(progress, f"candidates, cut {number + 1}")
-        lists = labelled(config, retrieval, featurizer, fold, embeddings, negatives, rng, tick, (None, *SHORTENED))
+        lists = label_candidates(plan.sampling, retrieval, featurizer, fold, embeddings, negatives, rng, tick,
+                                 (None, *SHORTENED))  # fmt: skip
         yield Cut(fold, retrieval, featurizer, lists)
 
 
 def concat_lists(of_cuts: list[list[Lists]]) -> Lists:
-    """Join the lists of several cuts. Raises `DataError` where there are none."""
+    """Join the lists of several cuts.
+
+    Raises:
+        DataError: there are none.
+    """
     parts = [part for lists in of_cuts for part in lists]
     if not parts:
         raise DataError(
@@ -179,65 +182,79 @@ def concat_lists(of_cuts: list[list[Lists]]) -> Lists:
 
 
 def sample_items(share: float, fold: Fold, n_items: int, rng: np.random.Generator) -> BoolArray:
-    """Draw a share of the items that a fold knows events of `(I,)`."""
+    """Sample a share of the items that a fold knows events of: a mask `(I,)`."""
     had = np.flatnonzero(np.bincount(fold.known.item, minlength=n_items))
     chosen = np.zeros(n_items, dtype=bool)
     chosen[rng.choice(had, round(share * len(had)), replace=False)] = True
     return chosen
 
 
-def labelled(config: Config, retrieval: Retrieval, featurizer: Featurizer, fold: Fold, embeddings: Embeddings,
-             negatives: int, rng: np.random.Generator, tick: Callable[[int, int], None],
-             told: Sequence[int | None] = (None,)) -> list[Lists]:  # fmt: skip
-    """Return features, list lengths and labels of the fold's candidate lists that hold at least one label.
+def label_candidates(sampling: Sampling, retrieval: Retrieval, featurizer: Featurizer, fold: Fold,
+                     embeddings: Embeddings, negatives: int, rng: np.random.Generator,
+                     tick: Callable[[int, int], None],
+                     newest: Sequence[int | None] = (None,)) -> list[Lists]:  # fmt: skip
+    """Retrieve candidates for the users of a fold, and keep the lists that hold at least one label.
 
-    A label is 1, or `config.rare_weight` where the fold knows fewer than `FEW` events of the item. Users are asked once
-    for each entry of `told`: by all that is known of them, or with a number by only so many newest events of each
-    history. These users are one part of `config.cold_share`; the rest of a history still bars what it holds.
+    Args:
+        sampling: How many users, and what a label weighs.
+        retrieval: Retrievers fitted at the fold.
+        featurizer: Features fitted at the fold.
+        fold: What was known, and what followed.
+        embeddings: The item vectors.
+        negatives: About how many unlabelled candidates of each list to keep; 0 for all.
+        rng: Samples users and candidates.
+        tick: Called with users done and users in all.
+        newest: One pass over users for each entry: None with their whole histories, a number with only so many newest
+            events. Passes with a number share `sampling.cold_share` of the users; the rest of a history still blocks
+            its items.
+
+    Returns:
+        For each batch of users: features `(n, f)`, list lengths `(L,)` and labels `(n,)`. A label is 1, or
+        `sampling.rare_weight` where the fold knows fewer than `FEW` events of the item.
     """
     wanted = np.unique(pair_keys(fold.labels.user, fold.labels.item, len(embeddings.items)))
     rare = np.bincount(fold.known.item, minlength=len(embeddings.items)) < FEW
-    worth = np.where(rare, config.rare_weight, 1).astype(np.float32)
+    weight = np.where(rare, sampling.rare_weight, 1).astype(np.float32)
 
-    def one(job: tuple[Retrieval, Histories, np.random.Generator]) -> Lists:
-        asking, histories, seed = job
-        some = histories.user
-        context = asking.context(histories)
+    def label(job: tuple[Retrieval, Histories, np.random.Generator]) -> Lists:
+        limited, histories, batch_rng = job
+        users = histories.user
+        context = limited.context(histories)
         candidates = context.candidates
-        y = find_keys(wanted, pair_keys(some[candidates.owner], candidates.item, len(embeddings.items))) >= 0
-        hit = np.bincount(candidates.owner[y], minlength=len(some)) > 0
+        y = find_keys(wanted, pair_keys(users[candidates.owner], candidates.item, len(embeddings.items))) >= 0
+        hit = np.bincount(candidates.owner[y], minlength=len(users)) > 0
         kept = hit[candidates.owner]
         lengths = np.where(hit, np.diff(candidates.offsets), 0)
         useful = Candidates(offsets_of(lengths), candidates.item[kept], candidates.found[kept])
         context = replace(context, candidates=useful)
         x, y, item = featurizer.compute(context), y[kept], context.item
         if negatives:
-            chosen = y | (seed.random(len(y)) < negatives / lengths[context.owner])
-            lengths = np.bincount(context.owner[chosen], minlength=len(some))
+            chosen = y | (batch_rng.random(len(y)) < negatives / lengths[context.owner])
+            lengths = np.bincount(context.owner[chosen], minlength=len(users))
             x, y, item = x[chosen], y[chosen], item[chosen]
-        return x, lengths[hit], y * worth[item]
+        return x, lengths[hit], y * weight[item]
 
     parts = []
-    for newest in told:
+    for limit in newest:
         users = fold.labelled_users
-        asking, most = retrieval, min(len(users), config.train_users)
-        if newest is not None:
-            asking = replace(retrieval, history=newest)
-            most = round(most * config.cold_share / len(SHORTENED))
+        limited, most = retrieval, min(len(users), sampling.train_users)
+        if limit is not None:
+            limited = replace(retrieval, history=limit)
+            most = round(most * sampling.cold_share / len(SHORTENED))
         if not most:
             continue
         if len(users) > most:
             users = np.sort(rng.choice(users, most, replace=False))
-        # Drawn per batch, so that the sample does not depend on which thread is first.
+        # One generator a batch, so that the sample does not depend on which thread is first.
         seeds = rng.spawn(len(users) // BATCH + 1)
-        asked = (embeddings.with_text_vectors(fold.histories(some), newest) for some in batches(users))
-        jobs = zip(repeat(asking), asked, seeds, strict=False)
-        for number, part in enumerate(in_threads(one, jobs)):
+        queries = (embeddings.with_text_vectors(fold.histories(some), limit) for some in batches(users))
+        jobs = zip(repeat(limited), queries, seeds, strict=False)
+        for number, part in enumerate(in_threads(label, jobs)):
             parts.append(part)
             tick(min((number + 1) * BATCH, len(users)), len(users))
     return [part for part in parts if len(part[1])]
 
 
-def present(known: Interactions, as_of: int | None) -> LongArray:
-    """Return the moment at which each user asks after the last known event `(U,)`."""
+def query_moments(known: Interactions, as_of: int | None) -> LongArray:
+    """Return the moment of the next query of each user `(U,)`: `as_of`, or just after their own last event."""
     return next_moments(known) if as_of is None else np.full(known.n_users, as_of, dtype=np.int64)

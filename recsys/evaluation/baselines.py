@@ -1,9 +1,9 @@
-"""What an engine has to beat: retrievers whose own order is the ranking, fitted on the same state."""
+"""Baselines that an engine has to beat: retrievers whose own order is the ranking, fitted on the same state."""
 
 from __future__ import annotations
 
 from recsys.retrieval.base import Retriever
-from recsys.retrieval.item_to_item import ItemKNN
+from recsys.retrieval.item_knn import ItemKNN
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic

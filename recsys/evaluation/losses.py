@@ -1,4 +1,4 @@
-"""The loss budget: at which stage of the path each label is lost, which tells what to improve next."""
+"""The loss budget: at which stage of the path labels are lost, and so what to improve next."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ import numpy as np
 from recsys.arrays import BoolArray, IntArray, LongArray
 from recsys.evaluation.significance import share_intervals
 
-DEEPER = 5
+DEEPER = 5  # times a retriever's depth: how far the budget looks below it
 
 
 def loss_budget(user: LongArray, place: IntArray, candidate: BoolArray, reached: BoolArray, removed: LongArray,
                 k: int, seed: int) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Return the share of all labels that each stage loses, or that ends in the list, with a 95% interval over users.
+    """Measure the share of all labels that each stage loses, or that ends in the list.
 
-    For each of `P` targets `(P,)`: the row of its `user`, its `place` in the list (from 0, -1 where absent), whether
-    it was a `candidate`, and whether a retriever `reached` it when asked for `DEEPER` times its depth. `removed` `(R,)`
-    holds the user row of each label that the rules leave out of the targets. The stages come in the path's order:
-    rules, retrieval, depth, ranking.
+    Args:
+        user: User row of each target `(P,)`.
+        place: Place of each target in the list, from 0 `(P,)`; -1 where absent.
+        candidate: Whether each target was a candidate `(P,)`.
+        reached: Whether a retriever reached it when asked for `DEEPER` times its depth `(P,)`.
+        removed: User row of each label that the rules leave out of the targets `(R,)`.
+        k: Length of the list.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        For each stage, in the order of the path (rules, retrieval, depth, ranking, list), its `share` of the labels and
+        the `low` and `high` end of a 95% interval over users.
     """
     stages = ["removed by a rule", "no retriever finds it", "cut by depth", f"ranked below {k}", "in the list"]
     listed = (place >= 0) & (place < k)

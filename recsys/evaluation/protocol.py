@@ -1,8 +1,9 @@
-"""The protocol: full ranking of the catalogue against what users did next, no sampled negatives.
+"""The protocol: full ranking of the catalogue against what users did next, without sampled negatives.
 
-Each distinct (user, item) pair after the cut is one target. A model is judged by the place that each target takes
-in the user's list; every metric and slice follows from these places. Ties count against the model: every other item
-of the same score stands before a target.
+Each distinct (user, item) pair after the cut is one target. A model is judged by the place of each target in the user's
+list; every metric and slice follows from these places. Ties count against the model: every other item of the same score
+is placed before a target. Sampled negatives would change which model is best (Krichene and Rendle 2020, "On Sampled
+Metrics for Item Recommendation").
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ ALL, DEEP = "all", "deeper"
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Who is asked and what is right: `users` `(U,)` rows, ascending; `keys` `(P,)` of (place in `users`, item).
+    """The users of an evaluation, and the items that are right for each.
 
-    `known_events` `(U,)` and `item_events` `(I,)` count what was known. `removed` `(R,)` holds the user row of each
-    label that the rules leave out. `gap_days` `(P,)` are the calendar days (UTC) from the user's newest known event to
-    the target, -1 without one; None where no time is known.
+    Attributes:
+        users: Rows of the users with a target, ascending `(U,)`.
+        keys: Keys of the targets, (place in `users`, item), ascending `(P,)`.
+        known_events: Known events of each of these users `(U,)`.
+        item_events: Known events of each catalogue item `(I,)`.
+        n_items: Items in the catalogue.
+        removed: User row of each label that the rules leave out `(R,)`.
+        gap_days: Calendar days (UTC) from the user's newest known event to each target `(P,)`, -1 without one; None
+            where no time is known.
     """
 
     users: LongArray
@@ -47,10 +54,15 @@ class Targets:
 
     @classmethod
     def of(cls, fold: Fold, n_items: int, drop_seen: bool, clock: str = "order") -> Targets:
-        """Collect the fold's targets; with `drop_seen` those that the user already had are left out.
+        """Collect the targets of a fold.
 
-        An item that a user had several times after the cut is one target, at the first of these moments. `clock` is
-        that of the config: `time` where the gap to a target can be told.
+        An item that a user had several times after the cut is one target, at the first of these moments.
+
+        Args:
+            fold: What is known, and the labels after the cut.
+            n_items: Items in the catalogue.
+            drop_seen: Leave out items that the user already had.
+            clock: `data.clock` of the config; with `time` the gap to each target is measured.
         """
         keys, first = np.unique(pair_keys(fold.labels.user, fold.labels.item, n_items), return_index=True)
         had = np.unique(pair_keys(fold.known.user, fold.known.item, n_items)) if drop_seen else keys[:0]
@@ -88,7 +100,15 @@ class Targets:
 
 @dataclass(eq=False)
 class Evaluator:
-    """Collects the lists of several models, batch by batch, and reports on them."""
+    """Collects the lists of several models, batch by batch, and reports on them.
+
+    Attributes:
+        targets: What is right.
+        ks: Lengths at which lists are judged.
+        places: For each model the place of each target, from 0 `(P,)`; -1 where its list lacks it.
+        shown: For each model how often it showed each item in its first `max(ks)` places `(I,)`.
+        in_candidates: For each retriever whether it proposed each target `(P,)`; see `add_candidates`.
+    """
 
     targets: Targets
     ks: list[int]
@@ -98,15 +118,21 @@ class Evaluator:
 
     @property
     def length(self) -> int:
-        """How long a list must be handed in: the longest that is judged, and room for each target of a user.
+        """Length of the lists that `add` needs: the longest that is judged, and room for each target of a user.
 
-        Where items of one score reach past the end of so long a list, it still holds enough that are no targets to
-        push its targets out of what is judged.
+        Where items of one score reach past the end of a list that long, it still holds enough items that are no targets
+        to push its targets out of what is judged.
         """
         return max(self.ks) + int(self.targets.n_relevant.max(initial=0))
 
     def add(self, model: str, start: int, ranking: Ranking) -> None:
-        """Note the lists of the users from place `start` on: `length` items each, where the catalogue has them."""
+        """Record the lists of a batch of users.
+
+        Args:
+            model: The model that made them.
+            start: Place in `targets.users` of the batch's first user.
+            ranking: One list for each user, `length` items each as far as the catalogue has them.
+        """
         target = self._targets(start, owners_of(ranking.offsets), ranking.item)
         wanted = target >= 0
         place = self.places.setdefault(model, np.full(len(self.targets.keys), -1, dtype=np.int32))
@@ -116,20 +142,25 @@ class Evaluator:
         seen += np.bincount(top, minlength=self.targets.n_items)
 
     def add_candidates(self, retriever: str, start: int, owner: LongArray, item: IntArray) -> None:
-        """Note which targets a retriever proposed to the users from place `start` on.
+        """Record which targets a retriever proposed to a batch of users.
 
-        `ALL` stands for all retrievers together, `DEEP` for all of them asked for `losses.DEEPER` times their depth.
+        Args:
+            retriever: Its name; `ALL` for all retrievers together, `DEEP` for all of them asked for `losses.DEEPER`
+                times their depth.
+            start: Place in `targets.users` of the batch's first user.
+            owner: The user of each proposed item, counted from `start` `(n,)`.
+            item: The proposed items `(n,)`.
         """
         target = self._targets(start, owner, item)
         held = self.in_candidates.setdefault(retriever, np.zeros(len(self.targets.keys), dtype=bool))
         held[target[target >= 0]] = True
 
     def _targets(self, start: int, owner: LongArray, item: IntArray) -> LongArray:
-        """The target that each (query, item) pair is `(n,)`, -1 for none; queries count from place `start`."""
+        """Find the target that each (query, item) pair is `(n,)`; -1 for none. Queries count from place `start`."""
         return find_keys(self.targets.keys, pair_keys(owner + start, item, self.targets.n_items))
 
     def per_user(self, model: str, metric: str, k: int) -> NDArray[np.float64]:
-        """One metric of one model for each user `(U,)`."""
+        """Compute one metric of one model at `k` for each user `(U,)`."""
         found = self.places[model] >= 0
         hits = np.zeros((len(self.targets.users), max(self.ks)), dtype=bool)
         near = found & (self.places[model] < max(self.ks))
@@ -137,15 +168,16 @@ class Evaluator:
         return METRICS[metric](hits, self.targets.n_relevant, k)
 
     def metrics(self, model: str, users: BoolArray | None = None) -> dict[str, float]:
-        """Means over the users (all, or those of a mask) for every metric and k."""
+        """Average every metric at every `k` over all users, or those of a mask `(U,)`; keys are `METRIC@K`."""
         chosen = slice(None) if users is None else users
         return {f"{m}@{k}": float(self.per_user(model, m, k)[chosen].mean()) for m in METRICS for k in self.ks}
 
     def beyond_accuracy(self, model: str) -> dict[str, float]:
-        """Coverage and novelty of the first `max(ks)` places.
+        """Measure coverage and novelty of the first `max(ks)` places.
 
-        Coverage is the share of the catalogue shown to anyone; novelty the mean of -log2 of the shown items' share
-        of events, smoothed by one event each (Zhou et al. 2010).
+        Coverage is the share of the catalogue that was shown to anyone. Novelty is the mean of -log2 of the shown
+        items' share of events, smoothed by one event each (Zhou et al. 2010, "Solving the apparent diversity-accuracy
+        dilemma of recommender systems").
         """
         shown, events = self.shown[model], self.targets.item_events
         share = (events + 1) / (events.sum() + len(events))
@@ -154,9 +186,17 @@ class Evaluator:
         return {f"coverage@{k}": float((shown > 0).mean()), f"novelty@{k}": novelty}
 
     def report(self, engine: str, k: int = 10, seed: int = 0) -> dict[str, Any]:
-        """Everything a person or a program may want to know, as plain numbers.
+        """Report everything that was measured, as plain numbers.
 
-        `differences` holds the paired bootstrap interval (95%) of the engine's ndcg@k less each other model's.
+        Args:
+            engine: The model that the others are compared with.
+            k: Length of the list for differences and losses; the longest judged where it is not in `ks`.
+            seed: Seed of the bootstrap.
+
+        Returns:
+            `metrics` of each model; `differences`: the paired bootstrap interval (95%) of the engine's ndcg@k less each
+            other model's; `slices` by users' history, items' events and, with a clock, gaps; `losses`: the loss budget;
+            `candidate_recall` of each retriever; the numbers of `users` and `targets`.
         """
         k = k if k in self.ks else max(self.ks)
         targets = self.targets
@@ -186,22 +226,30 @@ class Evaluator:
         }  # fmt: skip
 
     def _sliced(self, values: LongArray, slices: Mapping[str, tuple[int, int | None]]) -> dict[str, dict[str, Any]]:
-        """Recall of each model over the targets whose value `(P,)` lies in a slice."""
-        told: dict[str, dict[str, Any]] = {}
+        """Measure the recall of each model over the targets whose value `(P,)` lies in each slice."""
+        report: dict[str, dict[str, Any]] = {}
         for name, span in slices.items():
             mask = between(values, *span)
-            told[name] = {"targets": int(mask.sum())}
+            report[name] = {"targets": int(mask.sum())}
             for model, place in self.places.items() if mask.any() else ():
                 near = np.where(place < 0, max(self.ks), place)[mask]
-                told[name][model] = {f"recall@{k}": float((near < k).mean()) for k in self.ks}
-        return told
+                report[name][model] = {f"recall@{k}": float((near < k).mean()) for k in self.ks}
+        return report
 
 
 def places_against(ranking: Ranking, wanted: BoolArray, events: LongArray) -> LongArray:
-    """The place (from 0) of each item `(n,)` in its list, where each `wanted` one comes last among its equals.
+    """Place the items of lists so that each wanted one comes last among its equals.
 
-    Equals have one score; items that filled a short list are in the order of their known `events` `(I,)`, and equals
-    by these. What the order of the catalogue decided is so decided against the wanted items.
+    Equals have one score. Items that filled a short list are in the order of their known events, and equal by these.
+    Where only the order of the catalogue decided, this decides against the wanted items.
+
+    Args:
+        ranking: Lists, best first.
+        wanted: Which of their items are wanted `(n,)`.
+        events: Known events of each catalogue item `(I,)`.
+
+    Returns:
+        The place of each item in its list, from 0 `(n,)`.
     """
     n = len(ranking.item)
     owner = owners_of(ranking.offsets)
@@ -217,5 +265,5 @@ def places_against(ranking: Ranking, wanted: BoolArray, events: LongArray) -> Lo
 
 
 def between(values: LongArray, low: int, high: int | None) -> BoolArray:
-    """Whether each value lies in a slice, both ends included; None is no upper end."""
+    """Return whether each value lies between two bounds, both included; None is no upper bound."""
     return (values >= low) & (True if high is None else values <= high)

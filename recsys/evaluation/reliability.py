@@ -1,4 +1,4 @@
-"""Reliability: whether what is called 10% happens one time in ten."""
+"""Reliability: whether what is predicted at 10% happens one time in ten."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ BINS = 15
 
 
 def reliability(probability: FloatArray, label: BoolArray, segments: Mapping[str, BoolArray]) -> dict[str, Any]:
-    """Compare probabilities `(n,)` with what happened, as plain numbers: overall and for each segment (a mask).
+    """Compare probabilities with what happened.
 
-    `ece` is the expected calibration error over `BINS` bins of equal counts (Naeini et al. 2015), `brier` the mean
-    squared error (Brier 1950), which `base_rate` for everyone would make `base_rate * (1 - base_rate)`. `bins` are the
-    points of a reliability plot, lowest first: `mean` said, `observed` rate, `count`.
+    Args:
+        probability: Predicted probabilities `(n,)`.
+        label: Whether the event happened `(n,)`.
+        segments: Masks `(n,)` of parts to measure apart; empty ones are left out.
+
+    Returns:
+        Plain numbers: `pairs`, `labels`, `base_rate`, `mean` (predicted), `ece`, `brier`, `bins`, and `segments` with
+        the same for each part but without bins. `ece` is the expected calibration error over `BINS` bins of equal
+        counts (Naeini, Cooper and Hauskrecht 2015, "Obtaining Well Calibrated Probabilities Using Bayesian Binning"),
+        `brier` the mean squared error (Brier 1950, "Verification of forecasts expressed in terms of probability"),
+        which the base rate for everyone would make `base_rate * (1 - base_rate)`. `bins` are the points of a
+        reliability plot, lowest first: `mean` predicted, `observed` rate, `count`.
     """
     overall = _measured(probability, label)
     parts = {name: _measured(probability[mask], label[mask]) for name, mask in segments.items() if mask.any()}
@@ -27,10 +36,10 @@ def reliability(probability: FloatArray, label: BoolArray, segments: Mapping[str
 
 
 def _measured(probability: FloatArray, label: BoolArray) -> dict[str, Any]:
-    told = probability.astype(np.float64)
-    order = np.argsort(told, kind="stable")
+    predicted = probability.astype(np.float64)
+    order = np.argsort(predicted, kind="stable")
     bins = [
-        {"mean": float(told[rows].mean()), "observed": float(label[rows].mean()), "count": len(rows)}
+        {"mean": float(predicted[rows].mean()), "observed": float(label[rows].mean()), "count": len(rows)}
         for rows in np.array_split(order, BINS)
         if len(rows)
     ]
@@ -38,8 +47,8 @@ def _measured(probability: FloatArray, label: BoolArray) -> dict[str, Any]:
         "pairs": len(label),
         "labels": int(label.sum()),
         "base_rate": float(label.mean()),
-        "mean": float(told.mean()),
+        "mean": float(predicted.mean()),
         "ece": sum(b["count"] * abs(b["mean"] - b["observed"]) for b in bins) / len(label),
-        "brier": float(np.mean((told - label) ** 2)),
+        "brier": float(np.mean((predicted - label) ** 2)),
         "bins": bins,
     }

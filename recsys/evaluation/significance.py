@@ -1,4 +1,4 @@
-"""Whether a difference between two models is more than luck."""
+"""Whether a difference between two models is more than chance."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ DRAWS = 1000
 
 
 def paired_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> dict[str, float]:
-    """Bootstrap the mean difference of two models over the same users (Efron 1979; 95%, percentiles).
+    """Bootstrap the mean difference of two models over the same users.
 
-    Users are drawn with replacement by multinomial counts. Returns `mean`, `low` and `high`.
+    Users are resampled with replacement by multinomial counts; the interval is that of the percentiles (Efron 1979,
+    "Bootstrap Methods: Another Look at the Jackknife").
+
+    Args:
+        ours: A metric of one model for each user `(U,)`.
+        theirs: The same of the other model `(U,)`.
+        seed: Seed of the resampling.
+
+    Returns:
+        The `mean` of ours less theirs, and the ends `low` and `high` of its 95% interval.
     """
     difference = ours - theirs
     rng = np.random.default_rng(seed)
@@ -24,10 +33,16 @@ def paired_interval(ours: NDArray[np.float64], theirs: NDArray[np.float64], seed
 
 
 def share_intervals(counts: LongArray, seed: int) -> list[dict[str, float]]:
-    """Bootstrap the share that each of `s` kinds has of all that was counted, over users (95%, percentiles).
+    """Bootstrap the share of each of `s` kinds in all that was counted, over users.
 
-    `counts` is `(U, s)`, each user with at least one. Users are drawn whole, so that what one user does stays
-    together. Returns `share`, `low` and `high` of each kind; the shares sum to 1.
+    Users are resampled whole, so that what one user does stays together.
+
+    Args:
+        counts: What was counted for each user `(U, s)`; at least one of each user.
+        seed: Seed of the resampling.
+
+    Returns:
+        For each kind its `share` and the ends `low` and `high` of its 95% interval; the shares sum to 1.
     """
     rng = np.random.default_rng(seed)
     n = len(counts)

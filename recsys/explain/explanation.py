@@ -16,7 +16,7 @@ from recsys.arrays import IntArray, LongArray
 from recsys.engine.model import Model
 from recsys.ragged import find_keys, offsets_of, order_by_score
 from recsys.ranking.feature_context import Context
-from recsys.retrieval.candidates import union, without
+from recsys.retrieval.candidates import remove_blocked, union
 from recsys.types import Candidates, Catalog, Histories, Hits, Id, Ranking
 
 NEWEST = 20  # history items that are left out one at a time
@@ -47,13 +47,14 @@ class Influence:
 class Explanation:
     """What put an item where it stands.
 
-    `base` is the score of a candidate that is the training mean in every feature; `contributions` what each feature
-    adds, largest first, so that `base` and all of them sum to `score`, but for float32 rounding (1e-5 of their sizes
-    together). `because` are the newest 20 items of the history, and the very item where the history holds it, greatest
-    effect first: how far the item's log odds against the rest of its candidates fall when all events of that history
-    item are left out, in units of the score (0.69 halves the odds, below 0 it would stand better). `history_effect` is
-    the same for the history as a whole; the effects of its items do not sum to it, since they may do the same work.
-    `sources` tells at which place (from 1) each retriever proposed the item.
+    `base` is the score that a dense scorer gives to the training mean of every feature, and trees on average to what
+    they were trained on; `contributions` are what each feature adds, largest first, so that `base` and all of them sum
+    to `score`, but for float32 rounding (1e-5 of their sizes together). `because` are the newest 20 items of the
+    history, and the very item where the history holds it, greatest effect first: how far the item's log odds against
+    the rest of its candidates fall when all events of that history item are left out, in units of the score (0.69
+    halves the odds, below 0 it would stand better). `history_effect` is the same for the history as a whole; the
+    effects of its items do not sum to it, since they may do the same work. `sources` tells at which place (from 1) each
+    retriever proposed the item.
     """
 
     item_id: Id
@@ -264,7 +265,7 @@ def joined(context: Context, item: int) -> Context:
 def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
     """Look an item up in a retriever's order of all items that may be shown."""
     n_items, depth = context.n_items, model.retrieval.depths[name]
-    hits = without(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
+    hits = remove_blocked(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
     at = np.flatnonzero(hits.item == item)
     place = int(np.searchsorted(-hits.score, -hits.score[at[0]], side="right")) if len(at) else None
     score = context.answers[name].score(np.zeros(1, dtype=np.int64), np.array([item], dtype=np.int32))

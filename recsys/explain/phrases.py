@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from recsys.config import Config
+from recsys.engine.plan import Plan
 from recsys.formatting import ago
+from recsys.ranking.features import FEATURES, OF_RETRIEVER
 from recsys.types import DAY
 
 # What pushes a score: words where it pushes up, and where it pushes down.
@@ -24,42 +26,6 @@ PUSHES = {
     "price": ("at the usual price", "at an unusual price"),
     "length": ("suits a history of this length", "does not suit a history of this length"),
     "ways": ("found in several ways", "found in few ways"),
-}
-
-
-FEATURES = {
-    "own_count": "own",
-    "own_recency": "own",
-    "due": "due",
-    "repeat_rate": "again",
-    "log_popularity": "popular",
-    "late_popularity": "now",
-    "text_by_popularity": "text",
-    "best_match": "text",
-    "cls_pair": "text",
-    "category_share": "category",
-    "category_last": "category",
-    "parent_share": "category",
-    "parent_last": "category",
-    "brand_share": "brand",
-    "brand_last": "brand",
-    "price_gap": "price",
-    "history_length": "length",
-    "found_by": "ways",
-}
-
-
-RETRIEVERS = {
-    "repeat": "own",
-    "semantic": "text",
-    "lexical": "text",
-    "popularity": "popular",
-    "tower": "follows",
-    "covisitation": "follows",
-    "text_covisitation": "follows",
-    "item_knn": "follows",
-    "ease": "follows",
-    "slit": "follows",
 }
 
 
@@ -80,13 +46,22 @@ def pasts(history: pl.DataFrame, now: int | None) -> dict[object, Past]:
     }
 
 
-def why(reasons: Mapping[str, float], past: Past | None, config: Config, follows: str | None = None) -> str:
+def retriever_topics(config: Config) -> dict[str, str]:
+    """Return the topic of each retriever of a config, by its name there (see `Retriever.topic`).
+
+    Raises:
+        ConfigError: A retriever or a setting of one is unknown.
+    """
+    return {name: retriever.topic or name.replace("_", " ") for name, retriever in Plan.of(config).retrievers.items()}
+
+
+def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, str], follows: str | None = None) -> str:
     """Say what moved an item's score most; what pushed it down comes after a "but".
 
     Args:
         reasons: What each feature added to the score; see `Recommendation.reasons`.
         past: What the user did with this very item before, which is said first; None where nothing.
-        config: The config of the bundle, which names the retrievers.
+        topics: The topic of each retriever (see `retriever_topics`).
         follows: The title of the item that this one follows, where known.
 
     Returns:
@@ -96,7 +71,7 @@ def why(reasons: Mapping[str, float], past: Past | None, config: Config, follows
         return "popular: fills the list"
     push: dict[str, float] = {"own": 0.0} if past else {}
     for feature, amount in reasons.items():
-        topic = _topic(feature, config)
+        topic = _topic(feature, topics)
         if topic == "due" and past is None:
             topic = "own"
         push[topic] = push.get(topic, 0) + amount
@@ -108,16 +83,13 @@ def why(reasons: Mapping[str, float], past: Past | None, config: Config, follows
     return "; ".join(up + [f"but {phrase}" for phrase in down])
 
 
-def _topic(feature: str, config: Config) -> str:
+def _topic(feature: str, topics: Mapping[str, str]) -> str:
     """The heading under which features say the same thing; a feature unknown here speaks for itself."""
-    family, _, rest = feature.partition(".")
-    if family not in ("scores", "ranks"):
-        return FEATURES.get(family, feature.replace("_", " "))
-    settings = config.retrievers.get(rest, {})
-    kind = settings.get("kind", rest)
-    if kind == "popularity" and settings.get("half_life_days"):
-        return "now"
-    return RETRIEVERS.get(kind, rest.replace("_", " "))
+    name, _, rest = feature.partition(".")
+    topic = FEATURES[name].topic if name in FEATURES else ""
+    if topic != OF_RETRIEVER:
+        return topic or feature.replace("_", " ")
+    return topics.get(rest, rest.replace("_", " "))
 
 
 def _phrase(topic: str, up: bool, past: Past | None, follows: str | None) -> str:

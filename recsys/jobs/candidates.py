@@ -1,4 +1,4 @@
-"""Candidates for everyone, as Parquet shards that a killed job can take up again."""
+"""Candidates for every user, as Parquet shards; a job that was killed resumes with the shards that are missing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,30 @@ PLAN = "_PLAN.json"
 
 def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_users: int = 65_536,
                      progress: Progress = quiet) -> Path:  # fmt: skip
-    """Write `k` items for every user of the bundle into `out`, `shard_users` users a file; return `out`.
+    """Write ranked items for every user of a bundle.
 
-    Columns: user_id, item_id, rank (from 1), score, probability, source, model_version, generated_at. A shard appears whole or not
-    at all, the marker `_SUCCESS` (users, rows, shards) last. Run again after a kill, finished shards of the same model
-    and settings are kept. Memory grows with a batch of users, not with users x items.
+    Columns: user_id, item_id, rank (from 1), score, probability, source, model_version, generated_at. A shard appears
+    whole or not at all, the marker `_SUCCESS` (users, rows, shards) last. After a kill, finished shards of the same
+    model and settings are kept. Memory grows with a batch of users, not with users x items.
 
-    Raises `ArtifactError` where `out` holds the shards of another model or other settings, or the disk is full.
+    Args:
+        recommender: A loaded bundle.
+        out: The folder to write to.
+        k: Items for each user.
+        shard_users: Users in each file.
+        progress: Shows progress.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        ArtifactError: `out` holds shards of another model or other settings, or the disk is full.
     """
     users = len(recommender.user_ids)
     plan = {"model_version": recommender.version, "k": k, "shard_users": shard_users, "users": users}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _agree(out, plan)
+        _check_plan(out, plan)
         rows = 0
         starts = range(0, users, shard_users)
         for number, start in enumerate(starts):
@@ -59,16 +70,18 @@ def _rows(path: Path) -> int:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
-def _agree(out: Path, plan: dict[str, object]) -> None:
-    """Refuse a folder begun by another model or with other settings: its shards would not fit these."""
+def _check_plan(out: Path, plan: dict[str, object]) -> None:
+    """Refuse a folder that another model or other settings began: its shards would not fit these."""
     path = out / PLAN
     if path.exists():
         try:
-            begun = dict(json.loads(path.read_text(encoding="utf-8")))
+            earlier = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); choose an empty folder") from error
         changed = [
-            f"{key} was {begun.get(key)!r} and is {value!r}" for key, value in plan.items() if begun.get(key) != value
+            f"{key} was {earlier.get(key)!r} and is {value!r}"
+            for key, value in plan.items()
+            if earlier.get(key) != value
         ]
         if changed:
             raise ArtifactError(f"{out} holds candidates of another run: {'; '.join(changed)}; choose an empty folder")

@@ -1,4 +1,4 @@
-"""What the demo adds to the jobs: one fit at the test cut that is judged, published and looked at."""
+"""What the demo adds to the jobs: one fit at the test cut that is judged, published and shown."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import Config
+from recsys.config import Config, check_members
 from recsys.engine.calibration import fit_calibrated, measure_on_test
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.index_quality import Costs
+from recsys.engine.index_quality import IndexReport
 from recsys.engine.model import Model
+from recsys.engine.plan import Plan
 from recsys.jobs.evaluate import ENGINE, judge
-from recsys.jobs.ingest import check
 from recsys.jobs.train import publish
 from recsys.progress import Progress, quiet
-from recsys.retrieval.base import decayed
-from recsys.retrieval.item_to_item import ItemToItem
 from recsys.tables.split import Fold, holdout
 from recsys.types import Id, Tables
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """An engine as of the test cut, and what its users really did after it."""
+class Rehearsal:
+    """An engine as of the test cut, and what its users did after it."""
 
     config: Config
     tables: Tables
@@ -34,33 +32,39 @@ class Trial:
     fold: Fold
     model: Model
     probability: dict[str, Any]
-    cost: Costs
+    index_costs: IndexReport
 
     @classmethod
-    def run(cls, config: Config, tables: Tables, embeddings: Embeddings, progress: Progress = quiet) -> Trial:
-        """Cut off the test events and fit on what came before. Raises `ConfigError` as `jobs.check` does."""
-        check(config)
+    def run(cls, config: Config, tables: Tables, embeddings: Embeddings, progress: Progress = quiet) -> Rehearsal:
+        """Cut off the test events and fit on what came before.
+
+        Raises:
+            ConfigError: a member that the config names is unknown, or refuses its settings.
+            DataError: the log is too short.
+        """
+        check_members(config)
         fold = holdout(tables.interactions, config.split)
-        fitted = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
+        fitted = fit_calibrated(Plan.of(config), fold.known, embeddings, fold.as_of, progress)
         return cls(config, tables, embeddings, fold, *fitted)
 
     def report(self, progress: Progress = quiet) -> dict[str, Any]:
-        """Judge engine and baselines on what followed, as `jobs.evaluate` does."""
-        board = judge(self.config, self.fold, self.embeddings, self.model, progress)
-        told = self.probability | measure_on_test(self.config, self.model, self.fold, self.embeddings, progress)
-        return board.report(ENGINE, seed=self.config.seed) | {"name": self.config.name, "probability": told}
+        """Judge the engine and its baselines on what followed, as `jobs.evaluate` does."""
+        config = self.config
+        evaluator = judge(config.evaluation, config.data.clock, self.fold, self.embeddings, self.model, progress)
+        later = measure_on_test(Plan.of(config), self.model, self.fold, self.embeddings, progress)
+        report = evaluator.report(ENGINE, seed=config.seed)
+        return report | {"name": config.name, "probability": self.probability | later}
 
     def publish(self, report: dict[str, Any]) -> Path:
-        """Publish the engine as it was judged, knowing nothing after the cut; return the folder of the version."""
-        told = {
+        """Publish the engine as it was judged, without the events after the cut; return the folder of the version."""
+        about = {
             "metrics": report["metrics"][ENGINE],
             "probability": report["probability"],
-            "indexes": self.cost,
+            "indexes": self.index_costs,
             "note": "fitted at the test cut by the demo: it knows nothing of what followed, unlike `recsys train`",
         }
-        return publish(
-            self.config, replace(self.tables, interactions=self.fold.known), self.embeddings, self.model, told
-        )
+        known = replace(self.tables, interactions=self.fold.known)
+        return publish(self.config, known, self.embeddings, self.model, about)
 
     def typical_users(self, count: int = 3) -> list[Id]:
         """Return users with something before and after the cut, spread evenly from short histories to long ones."""
@@ -71,27 +75,22 @@ class Trial:
         return [self.tables.user_ids[int(row)] for row in by_length[np.unique(places)]]
 
     def followed(self, user_id: Id) -> set[Id]:
-        """Return the items that a user really went on to."""
+        """Return the items that a user went on to after the cut."""
         row = self._row(user_id)
         return set(self.embeddings.catalog.ids.gather(np.unique(self.fold.labels.item[self.fold.labels.user == row])))
 
     def leads(self, user_id: Id, items: Sequence[Id]) -> dict[Id, str]:
-        """For each item, if known, the title in the user's history that most speaks for it, by item-to-item counts."""
+        """For each item, the title of the user's history that most speaks for it, where a retriever knows."""
         histories = self.fold.histories(np.array([self._row(user_id)]), self.config.history)
         catalog = self.embeddings.catalog
-        wanted = np.array([catalog.ids.index_of(item) for item in items], dtype=np.int64)
-        told: dict[Id, str] = {}
+        wanted = np.array([catalog.ids.index_of(item) for item in items], dtype=np.int32)
+        leads: dict[Id, str] = {}
         for fitted in self.model.retrieval.fitted.values():
-            if not isinstance(fitted, ItemToItem):
-                continue
-            rows, weight = decayed(histories, fitted.decay, fitted.newest)
-            past = histories.item[rows]
-            support = fitted.neighbours[past][:, wanted].toarray() * weight[:, None]
-            support[past[:, None] == wanted] = 0
-            for column, item in enumerate(items):
-                if item not in told and len(past) and support[:, column].max() > 0:
-                    told[item] = catalog.titles[int(past[support[:, column].argmax()])]
-        return told
+            strongest = fitted.strongest_support(histories, np.zeros(len(wanted), dtype=np.int64), wanted)
+            for item, past in zip(items, strongest.tolist(), strict=True):
+                if item not in leads and past >= 0:
+                    leads[item] = catalog.titles[past]
+        return leads
 
     def _row(self, user_id: Id) -> int:
         return int(self.tables.user_ids.search_sorted(user_id))

@@ -1,4 +1,4 @@
-"""The jobs that the command line and the pipelines share: each is one call, from a config to a result on disk."""
+"""Hold out the newest events, fit on the rest, and measure the engine and its baselines on what followed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import Config
+from recsys.config import Config, EvaluationConfig
 from recsys.engine.calibration import fit_calibrated, measure_on_test
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit
 from recsys.errors import DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.losses import DEEPER
 from recsys.evaluation.protocol import ALL, DEEP, Evaluator, Targets
+from recsys.extras import require
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
@@ -37,73 +39,96 @@ ENGINE = "engine"
 
 def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False,
              probabilities: bool = False) -> dict[str, Any]:  # fmt: skip
-    """Fit at the test cut and judge engine and baselines on what followed.
+    """Fit at the test cut and judge the engine and its baselines on what followed.
 
-    With `validation` everything happens one cut earlier, so that choices never see the test events. Returns a
-    report of plain numbers: `metrics`, `differences`, `slices`, `losses`, `candidate_recall`, `users`, `targets`,
-    `seconds`; with `probabilities` also `probability`: what `train` would have published at the test cut, and under
-    `later` the same measures of what followed it.
+    Args:
+        config: The run.
+        progress: Shows progress.
+        validation: Do everything one cut earlier, so that choices never see the test events.
+        probabilities: Fit and measure probabilities too.
+
+    Returns:
+        A report of plain numbers, which is also written to `evaluation.json` in `config.folder`: `metrics`,
+        `differences`, `slices`, `losses`, `candidate_recall`, `users`, `targets`, `seconds`; with `probabilities` also
+        `probability`: what `train` would have published at the test cut, and under `later` the same measures of what
+        followed it.
+
+    Raises:
+        ConfigError: a member that the config names is unknown, or refuses its settings.
+        DataError: as `ingest`; the log is too short, or the rules leave no target.
     """
+    require("train", "recsys evaluate")
     clock = _Clock()
+    plan = Plan.of(config)
     tables = ingest(config)
     clock.lap("ingest")
-    embeddings = embed(config, tables.catalog)
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     clock.lap("embed")
     fold = holdout(tables.interactions, config.split)
     if validation:
         fold = holdout(fold.known, config.split, fold.as_of)
-    told: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     if probabilities:
-        model, told, _ = fit_calibrated(config, fold.known, embeddings, fold.as_of, progress)
+        model, about, _ = fit_calibrated(plan, fold.known, embeddings, fold.as_of, progress)
     else:
-        model = fit(config, fold.known, embeddings, fold.as_of, progress)
+        model = fit(plan, fold.known, embeddings, fold.as_of, progress)
     clock.lap("fit")
-    board = judge(config, fold, embeddings, model, progress)
+    evaluator = judge(config.evaluation, config.data.clock, fold, embeddings, model, progress)
     clock.lap("judge")
-    report = board.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
-    if told:
-        report["probability"] = told | measure_on_test(config, model, fold, embeddings, progress)
+    report = evaluator.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
+    if about:
+        report["probability"] = about | measure_on_test(plan, model, fold, embeddings, progress)
         clock.lap("probabilities")
     atomic.write(config.folder / "evaluation.json", json.dumps(report, indent=1))
     return report
 
 
-def judge(config: Config, fold: Fold, embeddings: Embeddings, model: Model, progress: Progress = quiet) -> Evaluator:
-    """Rank the whole catalogue for every user of the fold with the engine and each baseline.
+def judge(settings: EvaluationConfig, clock: str, fold: Fold, embeddings: Embeddings, model: Model,
+          progress: Progress = quiet) -> Evaluator:  # fmt: skip
+    """Rank the whole catalogue for every user of a fold, with the engine and with each baseline.
 
-    Raises `DataError` where the rules leave no target.
+    Args:
+        settings: List lengths and baselines.
+        clock: `time` or `order`, as in the config of the data.
+        fold: What was known, and what followed.
+        embeddings: The item vectors.
+        model: The engine, fitted at the fold.
+        progress: Shows progress.
+
+    Raises:
+        DataError: the rules leave no target.
     """
     retrieval = model.retrieval
-    targets = Targets.of(fold, len(embeddings.items), retrieval.drop_seen, config.data.clock)
+    targets = Targets.of(fold, len(embeddings.items), retrieval.drop_seen, clock)
     if not len(targets.users):
         raise DataError(
             f"there is nothing to judge by: each of the {len(fold.labels)} labels after the cut is an item that its "
             "user had before, and rules.seen is 'drop'; set it to 'keep', or use more data"
         )
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-    baselines = {name: BASELINES[name].fit(state) for name in config.evaluation.baselines}
-    board = Evaluator(targets, config.evaluation.k)
+    baselines = {name: BASELINES[name].fit(state) for name in settings.baselines}
+    evaluator = Evaluator(targets, settings.k)
 
-    def one(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:
+    def rank(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:
         context = retrieval.context(histories)
-        lists = {ENGINE: model.order(context, model.score(context), board.length)}
-        lists |= {name: _own_order(fitted, context, model, board.length) for name, fitted in baselines.items()}
-        # A second search, since an approximate index asked for more also looks further: the first must be the engine's.
+        lists = {ENGINE: model.order(context, model.score(context), evaluator.length)}
+        lists |= {name: _own_order(fitted, context, model, evaluator.length) for name, fitted in baselines.items()}
+        # A second search: an approximate index searches more widely for more items, and the first must be the engine's.
         return context.candidates, retrieval.hits(context.answers, context.blocked_pairs, DEEPER), lists
 
-    asked = (embeddings.with_text_vectors(fold.histories(users)) for users in batches(targets.users))
-    for number, (candidates, deep, lists) in enumerate(in_threads(one, asked)):
+    queries = (embeddings.with_text_vectors(fold.histories(users)) for users in batches(targets.users))
+    for number, (candidates, deep, lists) in enumerate(in_threads(rank, queries)):
         start = number * BATCH
         for column, name in enumerate(retrieval.proposers):
             found = candidates.found[:, column] >= 0
-            board.add_candidates(name, start, candidates.owner[found], candidates.item[found])
-        board.add_candidates(ALL, start, candidates.owner, candidates.item)
+            evaluator.add_candidates(name, start, candidates.owner[found], candidates.item[found])
+        evaluator.add_candidates(ALL, start, candidates.owner, candidates.item)
         for hits in deep:
-            board.add_candidates(DEEP, start, owners_of(hits.offsets), hits.item)
+            evaluator.add_candidates(DEEP, start, owners_of(hits.offsets), hits.item)
         for name, ranking in lists.items():
-            board.add(name, start, ranking)
+            evaluator.add(name, start, ranking)
         progress("evaluate", min(start + BATCH, len(targets.users)), len(targets.users))
-    return board
+    return evaluator
 
 
 def _own_order(fitted: Fitted, context: Context, model: Model, k: int) -> Ranking:

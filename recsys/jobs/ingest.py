@@ -4,47 +4,24 @@ from __future__ import annotations
 
 import json
 
-from recsys.config import Config, nearest
-from recsys.engine.training import build_retrievers, build_scorer
-from recsys.errors import ConfigError
-from recsys.evaluation.baselines import BASELINES
-from recsys.ranking.features import FEATURES
+from recsys.config import Config, check_members
+from recsys.engine.plan import Plan
+from recsys.ranking.scorers.base import require_packages
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
 from recsys.types import Tables
 
 
 def ingest(config: Config) -> Tables:
-    """Read and check both tables; what was refused lies in `quarantine/`, the counts in `ingest.json`.
+    """Read and check both tables. Refused rows go to `quarantine/`, the counts to `ingest.json`, in `config.folder`.
 
-    Raises `DataError` (see `recsys.tables`), and `ConfigError` as `check` does, before anything is read.
+    Raises:
+        ConfigError: the config names a member, a setting or a column that does not exist, or a source lacks a path.
+        DataError: a file is missing or cannot be read, or too many rows are refused (see `recsys.tables`).
     """
-    check(config)
+    check_members(config)
+    require_packages(Plan.of(config).scorer)
     tables = load_tables(config.data, config.folder)
     config.folder.mkdir(parents=True, exist_ok=True)
     atomic.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))
     return tables
-
-
-def check(config: Config) -> None:
-    """Refuse, before any work, what would fail hours into a run: `ConfigError` for a name or setting nobody knows."""
-    if config.split.kind == "time" and config.data.clock == "order":
-        raise ConfigError("split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out")
-    for name, retriever in build_retrievers(config).items():
-        if getattr(retriever, "query", "pool") == "text" and not config.embedding.user_text:
-            raise ConfigError(
-                f"retrievers.{name}.query: 'text' needs encoded behaviour: set embedding.user_text to true"
-            )
-    build_scorer(config)
-    if config.data.clock == "order" and "due" in config.features:
-        raise ConfigError("features: 'due' counts days, and data.clock is 'order': leave it out")
-    for place, names, family in (("features", config.features, FEATURES),
-                                 ("evaluation.baselines", config.evaluation.baselines, BASELINES)):  # fmt: skip
-        for name in names:
-            if name not in family:
-                raise ConfigError(f"{place}: unknown name {name!r}{nearest(name, family)}; known: {', '.join(family)}")
-
-
-def end_of(tables: Tables, config: Config) -> int | None:
-    """The first moment that the tables do not know; None where each user has a moment of their own."""
-    return int(tables.interactions.time.max()) + 1 if config.split.kind == "time" else None

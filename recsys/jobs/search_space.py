@@ -1,7 +1,7 @@
-"""Where tuning may look: every setting of a config that carries a `Range` or a `Choice`, and how a point is drawn.
+"""The search space of tuning: every setting of a config that carries a `Range` or a `Choice`.
 
-How far a setting may move stands beside it, in the annotation of a field of the config, of a retriever or of a scorer.
-At most one feature is left out at a time.
+How far a setting may move stands in the annotation of its field: of the config, of a retriever or of a scorer. At most
+one feature is left out at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from recsys.config import Choice, Config, Range
-from recsys.engine.training import build_retrievers, build_scorer
+from recsys.engine.plan import Plan
+from recsys.ranking.scorers.base import is_ready
 from recsys.ranking.scorers.registry import SCORERS
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class Setting:
 
     @property
     def point(self) -> Any:
-        """What `suggest` has to draw for the start."""
+        """The value of this dimension at the start."""
         return 0 if isinstance(self.span, Choice) else self.start
 
     def suggest(self, trial: optuna.Trial) -> Any:
-        """Draw a value, rounded to what a person would write."""
+        """Let a trial suggest a value, rounded to what a person would write."""
         if isinstance(self.span, Choice):
             return self.span.values[trial.suggest_categorical(self.path, range(len(self.span.values)))]
         low, high, as_log = self.span.low, self.span.high, self.span.log
@@ -54,7 +55,7 @@ def settings_of(place: str, member: Any) -> list[Setting]:
 
 
 def _setting(path: str, start: Any, mark: Range | Choice) -> list[Setting]:
-    """A setting with the start first among its choices, or with bounds as plain values; none where it cannot move."""
+    """The setting with its start first among the choices, or with absolute bounds; nothing where it cannot move."""
     if isinstance(mark, Choice):
         start, *values = [list(value) if isinstance(value, tuple) else value for value in (start, *mark.values)]
         return [Setting(path, start, Choice((start, *(value for value in values if value != start))))]
@@ -73,15 +74,17 @@ class Space:
     @classmethod
     def of(cls, config: Config) -> Space:
         """Derive the space from a config and the members that it names."""
+        plan = Plan.of(config)
         settings = settings_of("", config) + settings_of("split", config.split)
-        for name, retriever in build_retrievers(config).items():
+        for name, retriever in plan.retrievers.items():
             settings += settings_of(f"retrievers.{name}", retriever)
         names = config.features
         if len(names) > 1:
             fewer = tuple([other for other in names if other != name] for name in names)
             settings.append(Setting("features", names, Choice((names, *fewer))))
         kind = config.scorer["kind"]
-        members = {name: member() for name, member in SCORERS.items()} | {kind: build_scorer(config)}
+        ready = {name: member() for name, member in SCORERS.items() if is_ready(member())}
+        members = ready | {kind: plan.scorer}
         scorers = {name: settings_of(f"scorer.{name}", member) for name, member in members.items()}
         return cls(config, settings, {name: found for name, found in scorers.items() if found or name == kind})
 
@@ -92,24 +95,24 @@ class Space:
 
     @property
     def start(self) -> dict[str, Any]:
-        """The draws that give the config as it stands."""
+        """The suggestions that give the config as it stands."""
         moving = self.settings + self.scorers[self.kind]
         return {setting.path: setting.point for setting in moving} | {"scorer": self.kind}
 
-    def draw(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Draw a point; return what it changes in the config, by dotted path."""
-        drawn = [(setting, setting.suggest(trial)) for setting in self.settings]
-        changes = {setting.path: value for setting, value in drawn if value != setting.start}
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Let a trial suggest a point; return what it changes in the config, by dotted path."""
+        suggested = [(setting, setting.suggest(trial)) for setting in self.settings]
+        changes = {setting.path: value for setting, value in suggested if value != setting.start}
         kind = trial.suggest_categorical("scorer", list(self.scorers))
         own = [(setting, setting.suggest(trial)) for setting in self.scorers[kind]]
-        told = {setting.path.rpartition(".")[2]: value for setting, value in own
-                if kind != self.kind or value != setting.start}  # fmt: skip
+        scorer = {setting.path.rpartition(".")[2]: value for setting, value in own
+                  if kind != self.kind or value != setting.start}  # fmt: skip
         if kind != self.kind:
-            return changes | {"scorer": {"kind": kind} | told}
-        return changes | {f"scorer.{name}": value for name, value in told.items()}
+            return changes | {"scorer": {"kind": kind} | scorer}
+        return changes | {f"scorer.{name}": value for name, value in scorer.items()}
 
     @property
     def before(self) -> dict[str, Any]:
-        """What the config as it stands holds at each path that `draw` may change."""
+        """What the config as it stands holds at each path that `suggest` may change."""
         own = {f"scorer.{setting.path.rpartition('.')[2]}": setting.start for setting in self.scorers[self.kind]}
         return {setting.path: setting.start for setting in self.settings} | own | {"scorer": self.config.scorer}

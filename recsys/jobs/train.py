@@ -14,39 +14,66 @@ from recsys.artifacts.versions import locked
 from recsys.config import Config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings, embed
-from recsys.engine.index_quality import figures
+from recsys.engine.index_quality import describe_indexes
 from recsys.engine.model import Model
-from recsys.engine.training import present
-from recsys.jobs.ingest import end_of, ingest
+from recsys.engine.plan import Plan
+from recsys.engine.training import query_moments
+from recsys.extras import require
+from recsys.jobs.ingest import ingest
 from recsys.progress import Progress, quiet
 from recsys.types import Tables
 
 
 def train(config: Config, progress: Progress = quiet) -> Path:
-    """Fit on everything and publish a bundle under `config.folder`; return the folder of the new version.
+    """Fit on everything and publish a bundle under `config.folder`.
 
-    Raises `ArtifactError` where another process is at it there already.
+    Args:
+        config: The run.
+        progress: Shows progress.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: another process writes to `config.folder`, or the disk is full.
+        ConfigError: a member that the config names is unknown, or refuses its settings.
+        DataError: as `ingest`; or the log is too short to learn from.
     """
+    require("train", "recsys train")
     with locked(config.folder):
+        plan = Plan.of(config)
         tables = ingest(config)
-        embeddings = embed(config, tables.catalog)
-        as_of = end_of(tables, config)
+        embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
         started = time.monotonic()
-        model, probability, cost = fit_calibrated(config, tables.interactions, embeddings, as_of, progress)
+        model, probability, costs = fit_calibrated(plan, tables.interactions, embeddings,
+                                                   plan.end(tables.interactions), progress)  # fmt: skip
         about = {"seconds": {"fit": round(time.monotonic() - started, 1)}, "probability": probability}
-        about |= {"indexes": cost}
-        return publish(config, tables, embeddings, model, about)
+        return publish(config, tables, embeddings, model, about | {"indexes": costs})
 
 
 def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model, about: Mapping[str, Any]) -> Path:
-    """Publish a model fitted on all of the tables; `about` may hold what its `indexes` cost."""
+    """Publish a model that was fitted on all of the tables.
+
+    Args:
+        config: The run, which the manifest stores.
+        tables: The tables.
+        embeddings: The item vectors.
+        model: The model.
+        about: What the manifest says besides; under `indexes` what approximate indexes cost, by retriever.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: as `train`.
+    """
     known = tables.interactions
     users = np.arange(known.n_users)
-    moments = present(known, end_of(tables, config))
+    moments = query_moments(known, Plan.of(config).end(known))
     histories = embeddings.with_text_vectors(known.histories(users, moments))
     window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
     counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
-    cost = about.get("indexes", {})
-    indexes = {name: told | cost.get(name, {}) for name, told in figures(model.retrieval).items()}
+    costs = about.get("indexes", {})
+    indexes = {name: index | costs.get(name, {}) for name, index in describe_indexes(model.retrieval).items()}
     return save(config.folder, config, model, embeddings, tables.user_ids, histories,
                 {"data_window": window, "counts": counts, **about, "indexes": indexes})  # fmt: skip

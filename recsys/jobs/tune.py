@@ -1,4 +1,4 @@
-"""Choosing a config's settings on validation within a budget: the test events are cut off before anything else."""
+"""Choose a config's settings on validation data within a budget; the test events are cut off before anything else."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from recsys.config import Config, Range, parse_config, read_config
 from recsys.engine.embeddings import Embeddings, embed
+from recsys.engine.plan import Plan
 from recsys.engine.training import Fitter, fit
 from recsys.errors import ConfigError, RecsysError
 from recsys.evaluation.significance import paired_interval
+from recsys.extras import require
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.jobs.ingest import ingest
 from recsys.jobs.search_space import Space, settings_of
@@ -59,9 +61,9 @@ def changed(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 class FitCache:
-    """A fitter that learns each statistic once a cut: what acts only when a retriever is asked needs no other fit.
+    """A fitter that learns each statistic once a cut: settings that act only at query time need no other fit.
 
-    Holds at most `CACHE_BYTES` of arrays; what has not been asked for longest goes first.
+    Holds at most `CACHE_BYTES` of arrays and drops the least recently used first.
     """
 
     def __init__(self) -> None:
@@ -70,7 +72,7 @@ class FitCache:
     def __call__(self, retriever: Retriever, state: State) -> Fitted:
         """Fit, or restore from an earlier fit with the same learning settings at the same cut."""
         ranged = {setting.path for setting in settings_of("", retriever) if isinstance(setting.span, Range)}
-        learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]  # type: ignore[arg-type]
+        learning = [(f.name, repr(getattr(retriever, f.name))) for f in fields(retriever) if f.name not in ranged]
         # Not the count of the events: a cut with hidden items may have as many as an earlier one without.
         key = (type(retriever), *learning, zlib.crc32(state.interactions.item.tobytes()))
         if key in self._arrays:
@@ -99,11 +101,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning chose: the config, every trial in order (the first is the config as it stood), and the gain.
+    """The result of tuning.
 
-    `before` is what the config held at each path that a trial changed. `difference` is the paired bootstrap interval
-    (95%) of the chosen trial's ndcg@10 less the start's over the `users` judged. Being the best of many trials
-    flatters it.
+    Attributes:
+        config: The chosen config.
+        trials: Every trial in order; the first is the config as it stood.
+        chosen: The place of the best trial.
+        before: What the config held at each path that a trial changed.
+        difference: The paired bootstrap interval (95%) of the chosen trial's ndcg@10 less the start's. As the best of
+            many trials it is too favourable.
+        users: How many users were judged.
+        seconds: How long the trials took.
+        budget_seconds: How long they were allowed to take.
     """
 
     config: Config
@@ -147,17 +156,26 @@ class Tuned:
 
 def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progress = quiet, *,
          trials: int | None = None) -> Tuned:  # fmt: skip
-    """Search settings on the validation cut for `budget_seconds`, or for so many `trials` if that is shorter.
+    """Search settings on the validation cut.
 
     The first trial is the config as it stands, so the choice is never worse on validation. Each trial learns from at
     most `TRAIN_USERS` users a cut and is judged on one sample of at most `JUDGED_USERS` users, by the same code as
-    `evaluate`. No trial begins that would, at the mean of those before, end after the budget; reading and encoding
-    come on top. Every trial is told in `OUTPUT/NAME/tuning.json`.
+    `evaluate`. `tuning.json` in `config.folder` reports every trial. The sampler is optuna's TPE (Bergstra et al.
+    2011), seeded by `config.seed`.
 
-    The sampler is TPE (Bergstra et al. 2011) of optuna, seeded by `config.seed`.
+    Args:
+        config: The run.
+        budget_seconds: No trial begins that would end after so many seconds, at the mean of those before. Reading and
+            encoding come on top.
+        progress: Shows progress.
+        trials: How many trials at most; None for as many as the budget allows.
 
-    Raises `ConfigError` for a budget that is not positive, or without optuna; and what the first trial raises. A
-    later trial that raises a `RecsysError` is told as failed.
+    Returns:
+        The chosen config, every trial, and the gain.
+
+    Raises:
+        ConfigError: the budget or the number of trials is not positive, or optuna is not installed.
+        RecsysError: what the first trial raises. A later trial that raises one is reported as failed.
     """
     study = _study(config.seed)
     if not budget_seconds > 0:
@@ -167,24 +185,25 @@ def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progr
             f"tuning needs at least 1 trial, and is allowed {trials}: the first is the config as it stands"
         )
     tables = ingest(config)
-    bench = Bench.of(config, holdout(tables.interactions, config.split), embed(config, tables.catalog))
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
+    bench = Bench.of(config, holdout(tables.interactions, config.split), embeddings)
     space = Space.of(config)
     study.enqueue_trial(space.start)
     done: list[Trial] = []
     began, spent = time.monotonic(), 0.0
     while not done or (len(done) != trials and spent + spent / len(done) <= budget_seconds):
-        drawn = study.ask()
-        trial, values = bench.attempt(config, space.draw(drawn))
+        asked = study.ask()
+        trial, values = bench.attempt(config, space.suggest(asked))
         if not done:
             start = best = values
             chosen = 0
         elif trial.ndcg is not None and trial.ndcg > best.mean():
             best, chosen = values, len(done)
         done.append(trial)
-        study.tell(drawn, trial.ndcg, state=_state(failed=trial.ndcg is None))
+        study.tell(asked, trial.ndcg, state=_state(failed=trial.ndcg is None))
         spent = time.monotonic() - began
-        told = trial.error or f"{METRIC} {trial.ndcg:.4f}"
-        log.info("trial %d: %s; best %.4f (trial %d)", len(done) - 1, told, best.mean(), chosen)
+        outcome = trial.error or f"{METRIC} {trial.ndcg:.4f}"
+        log.info("trial %d: %s; best %.4f (trial %d)", len(done) - 1, outcome, best.mean(), chosen)
         progress("tuning, seconds", min(round(spent), round(budget_seconds)), round(budget_seconds))
     tuned = Tuned(
         config=parse_config(changed(config.model_dump(mode="json"), done[chosen].changes)),
@@ -202,7 +221,7 @@ def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progr
 
 @dataclass(frozen=True)
 class Bench:
-    """What every trial shares: the validation cut with the users judged, the vectors, and what was fitted already."""
+    """What all trials share: the validation cut with its sample of users, the item vectors, and earlier fits."""
 
     fold: Fold
     embeddings: Embeddings
@@ -210,7 +229,7 @@ class Bench:
 
     @classmethod
     def of(cls, config: Config, test: Fold, embeddings: Embeddings) -> Bench:
-        """Cut once before the test cut, and draw the users."""
+        """Cut once before the test cut, and sample the users."""
         fold = holdout(test.known, config.split, test.as_of)
         users = fold.labelled_users
         if len(users) > JUDGED_USERS:
@@ -219,9 +238,10 @@ class Bench:
         return cls(fold, embeddings)
 
     def attempt(self, config: Config, changes: dict[str, Any]) -> tuple[Trial, NDArray[np.float64]]:
-        """Try a config with changes; return the trial, and its values where it did not fail.
+        """Try a config with changes; return the trial, and the values of its users where it did not fail.
 
-        Raises what the config raises as it stands, without changes.
+        Raises:
+            RecsysError: what the config raises without changes.
         """
         began = time.monotonic()
         try:
@@ -235,19 +255,20 @@ class Bench:
     def judge(self, config: Config) -> NDArray[np.float64]:
         """Fit a config and return its ndcg@10 for each user `(U,)`."""
         evaluation = config.evaluation.model_copy(update={"k": [K], "baselines": []})
-        less = {"train_users": min(config.train_users, TRAIN_USERS), "evaluation": evaluation}
-        config = config.model_copy(update=less)
-        model = fit(config, self.fold.known, self.embeddings, self.fold.as_of, fitter=self.fitter)
-        return judge(config, self.fold, self.embeddings, model).per_user(ENGINE, "ndcg", K)
+        fewer = min(config.train_users, TRAIN_USERS)
+        plan = Plan.of(config.model_copy(update={"train_users": fewer}))
+        model = fit(plan, self.fold.known, self.embeddings, self.fold.as_of, fitter=self.fitter)
+        evaluator = judge(evaluation, config.data.clock, self.fold, self.embeddings, model)
+        return evaluator.per_user(ENGINE, "ndcg", K)
 
 
 def _study(seed: int) -> optuna.Study:
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise ConfigError("tuning needs optuna, which is not installed: pip install '.[tune]'") from error
+    require("tune", "tuning")
+    require("train", "tuning")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # The start is a good guess already: draws at random, blind to it, are few.
+    # The start is a good guess already, so few trials are random.
     sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM_TRIALS, seed=seed)
     return optuna.create_study(direction="maximize", sampler=sampler)
 

@@ -1,4 +1,4 @@
-"""A new bundle from a published one and grown tables: what was learnt is kept, what is counted is counted again."""
+"""Publish a new bundle from an earlier one and newer tables: learned parts are kept, counts are made again."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.artifacts import bundle, versions
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, restore_space
-from recsys.config import Config, parse_config
+from recsys.config import Config, EmbeddingConfig, parse_stored_config
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, TextSpace
-from recsys.engine.training import build_retrievers, fit_retrieval
+from recsys.engine.plan import Plan
+from recsys.engine.training import fit_retrieval
 from recsys.errors import ConfigError
-from recsys.jobs.ingest import end_of, ingest
+from recsys.extras import require
+from recsys.jobs.ingest import ingest
 from recsys.jobs.train import publish
 from recsys.ranking.featurizer import Featurizer
-from recsys.retrieval import tower_network
-from recsys.retrieval.tower import Tower
 from recsys.types import Catalog, State, Tables
 
 log = logging.getLogger(__name__)
 
-# What may differ from the run that trained: where the tables lie, how they are judged, on which machine.
-# An encoder is known by its fingerprint.
+# Settings that may differ from the run that trained: where the tables lie, how the engine is judged, on which machine.
+# Whether the encoder is the same, its fingerprint says.
 FREE = {
     "name",
     "output",
@@ -45,66 +45,74 @@ FREE = {
 
 
 def update(config: Config) -> Path:
-    """Bring the current bundle of `config.folder` up to date with the config's tables; return the new version's folder.
+    """Bring the current bundle of `config.folder` up to date with the config's tables.
 
-    Statistics, histories and the catalogue are those of the tables, as `train` would make them. Kept is what was
-    learnt: whitening, tower, scorer, probabilities. Only texts that the bundle does not know reach the encoder. The
-    manifest tells under `update` from which version, and what is new.
+    Statistics, histories and the catalogue are those of the tables, as `train` would make them. What was learned is
+    kept: whitening, tower, scorer, probabilities. Only texts that the bundle lacks reach the encoder. The manifest
+    says under `update` which version this one comes from, and what is new.
+
+    Args:
+        config: The run.
+
+    Returns:
+        The folder of the new version.
 
     Raises:
-        ArtifactError: there is no bundle, another process is at it, or the encoder here is not the one that made its
-            vectors.
+        ArtifactError: there is no bundle, another process writes to it, or the encoder here is not the one that made
+            its vectors.
         ConfigError: settings differ from those that the bundle was trained with.
         DataError: as `train`.
     """
+    require("train", "recsys update")
     with versions.locked(config.folder):
         return _update(config)
 
 
 def _update(config: Config) -> Path:
     loaded = bundle.load(config.folder)
-    _check(config, loaded)
-    space = restore_space(config, loaded, VectorStore(Path(config.output) / "vectors"))
+    _refuse_other_settings(config, loaded)
+    plan = Plan.of(config)
+    space = restore_space(config, loaded, VectorStore(config.vector_folder))
     tables = ingest(config)
     started = time.monotonic()
     before = Catalog(loaded.tables["catalog"])
     place = _places(before.ids.to_list(), tables.catalog.ids.to_list())
-    vectors, encoded = _vectors(config, loaded, tables.catalog, space)
+    vectors, encoded = _item_vectors(config.embedding, loaded, tables.catalog, space)
     known, old = place >= 0, loaded.arrays["vectors"]
     changed = int((vectors[known] != old[place[known]]).any(axis=1).sum())
-    state = State(tables.catalog, tables.interactions, vectors, end_of(tables, config))
+    state = State(tables.catalog, tables.interactions, vectors, plan.end(tables.interactions))
     kept = {
-        name: retriever.over(tower_network.moved(loaded.group(f"retrievers/{name}"), old, vectors, place), state)
-        for name, retriever in build_retrievers(config).items()
-        if isinstance(retriever, Tower)
+        name: retriever.carry_over(loaded.group(f"retrievers/{name}"), old, state, place)
+        for name, retriever in plan.retrievers.items()
     }
     model = replace(
         restore(config, loaded),
-        retrieval=fit_retrieval(config, state, kept=kept),
-        featurizer=Featurizer.fit(config.features, state),
+        retrieval=fit_retrieval(plan, state, kept=kept),
+        featurizer=Featurizer.fit(plan.features, state),
     )
-    told = {"from": loaded.version, **_news(loaded, tables, place), "texts": changed, "encoded": encoded}
-    log.info("update of %s: %s", loaded.version, told)
+    changes = {"from": loaded.version, **_count_changes(loaded, tables, place), "texts": changed, "encoded": encoded}
+    log.info("update of %s: %s", loaded.version, changes)
     seconds = {"update": round(time.monotonic() - started, 1)}
-    about = {"update": told, "seconds": seconds, "probability": loaded.manifest["probability"]}
+    about = {"update": changes, "seconds": seconds, "probability": loaded.manifest["probability"]}
     return publish(config, tables, Embeddings(vectors, tables.catalog, space, config.embedding), model, about)
 
 
-def _check(config: Config, loaded: Bundle) -> None:
-    """Refuse settings that the learnt parts do not fit."""
-    trained = dict(_settings(parse_config(loaded.manifest["config"], str(loaded.path)).model_dump(mode="json")))
-    told = dict(_settings(config.model_dump(mode="json")))
-    differ = [name for name in {**trained, **told} if trained.get(name) != told.get(name)]
+def _refuse_other_settings(config: Config, loaded: Bundle) -> None:
+    """Refuse settings that the learned parts do not fit."""
+    trained_with = parse_stored_config(loaded.manifest["config"], str(loaded.path))
+    then = dict(_settings(trained_with.model_dump(mode="json")))
+    now = dict(_settings(config.model_dump(mode="json")))
+    differ = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if differ:
-        shown = "; ".join(f"{name} was {trained.get(name)!r} and is {told.get(name)!r}" for name in differ[:5])
+        shown = "; ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in differ[:5])
         raise ConfigError(
             f"{len(differ)} settings differ from those that bundle {loaded.version} was trained with, and what it "
-            f"learnt may not fit: {shown}. Train again: recsys train CONFIG"
+            f"learned may not fit: {shown}. Train again: recsys train CONFIG"
         )
 
 
 def _settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings that what is learnt hangs on, by dotted name."""
+    """The settings that learned parts depend on, by dotted name."""
     for key, value in section.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value and name not in FREE:
@@ -114,14 +122,16 @@ def _settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def _places(before: list[Any], now: list[Any]) -> LongArray:
-    """Where each of the values was, -1 for a new one `(n,)`."""
+    """The row where each value stood before `(n,)`, -1 for a new one."""
     place = {value: row for row, value in enumerate(before)}
     return np.fromiter((place.get(value, -1) for value in now), dtype=np.int64, count=len(now))
 
 
-def _vectors(config: Config, loaded: Bundle, catalog: Catalog, space: TextSpace) -> tuple[FloatArray, int]:
-    """The item vectors `(I, d)`, those of known texts from the bundle, and how many texts were encoded."""
-    columns = config.embedding.text
+def _item_vectors(
+    settings: EmbeddingConfig, loaded: Bundle, catalog: Catalog, space: TextSpace
+) -> tuple[FloatArray, int]:
+    """Return the item vectors `(I, d)`, those of known texts from the bundle, and how many texts were encoded."""
+    columns = settings.text
     texts = item_texts(catalog, columns)
     place = _places(item_texts(Catalog(loaded.tables["catalog"]), columns), texts)
     vectors = np.array(loaded.arrays["vectors"][place])
@@ -131,8 +141,8 @@ def _vectors(config: Config, loaded: Bundle, catalog: Catalog, space: TextSpace)
     return vectors, len({texts[row] for row in new})
 
 
-def _news(loaded: Bundle, tables: Tables, place: LongArray) -> dict[str, int]:
-    """How many events, users and items are more than the bundle had, and how many of these are gone."""
+def _count_changes(loaded: Bundle, tables: Tables, place: LongArray) -> dict[str, int]:
+    """Count what the tables hold beyond the bundle, and the users and items that they no longer hold."""
     before, now = loaded.tables["users"]["user_id"], tables.user_ids
     same = int((_places(before.to_list(), now.to_list()) >= 0).sum())
     stayed = int((place >= 0).sum())

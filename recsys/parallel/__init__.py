@@ -1,1 +1,1 @@
-"""How many threads compute, and work spread over them."""
+"""How many threads compute, and how work is spread over them."""

@@ -1,8 +1,8 @@
 """How many threads compute: the one place that decides it.
 
-numpy's BLAS has one number of threads for the whole process, OpenMP (FAISS, and the BLAS inside it) one for each thread
-that calls it. Where the work itself is spread over threads, both must be 1: else every worker starts a team of its own,
-and the teams wait for each other.
+numpy's BLAS has one thread count for the whole process; OpenMP (FAISS, and the BLAS inside it) has one for each calling
+thread. Where the work itself is spread over threads, both must be 1. Otherwise every worker starts its own team, and
+the teams wait for each other.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from recsys.arrays import LongArray
 T = TypeVar("T")
 R = TypeVar("R")
 
-MOST = 8  # workers, each of which holds a batch in memory
+MAX_WORKERS = 8  # each holds a batch in memory
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """How many threads may compute at once: `OMP_NUM_THREADS` where it is set, else the cores of this process.
+    """Return how many threads may compute at once.
 
-    These are the cores that it may run on, or fewer where a container's quota gives it the time of fewer.
+    `OMP_NUM_THREADS` where it is set, else the number of cores that this process may run on, or fewer where a
+    container's CPU quota allows fewer.
     """
-    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    if told.isdigit() and int(told):
-        return int(told)
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(own, _quota()))
+    configured = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if configured.isdigit() and int(configured):
+        return int(configured)
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, _quota()))
 
 
 def _quota() -> int:
-    """Whole cores that the cgroup's quota (version 2, then 1) gives time for; as many as there are without one."""
+    """Return the CPU quota of the cgroup (version 2, then 1) in cores, rounded up; without one, the machine's cores."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((CGROUP / name).read_text(encoding="utf-8") for name in names).split()
@@ -53,26 +54,26 @@ def _quota() -> int:
 
 
 def single() -> None:
-    """Let the calling thread compute alone: for each thread of a pool that answers requests.
+    """Make the calling thread compute alone: for each thread of a pool that answers requests.
 
-    `ThreadPoolExecutor(workers, initializer=single)`. OpenMP then starts no team for this thread, BLAS none for the
-    whole process.
+    Used as `ThreadPoolExecutor(workers, initializer=single)`. OpenMP then starts no team for this thread, and BLAS none
+    for the whole process.
     """
     ThreadpoolController().limit(limits=1)
 
 
 @cache
 def _openmp() -> list[LibController]:
-    """The OpenMP libraries of this process."""
+    """Return the OpenMP libraries of this process."""
     return ThreadpoolController().select(user_api="openmp").lib_controllers
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let the calling thread compute without a team: what one user asks is too little to share.
+    """Make the calling thread compute without a team: one user's request is too little work to share.
 
-    A team whose other thread waits for a core, since a BLAS or a second OpenMP keeps it busy, makes a request of two
-    milliseconds take thirty. Costs 2 microseconds, touches no other thread, and sets back what it found.
+    Where another BLAS or OpenMP keeps the cores busy, waiting for the rest of the team makes a request of 2 ms take
+    30 ms. Costs 2 microseconds, affects no other thread, and restores the earlier thread count.
     """
     before = [(library, library.get_num_threads()) for library in _openmp()]
     for library, _ in before:
@@ -85,7 +86,7 @@ def one_thread() -> Iterator[None]:
 
 
 class _Blas:
-    """BLAS with one thread as long as anybody works on several: the first who comes sets it, the last sets it back."""
+    """Keeps BLAS at one thread while any caller spreads work: the first one sets it, the last one restores it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -97,18 +98,18 @@ class _Blas:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._limit = _apart(lambda: controller.limit(limits=1, user_api="blas"))
+                self._limit = _on_own_thread(lambda: controller.limit(limits=1, user_api="blas"))
         try:
             yield
         finally:
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    _apart(self._limit.restore_original_limits)
+                    _on_own_thread(self._limit.restore_original_limits)
 
 
-def _apart(change: Callable[[], R]) -> R:
-    """Change a limit on a thread that then ends: as long as it lives, threadpoolctl lets no other change it again."""
+def _on_own_thread(change: Callable[[], R]) -> R:
+    """Change a limit on a thread that then ends: while it lives, threadpoolctl lets no other thread change it again."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(change).result()
 
@@ -117,12 +118,19 @@ _BLAS = _Blas()
 
 
 def in_threads(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-    """Do independent work on several threads and yield the results in order: numpy, scipy and FAISS free the lock.
+    """Do independent work on several threads: numpy, scipy and FAISS release the interpreter's lock.
 
-    Each thread computes alone. At most two parts a thread are taken up at once, so memory grows with the batch and not
-    with the users.
+    Each thread computes alone. At most two parts per thread are started at once, so memory grows with the size of a
+    part, not with their number.
+
+    Args:
+        work: What to do with one part.
+        parts: The parts; read as they are needed.
+
+    Yields:
+        The results, in the order of the parts.
     """
-    threads = min(MOST, cores())
+    threads = min(MAX_WORKERS, cores())
     waiting: deque[Future[R]] = deque()
     controller = ThreadpoolController()
     alone = ThreadPoolExecutor(threads, initializer=lambda: controller.limit(limits=1, user_api="openmp"))
@@ -139,6 +147,6 @@ BATCH = 512
 
 
 def batches(users: LongArray, size: int = BATCH) -> Iterator[LongArray]:
-    """Cut user rows into batches."""
+    """Cut user rows `(U,)` into batches of at most `size`."""
     for start in range(0, len(users), size):
         yield users[start : start + size]

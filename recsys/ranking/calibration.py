@@ -1,9 +1,10 @@
-"""Calibration: from a score, which only orders one list, to the probability of what the bundle states.
+"""Calibration: from a score, which only orders one list, to the probability of the event that the bundle states.
 
-A listwise score is known up to a constant a list, so what counts is a candidate's share of its list (softmax). How many
-labels a list may expect hangs on how active its user is. A logistic (Platt 1999) joins the two; an isotonic regression
-(Zadrozny & Elkan 2002) over groups of equal expected labels then bends it, its steps joined by lines, so that of two
-scores of one list the higher has the higher probability.
+A listwise score is known up to a constant for each list, so a candidate's share of its list (softmax) is what counts.
+How many labels a list may expect depends on how active its user is. A logistic regression joins the two (Platt 1999,
+"Probabilistic Outputs for Support Vector Machines"). An isotonic regression over groups of equal expected labels then
+corrects it (Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability
+Estimates"); its steps are joined by lines, so that of two scores of one list the higher has the higher probability.
 """
 
 from __future__ import annotations
@@ -20,14 +21,22 @@ from recsys.ragged import moments_of
 from recsys.types import DAY, Candidates, Histories
 
 GROUPS = 20
-LEAST = 50  # labels that a group expects at least
+LEAST = 50  # expected labels of a group, at least
 RIDGE = 1e-3
 
 Doubles = NDArray[np.float64]
 
 
 def log_totals(candidates: Candidates, score: FloatArray) -> Doubles:
-    """Return the log of the sum of exp(score) over each query's candidates `(U,)`; -inf for an empty list."""
+    """Sum exp(score) over each query's candidates.
+
+    Args:
+        candidates: The candidates of `U` queries.
+        score: Score of each candidate `(n,)`.
+
+    Returns:
+        The log of each query's sum `(U,)`; -inf for an empty list.
+    """
     n_lists, owner = len(candidates.offsets) - 1, candidates.owner
     top = np.full(n_lists, -np.inf)
     np.maximum.at(top, owner, score)
@@ -36,11 +45,18 @@ def log_totals(candidates: Candidates, score: FloatArray) -> Doubles:
 
 
 def activity(histories: Histories, horizon: int) -> Doubles:
-    """Return what tells how much an query will do `(U, t)`: log counts of events and baskets, whether there are none.
+    """Describe how active each query's user is: what predicts how much the user will do.
 
-    With a `horizon` (microseconds) both are counts for each horizon since the oldest event, so that they do not grow
-    with the log; then follow the events within the newest horizon, and the days since the newest and the oldest event:
-    frequency, recency and tenure, as in BG/NBD (Fader et al. 2005).
+    Args:
+        histories: Histories of `U` queries.
+        horizon: How long the event's window is, in microseconds; 0 where it has none.
+
+    Returns:
+        `(U, t)` float64. Without a horizon: log of 1 + events, log of 1 + baskets, and whether the history is empty.
+        With one, events and baskets are counted per horizon since the oldest event, so that they do not grow with the
+        log; then follow the logs of 1 + the events within the newest horizon and 1 + the days since the newest and
+        the oldest event: frequency, recency and tenure (Fader, Hardie and Lee 2005, '"Counting Your Customers" the
+        Easy Way').
     """
     filled = histories.lengths > 0
     first, last = histories.offsets[:-1][filled], histories.offsets[1:][filled] - 1
@@ -60,12 +76,14 @@ def activity(histories: Histories, horizon: int) -> Doubles:
 
 @dataclass(frozen=True, eq=False)
 class Calibrator:
-    """A logistic, bent at a few places, as plain arrays.
+    """A logistic regression with an isotonic correction, as plain arrays.
 
-    `weight` `(2 + t,)`: intercept, slope of the log share (not negative), one for each column of `activity`.
-    `log_odds` `(g,)`, ascending, are moved by `shift` `(g,)`: linear between them, constant beyond. `horizon`
-    `(1,)` is in microseconds, 0 where the event has none. Nobody counts as more active than `most` `(t,)`, the most
-    that was learnt from: the log has grown older since.
+    Attributes:
+        weight: Intercept, slope of the log share (not negative), and one for each column of `activity` `(2 + t,)`.
+        most: Greatest activity that was learned from `(t,)`. Nobody counts as more active: the log has grown since.
+        log_odds: Ascending log odds that are corrected `(g,)`.
+        shift: What is added to them `(g,)`: linear between two, constant beyond the ends.
+        horizon: Length of the event's window `(1,)` in microseconds; 0 where it has none.
     """
 
     weight: Doubles
@@ -76,28 +94,42 @@ class Calibrator:
 
     @classmethod
     def fit(cls, log_share: Doubles, owner: LongArray, activity: Doubles, label: BoolArray, horizon: int) -> Calibrator:
-        """Learn from the candidates of whole lists `(n,)`, none left out, and the activity `(U, t)` of their owners.
+        """Learn from whole lists, no candidate left out.
 
-        At least one candidate must be a label and one none.
+        Args:
+            log_share: Log of each candidate's softmax share of its list `(n,)`.
+            owner: The query of each candidate `(n,)`.
+            activity: What `activity` returns for the queries `(U, t)`.
+            label: Whether the event happened `(n,)`; at least one did, and one did not.
+            horizon: As in `activity`.
         """
         x = np.column_stack([log_share, activity[owner]])
         weight = _logistic(x, label)
-        if weight[1] < 0:  # the share told nothing: what is left must not turn the list round
+        if weight[1] < 0:  # the share is no evidence: what is left must not reverse the list
             weight = np.insert(_logistic(x[:, 1:], label), 1, 0.0)
-        return cls(weight, activity.max(axis=0), *_bends(weight[0] + x @ weight[1:], label), np.array([horizon]))
+        return cls(weight, activity.max(axis=0), *_correction(weight[0] + x @ weight[1:], label), np.array([horizon]))
 
     def probability(self, log_share: NDArray[Any], owner: LongArray, histories: Histories) -> FloatArray:
-        """Return the probability `(n,)` of pairs by their log share of the owner's list."""
+        """Predict the event's probability for pairs.
+
+        Args:
+            log_share: Log of each pair's share of its query's list `(n,)`.
+            owner: The query of each pair `(n,)`.
+            histories: The queries' histories.
+
+        Returns:
+            `(n,)` float32.
+        """
         return self.predict_from_activity(log_share, activity(histories, int(self.horizon[0]))[owner])
 
     def predict_from_activity(self, log_share: NDArray[Any], active: Doubles) -> FloatArray:
-        """Do as `probability` does, for pairs whose owner's activity `(n, t)` is at hand."""
+        """Predict as `probability` does, for pairs whose query's activity `(n, t)` is at hand."""
         active = np.minimum(active, self.most)
         z = self.weight[0] + active @ self.weight[2:] + self.weight[1] * log_share.astype(np.float64)
         return _sigmoid(z + np.interp(z, self.log_odds, self.shift)).astype(np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return all that was learnt, for the bundle."""
+        """Return all that was learned, for a bundle."""
         return {
             "weight": self.weight,
             "most": self.most,
@@ -108,7 +140,7 @@ class Calibrator:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Calibrator:
-        """Rebuild from what `arrays` returned."""
+        """Rebuild what `arrays` returned."""
         return cls(arrays["weight"], arrays["most"], arrays["log_odds"], arrays["shift"], arrays["horizon"])
 
 
@@ -117,7 +149,7 @@ def _sigmoid(z: Doubles) -> Doubles:
 
 
 def _logistic(x: Doubles, label: BoolArray) -> Doubles:
-    """Intercept and weights `(1 + f,)` by Newton's method on standardised columns, with a trace of ridge."""
+    """Fit intercept and weights `(1 + f,)` by Newton's method on standardised columns, with a slight ridge penalty."""
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1)
     z = np.column_stack([np.ones(len(x)), (x - mean) / scale])
@@ -137,15 +169,16 @@ def _logistic(x: Doubles, label: BoolArray) -> Doubles:
     return weight
 
 
-def _bends(z: Doubles, label: BoolArray) -> tuple[Doubles, Doubles]:
-    """Where predicted log odds `(n,)` are to be moved, and by how much: rates observed, pooled until they ascend."""
+def _correction(z: Doubles, label: BoolArray) -> tuple[Doubles, Doubles]:
+    """Find by how much to move predicted log odds `(n,)`, and where: groups are pooled until their rates ascend."""
     order, p = np.argsort(z, kind="stable"), _sigmoid(z)
     groups = int(np.clip(label.sum() // LEAST, 1, GROUPS))
     share = np.cumsum(p[order]) / p.sum()
     group = np.minimum((share * groups).astype(np.int64), groups - 1)
-    count, told, seen = (np.bincount(group, weights=w, minlength=groups) for w in (None, p[order], label[order]))
-    pools: list[tuple[float, float, float]] = []  # pairs, sum of predictions, labels (one pair as predicted added)
-    for n, expected, labels in zip(count, told, seen, strict=True):
+    weights = (None, p[order], label[order])
+    count, predicted, observed = (np.bincount(group, weights=w, minlength=groups) for w in weights)
+    pools: list[tuple[float, float, float]] = []  # pairs, predictions, labels; each with one pair as predicted added
+    for n, expected, labels in zip(count, predicted, observed, strict=True):
         if not n:
             continue
         pools.append((n + 1, expected + expected / n, labels + expected / n))

@@ -1,4 +1,4 @@
-"""Maximal marginal relevance: a list whose items are good and unlike each other (Carbonell & Goldstein 1998)."""
+"""Diverse lists: maximal marginal relevance, and pinned items."""
 
 from __future__ import annotations
 
@@ -15,34 +15,45 @@ POOL = 1000  # the best items of a list that compete; what is below follows in i
 
 def diversify(ranking: Ranking, vectors: FloatArray, diversity: float, k: int, pinned: int = 0,
               caps: Sequence[Cap] = ()) -> Ranking:  # fmt: skip
-    """Reorder one list, best first, so that its first `k` are unlike each other.
+    """Reorder one list so that its first `k` items are unlike each other, by maximal marginal relevance.
 
-    The next item is the one with the greatest `(1 - diversity) * relevance - diversity * likeness`: relevance is its
-    score between 0, the least among the `POOL` best of the list, and 1, the greatest; likeness its greatest cosine with
-    an item that was chosen before it, by the unit `vectors` `(I, d)`, and 0 while there is none. The first `pinned`
-    items keep their places. What a cap has no room for is never chosen.
+    The next item is the one with the greatest `(1 - diversity) * relevance - diversity * similarity`. Relevance is its
+    score, scaled to 0 for the least and 1 for the greatest of the `POOL` best of the list; similarity is its greatest
+    cosine with an item chosen before it, 0 for the first (Carbonell and Goldstein 1998, "The Use of MMR,
+    Diversity-Based Reranking for Reordering Documents and Producing Summaries").
+
+    Args:
+        ranking: One list, best first.
+        vectors: Unit vectors of the catalogue `(I, d)`.
+        diversity: 0 keeps the order of the scores, 1 looks at similarity alone.
+        k: How many places to choose; the rest keeps its order.
+        pinned: How many items at the front keep their places.
+        caps: Most items of one kind; an item that a cap has no room for is not chosen.
+
+    Returns:
+        The same items in another order.
     """
     n = min(POOL, len(ranking.item))
     item, score = ranking.item[:n], ranking.score[:n]
     own = np.ascontiguousarray(vectors[item])
     span = float(score.max(initial=-np.inf)) - float(score.min(initial=np.inf))
     relevance = (score - score.min(initial=np.inf)) / np.float32(span) if n and span > 0 else np.zeros(n, np.float32)
-    likeness = np.full(n, -np.inf, dtype=np.float32)
-    free = np.ones(n, dtype=bool)
+    similarity = np.full(n, -np.inf, dtype=np.float32)
+    eligible = np.ones(n, dtype=bool)
     codes = [cap.code[item] for cap in caps]
     chosen: list[int] = []
-    while len(chosen) < min(k, n) and free.any():
-        if len(chosen) < pinned and free[:pinned].any():
-            place = int(np.argmax(free[:pinned]))
+    while len(chosen) < min(k, n) and eligible.any():
+        if len(chosen) < pinned and eligible[:pinned].any():
+            place = int(np.argmax(eligible[:pinned]))
         else:
-            worth = (1 - diversity) * relevance - diversity * (likeness if chosen else 0)
-            place = int(np.argmax(np.where(free, worth, -np.inf)))
+            worth = (1 - diversity) * relevance - diversity * (similarity if chosen else 0)
+            place = int(np.argmax(np.where(eligible, worth, -np.inf)))
         chosen.append(place)
-        free[place] = False
-        np.maximum(likeness, own @ own[place], out=likeness)
+        eligible[place] = False
+        np.maximum(similarity, own @ own[place], out=similarity)
         for cap, code in zip(caps, codes, strict=True):
             if code[place] >= 0 and (code[chosen] == code[place]).sum() >= cap.most:
-                free &= code != code[place]
+                eligible &= code != code[place]
     rest = np.setdiff1d(np.arange(len(ranking.item)), chosen)
     return _ordered(ranking, np.concatenate([np.array(chosen, dtype=np.int64), rest]))
 
@@ -52,7 +63,15 @@ def _ordered(ranking: Ranking, order: LongArray) -> Ranking:
 
 
 def pin(ranking: Ranking, rows: LongArray) -> Ranking:
-    """Put some items of one list first, in the order of the distinct `rows`; the others keep theirs."""
+    """Put some items of one list first.
+
+    Args:
+        ranking: One list.
+        rows: Distinct catalogue rows, in the order in which they come first; those not in the list are ignored.
+
+    Returns:
+        The same items; those not pinned keep their order.
+    """
     place = {int(row): number for number, row in enumerate(rows)}
     wanted = np.array([place.get(int(item), len(place)) for item in ranking.item], dtype=np.int64)
     return _ordered(ranking, np.argsort(wanted, kind="stable"))

@@ -1,4 +1,4 @@
-"""All that features may look at, for a batch of (history, candidate) pairs."""
+"""All that features may look at, for a batch of (query, candidate) pairs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.ragged import find_keys, offsets_of, pair_keys
-from recsys.retrieval.base import Answer, ragged_dots
+from recsys.retrieval.base import Answer
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.ragged_products import ragged_dots
 from recsys.types import Candidates, Histories
 
 BEST_OF = 10
@@ -19,12 +20,18 @@ BEST_OF = 10
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """All that a feature may look at: who asks, what is proposed, the retrievers' answers, the item vectors.
+    """All that a feature may look at: queries, candidates, the retrievers' answers and the item vectors.
 
-    `answers` has one entry a configured retriever, in the order of the config; `blocked_pairs` the ascending keys of the
-    (query, item) pairs that no list may hold; `allowed` the items that lists may hold, None for the whole catalogue.
-    `retrieved` `(n, r)` are the retrievers' scores where they are at hand. With `joining`, the scores `(m, r)` of a
-    list, each candidate (of a single query) is seen as if it alone had joined that list: they do not push each other.
+    Attributes:
+        histories: The queries' histories, up to the moment of each.
+        candidates: The proposed items of each query, `n` pairs in all.
+        answers: The answer of each configured retriever, in the order of the config.
+        vectors: Unit vectors of the catalogue `(I, d)`.
+        blocked_pairs: Ascending keys of the (query, item) pairs that no list may hold.
+        allowed: The items that lists may hold; None for the whole catalogue.
+        retrieved: Every retriever's score of every pair `(n, r)`, where they are known already.
+        joining: Scores of one list `(m, r)`. Each candidate, all of a single query, is then ranked as if it alone had
+            joined that list, so that candidates do not push each other down.
     """
 
     histories: Histories
@@ -60,7 +67,7 @@ class Context:
 
     @cached_property
     def best_match(self) -> FloatArray:
-        """Greatest cosine of each pair's item with one of the 10 newest items of the history `(n,)`; 0 without."""
+        """Greatest cosine of each pair's item with one of the history's 10 newest items `(n,)`; 0 without any."""
         histories = self.histories
         row = histories.offsets[1:, None] - np.arange(1, BEST_OF + 1)
         has = row >= histories.offsets[:-1, None]
@@ -73,21 +80,28 @@ class Context:
 
     @cached_property
     def own_events(self) -> tuple[LongArray, LongArray]:
-        """The distinct (query, item) pairs of the histories, ascending, and the row of each one's newest event."""
+        """Ascending keys of the histories' distinct (query, item) pairs, and the row of each one's newest event."""
         keys = pair_keys(self.histories.owner, self.histories.item, self.n_items)
         distinct, place = np.unique(keys[::-1], return_index=True)
         return distinct, len(keys) - 1 - place
 
     @cached_property
     def own_event(self) -> LongArray:
-        """For each pair the newest event in which the query had that very item `(n,)`, -1 for none."""
+        """The newest event of each pair's history with that very item `(n,)`; -1 for none."""
         distinct, row = self.own_events
         place = find_keys(distinct, pair_keys(self.owner, self.item, self.n_items))
         return np.where(place >= 0, row[place] if len(row) else -1, -1)
 
 
 def side_by_side(contexts: Sequence[Context]) -> Context:
-    """Several lists of one and the same query as those of several: all features for little more than one list's."""
+    """Join several lists of the same query, so that their features cost little more than those of one list.
+
+    Args:
+        contexts: Contexts of one query each, which differ only in their candidates.
+
+    Returns:
+        A context in which each list is that of a query of its own.
+    """
     one, lists = contexts[0], np.zeros(len(contexts), dtype=np.int64)
     candidates = Candidates(
         offsets_of(np.array([len(context.item) for context in contexts])),

@@ -16,14 +16,28 @@ PAIRS = 4_000_000  # (query, item) pairs that filling holds at a time
 
 @dataclass(frozen=True, eq=False)
 class Cap:
-    """At most `most` items of one kind in a list; `code` `(I,)` is the kind of each item, -1 for none."""
+    """A limit on the items of one kind in a list, such as those of one brand.
+
+    Attributes:
+        code: The kind of each catalogue item `(I,)`; -1 for none, which no cap limits.
+        most: Most items of one kind.
+    """
 
     code: IntArray
     most: int
 
 
 def best(candidates: Candidates, score: FloatArray, k: int | None) -> Ranking:
-    """Keep each query's `k` best candidates (all where None), best first; ties keep the candidates' order."""
+    """Keep each query's best candidates.
+
+    Args:
+        candidates: The candidates of all queries.
+        score: Score of each candidate `(n,)`.
+        k: How many to keep of each query; None keeps all.
+
+    Returns:
+        Lists, best first; ties keep the candidates' order.
+    """
     order = order_by_score(candidates.owner, score)
     lengths = np.diff(candidates.offsets)
     if k is not None:
@@ -33,18 +47,26 @@ def best(candidates: Candidates, score: FloatArray, k: int | None) -> Ranking:
 
 
 def cut(ranking: Ranking, k: int, caps: Sequence[Cap] = ()) -> Ranking:
-    """Cut each list to `k`, going down it and leaving out each item that a cap has no room for."""
+    """Cut each list to its first `k` items, leaving out each item that a cap has no room for."""
     owner = owners_of(ranking.offsets)
     ranking = ranking.take(under_caps(owner, ranking.item, caps)) if caps else ranking
     return ranking.take(places_of(ranking.offsets) < k) if (np.diff(ranking.offsets) > k).any() else ranking
 
 
 def under_caps(owner: LongArray, item: IntArray, caps: Sequence[Cap]) -> BoolArray:
-    """Go down each list and mark the items that are kept `(n,)`: those for which every cap has room left.
+    """Mark the items that are kept when each list is read from the top and every cap must have room.
 
-    All lists at once, in rounds. An item for which there is room even if all that stand before it stay, is sure to
-    stay; one that has no room for the sure ones alone, goes. The first item of a list that is not sure has only sure
+    All lists are read at once, in rounds. An item for which there is room even if all before it stay, is sure to
+    stay; an item for which the sure ones leave no room goes. The first item of a list that is not sure has only sure
     ones before it, so every round settles something; with one cap the first settles all.
+
+    Args:
+        owner: The list of each item `(n,)`, ascending.
+        item: Catalogue rows `(n,)`, best first in each list.
+        caps: The limits.
+
+    Returns:
+        Whether each item is kept `(n,)`.
     """
     kept = np.ones(len(item), dtype=bool)
     kinds = [_Kinds(owner, cap.code[item]) for cap in caps]
@@ -59,7 +81,7 @@ def under_caps(owner: LongArray, item: IntArray, caps: Sequence[Cap]) -> BoolArr
 
 
 class _Kinds:
-    """Which items `(n,)` of a list are of one kind: counts those that stand before each."""
+    """Counts, for each item of the lists `(n,)`, the items of its kind that stand before it in its list."""
 
     def __init__(self, owner: LongArray, code: IntArray) -> None:
         self._n = len(code)
@@ -72,7 +94,7 @@ class _Kinds:
         self._start = np.maximum.accumulate(np.where(first, np.arange(len(keys)), 0))
 
     def before(self, chosen: BoolArray) -> LongArray:
-        """How many chosen items of its kind stand before each item `(n,)` in its list; 0 for an item of no kind."""
+        """Count the chosen items of its kind before each item `(n,)` of its list; 0 for an item of no kind."""
         here = chosen[self._rows]
         running: LongArray = np.cumsum(here) - here
         count = np.zeros(self._n, dtype=np.int64)
@@ -84,9 +106,17 @@ def fill(ranking: Ranking, popular: IntArray, blocked_pairs: LongArray, n_items:
          caps: Sequence[Cap] = ()) -> Ranking:  # fmt: skip
     """Fill lists shorter than `k` with the most popular items that are neither in the list nor blocked.
 
-    `popular` holds all items that may fill, most popular first; `blocked_pairs` the ascending keys of pairs that must not
-    appear; the lists keep to the `caps`, and go on to. A filled item scores below all of its list, and was found by
-    nobody. A list stays short only where there is nothing left to give.
+    Args:
+        ranking: Lists, best first.
+        popular: All items that may fill, most popular first.
+        blocked_pairs: Ascending keys of the (query, item) pairs that must not appear.
+        n_items: Items in the catalogue.
+        k: Length to fill to.
+        caps: Limits that the lists keep to already, and keep to when filled.
+
+    Returns:
+        Lists of `k` items; shorter only where nothing is left to give. A filled item scores below all others of its
+        list and was found by no retriever.
     """
     lengths = np.diff(ranking.offsets)
     short = np.flatnonzero(lengths < k)
@@ -102,13 +132,13 @@ def fill(ranking: Ranking, popular: IntArray, blocked_pairs: LongArray, n_items:
         left = []
         for some in np.array_split(short, -(-len(short) * max(width, 1) // PAIRS)):
             new_owner, new_item = np.repeat(some, width), np.tile(popular[:width], len(some))
-            free = find_keys(taken, pair_keys(new_owner, new_item, n_items)) < 0
-            new_owner, new_item = new_owner[free], new_item[free]
+            new = find_keys(taken, pair_keys(new_owner, new_item, n_items)) < 0
+            new_owner, new_item = new_owner[new], new_item[new]
             if caps:
                 own = np.isin(owner, some)
                 both = np.concatenate([owner[own], new_owner]), np.concatenate([ranking.item[own], new_item])
-                free = under_caps(*both, caps)[own.sum() :]
-                new_owner, new_item = new_owner[free], new_item[free]
+                has_room = under_caps(*both, caps)[own.sum() :]
+                new_owner, new_item = new_owner[has_room], new_item[has_room]
             count = np.bincount(new_owner, minlength=len(lengths))
             need = k - lengths
             done = np.zeros(len(lengths), dtype=bool)
@@ -126,10 +156,10 @@ def fill(ranking: Ranking, popular: IntArray, blocked_pairs: LongArray, n_items:
 
 
 def _with_room(popular: IntArray, taken: LongArray, n_items: int, caps: Sequence[Cap]) -> IntArray:
-    """Leave out what no list that holds (or bars) `taken` can have room for, and keep the order of the rest.
+    """Leave out the items that no list can have room for, and keep the order of the rest.
 
-    Of items that every cap counts alike a list takes the first few that are not taken: once one has no room, none after
-    it has.
+    Of items that every cap counts alike, a list takes the first few that are not in `taken`, the keys of what lists
+    hold already or must not hold: once one has no room, none after it has.
     """
     kind, room = np.zeros(n_items, dtype=np.int64), np.full(n_items, n_items)
     for cap in caps:
@@ -146,7 +176,7 @@ def _with_room(popular: IntArray, taken: LongArray, n_items: int, caps: Sequence
 
 
 def _appended(ranking: Ranking, owner: LongArray, item: IntArray) -> Ranking:
-    """Put items that nobody found at the end of their lists, scored below all that these hold."""
+    """Append items that no retriever found to their lists, scored below everything that these hold."""
     lengths = np.diff(ranking.offsets)
     filled = lengths > 0
     floor = np.zeros(len(lengths), dtype=np.float32)

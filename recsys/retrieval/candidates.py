@@ -1,4 +1,4 @@
-"""From what each retriever found to one ragged list of candidates per user."""
+"""From the hits of each retriever to one ragged list of candidates for each query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recsys.types import Candidates, Histories, Hits
 
 
 def seen_keys(histories: Histories, n_items: int) -> LongArray:
-    """The (query, item) pairs of the histories, ascending and distinct."""
+    """Return the keys of the (query, item) pairs of the histories, ascending and distinct."""
     return np.unique(pair_keys(histories.owner, histories.item, n_items))
 
 
@@ -22,12 +22,15 @@ def top_of_pairs(owner: LongArray, item: IntArray, score: FloatArray, n_lists: i
 
 
 def max_blocked(blocked_pairs: LongArray, n_items: int) -> int:
-    """How many pairs are blocked for the query with the most of them: how much deeper a search must look at most."""
+    """Return how many items the query with the most of them has blocked: how much deeper a search must go at most."""
     return int(np.bincount(blocked_pairs // n_items, minlength=1).max())
 
 
-def without(hits: Hits, blocked_pairs: LongArray, n_items: int, k: int) -> Hits:
-    """Take the blocked (query, item) pairs out of the lists and cut each to `k`."""
+def remove_blocked(hits: Hits, blocked_pairs: LongArray, n_items: int, k: int) -> Hits:
+    """Remove the blocked (query, item) pairs from the lists and cut each list to `k`.
+
+    `blocked_pairs` are ascending keys (see `pair_keys`).
+    """
     owner = owners_of(hits.offsets)
     kept = find_keys(blocked_pairs, pair_keys(owner, hits.item, n_items)) < 0
     running = np.cumsum(kept)
@@ -38,8 +41,8 @@ def without(hits: Hits, blocked_pairs: LongArray, n_items: int, k: int) -> Hits:
     )
 
 
-def all_of(rows: IntArray, blocked_pairs: LongArray, n_lists: int, n_items: int) -> Hits:
-    """Give every query all of some ascending rows but those that are blocked, without a score."""
+def list_all(rows: IntArray, blocked_pairs: LongArray, n_lists: int, n_items: int) -> Hits:
+    """List all of some items (ascending rows) for every query, except those that it has blocked; scores are 0."""
     keys = pair_keys(np.repeat(np.arange(n_lists), len(rows)), np.tile(rows, n_lists), n_items)
     owner, item = np.divmod(keys[find_keys(blocked_pairs, keys) < 0], n_items)
     offsets = offsets_of(np.bincount(owner, minlength=n_lists))
@@ -47,7 +50,16 @@ def all_of(rows: IntArray, blocked_pairs: LongArray, n_lists: int, n_items: int)
 
 
 def union(found: list[Hits], n_lists: int, n_items: int) -> Candidates:
-    """Join the lists of `r` retrievers; `Candidates.found` keeps who found what, and at which place."""
+    """Unite the lists of `r` retrievers, list by list.
+
+    Args:
+        found: The hits of each retriever.
+        n_lists: Lists in each of them.
+        n_items: Items in the catalogue.
+
+    Returns:
+        The items of each list, ascending; `Candidates.found` `(n, r)` keeps at which place each retriever found them.
+    """
     if not found:
         return Candidates(np.zeros(n_lists + 1, np.int64), np.zeros(0, np.int32), np.zeros((0, 0), np.int32))
     keys = np.concatenate([pair_keys(owners_of(hits.offsets), hits.item, n_items) for hits in found])

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from contextlib import nullcontext
 from threading import Lock
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arrays import FloatArray, IntArray, LongArray, unit_rows
+from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ArtifactError, ConfigError
+from recsys.extras import require
 
-log = logging.getLogger(__name__)
+try:
+    import faiss
+except ModuleNotFoundError:
+    require("cpu", "searching vectors")
+    raise
 
-AUTO = "auto"
 EXACT = "Flat"
-FLOOR = 0.98
-EXACT_MOST = 20_000_000  # numbers that one core reads in about 3 ms: a catalogue below that is searched exactly
-QUERIES = 500  # that an index is measured with
-K = 100  # of how many true neighbours the share found is its recall
-DEEPER = 3  # how many times what was asked for is scored again, where an index compares short codes
-MANY = 256  # numbers of a vector, from which on one code stands for two
-TRAINED = 64  # vectors for each list of an inverted file
+RECALL_K = 100  # the recall of an index is the share of so many true neighbours that it finds
+RERANK_FACTOR = 3  # how many times k is scored again, where an index compares short codes
+TRAINING_VECTORS_PER_LIST = 64  # of an inverted file
 BLOCK = 65_536
-GPU_MOST = 2048  # neighbours that a GPU index can return
-LEAST_DEPTH = 256
+MAX_GPU_K = 2048  # neighbours that a GPU index can return
+MIN_CACHED_DEPTH = 256
 
 
 class Index:
@@ -35,191 +33,225 @@ class Index:
 
     The vectors are read where they lie, memory-mapped ones too; every score is the exact product with them. On a
     machine with `faiss-gpu` and a GPU the exact search runs there.
+
+    Attributes:
+        vectors: The item vectors.
+        factory: The FAISS factory string; `Flat` is exact.
+        measured_recall: The recall that was measured when the index was built; NaN where it was not.
     """
 
-    def __init__(self, vectors: FloatArray, finder: faiss.Index | None = None, factory: str = EXACT,
-                 found: float = 1.0) -> None:  # fmt: skip
+    def __init__(self, vectors: FloatArray, approximate: faiss.Index | None = None, factory: str = EXACT,
+                 measured_recall: float = 1.0) -> None:  # fmt: skip
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         self.factory = factory
-        self.found = found
-        """The recall that it was measured to have; NaN where it was not."""
-        self._finder = finder
-        self._ivf = finder if isinstance(finder, faiss.IndexIVF) else None
-        self._deeper = DEEPER if isinstance(finder, faiss.IndexIVFFastScan) else 1
-        self._gpu = _on_gpu(self.vectors) if finder is None else None
+        self.measured_recall = measured_recall
+        self._approximate = approximate
+        self._ivf = approximate if isinstance(approximate, faiss.IndexIVF) else None
+        self._rerank_factor = RERANK_FACTOR if isinstance(approximate, faiss.IndexIVFFastScan) else 1
+        self._gpu = _on_gpu(self.vectors) if approximate is None else None
         # FAISS searches on a CPU from many threads at once, but on a GPU only from one.
-        self._turn = nullcontext() if self._gpu is None else Lock()
+        self._gpu_lock = nullcontext() if self._gpu is None else Lock()
 
     @classmethod
     def build(cls, vectors: FloatArray, factory: str = EXACT, search: str = "") -> Index:
-        """Train where the factory needs it, and add every vector.
+        """Build an index, unmeasured: train where the factory needs it, and add every vector.
 
-        `factory` is a FAISS factory string: `Flat` is exact and builds nothing, `IVF1024,Flat` and `HNSW32` are
-        approximate. `search` sets how far an approximate index looks, as FAISS writes it: `nprobe=32`,
-        `efSearch=256`. Raises `ConfigError` for a factory or a search string that FAISS does not know.
+        Args:
+            vectors: The item vectors `(I, d)`.
+            factory: A FAISS factory string: `Flat` is exact and builds nothing, `IVF1024,Flat` and `HNSW32` are
+                approximate.
+            search: How widely an approximate index searches, as FAISS writes it: `nprobe=32`, `efSearch=256`.
+
+        Raises:
+            ConfigError: FAISS does not know the factory or the search string.
         """
         if factory == EXACT:
             return cls(vectors)
         try:
-            finder = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+            approximate = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         except RuntimeError as error:
             raise ConfigError(
                 f"index {factory!r} is not a FAISS factory string; try auto, Flat, HNSW32 or IVF256,Flat"
             ) from error
-        ivf = faiss.try_extract_index_ivf(finder)
-        some = len(vectors) if ivf is None else min(len(vectors), ivf.nlist * TRAINED)
-        finder.train(np.ascontiguousarray(vectors[_spread(len(vectors), some)], dtype=np.float32))
-        _add(finder, vectors)
+        ivf = faiss.try_extract_index_ivf(approximate)
+        n_training = len(vectors) if ivf is None else min(len(vectors), ivf.nlist * TRAINING_VECTORS_PER_LIST)
+        training_rows = _evenly_spaced(len(vectors), n_training)
+        approximate.train(np.ascontiguousarray(vectors[training_rows], dtype=np.float32))
+        _add_missing(approximate, vectors)
         if search:
             try:
-                faiss.ParameterSpace().set_index_parameters(finder, search)  # type: ignore[arg-type]
+                faiss.ParameterSpace().set_index_parameters(approximate, search)  # type: ignore[arg-type]
             except RuntimeError as error:
                 raise ConfigError(
                     f"search {search!r} does not fit index {factory!r}; try nprobe=32 or efSearch=256"
                 ) from error
-        return cls(vectors, finder, factory, math.nan)
-
-    @classmethod
-    def build_measured(cls, vectors: FloatArray, queries: FloatArray, factory: str = AUTO, search: str = "",
-               floor: float = FLOOR) -> Index:  # fmt: skip
-        """Build what was asked for, measured with `queries` `(q, d)`, which are none of the vectors.
-
-        `auto` is exact for a catalogue that is read in a few milliseconds, and `compressed` above; where that does not
-        reach the floor, it is exact again. Without `search` an inverted file looks into as many of its lists as the
-        floor needs, and no more. Raises `ArtifactError` where another factory finds less than the floor.
-        """
-        if factory == EXACT or (factory == AUTO and vectors.size <= EXACT_MOST):
-            return cls(vectors)
-        index = cls.build(vectors, compressed(vectors.shape) if factory == AUTO else factory, search)
-        index._measure(queries, math.inf if search else floor)
-        if factory == AUTO and index.found < floor:
-            log.warning("index auto: %s finds %.3f of the true %d nearest items, below the floor of %s: every search "
-                        "is exact", index.factory, index.found, K, floor)  # fmt: skip
-            return cls(vectors)
-        return index._above(floor)
+        return cls(vectors, approximate, factory, math.nan)
 
     @property
     def exact(self) -> bool:
         """Whether the index compares a query with every vector."""
-        return self._finder is None
+        return self._approximate is None
 
     @property
     def search_params(self) -> str:
-        """How far an approximate index looks, as FAISS writes it."""
+        """How widely an approximate index searches, as FAISS writes it."""
         if self._ivf is not None:
             return f"nprobe={self._ivf.nprobe}"
-        return f"efSearch={self._finder.hnsw.efSearch}" if isinstance(self._finder, faiss.IndexHNSW) else ""
+        hnsw = isinstance(self._approximate, faiss.IndexHNSW)
+        return f"efSearch={self._approximate.hnsw.efSearch}" if hnsw else ""  # type: ignore[union-attr]
 
     def search(self, queries: FloatArray, k: int, spare: int = 0) -> tuple[IntArray, FloatArray]:
-        """Return the best `k + spare` rows and their inner products, `(q, k + spare)` each, best first.
+        """Find the items with the greatest inner products.
 
-        An approximate index looks as far as `k` need: the spare ones are the best of what it met besides. Where it
-        finds fewer, the rest holds row -1 and score -inf. Raises `ArtifactError` where a stored index names rows that
-        it does not have.
+        Args:
+            queries: The query vectors `(q, d)`.
+            k: How many items each query needs: an approximate index searches as widely as `k` needs.
+            spare: How many items to return on top, the best that the search for `k` came across.
+
+        Returns:
+            The rows and their inner products, `(q, k + spare)` each, best first. Where the index finds fewer, the rest
+            holds row -1 and score -inf.
+
+        Raises:
+            ArtifactError: A stored index names rows that the vectors do not have.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        if self._finder is not None:
-            return self._find(self._finder, queries, k, spare)
+        if self._approximate is not None:
+            return self._search_approximately(self._approximate, queries, k, spare)
         k = min(k + spare, len(self.vectors))
-        if self._gpu is None or k > GPU_MOST:
+        if self._gpu is None or k > MAX_GPU_K:
             scores, rows = faiss.knn(queries, self.vectors, k, faiss.METRIC_INNER_PRODUCT)
         else:
-            with self._turn:
+            with self._gpu_lock:
                 scores, rows = self._gpu.search(queries, k)
         return rows.astype(np.int32), scores
 
-    def _find(self, finder: faiss.Index, queries: FloatArray, k: int, spare: int) -> tuple[IntArray, FloatArray]:
-        """Let the index propose rows, and order them by their exact products."""
+    def _search_approximately(
+        self, approximate: faiss.Index, queries: FloatArray, k: int, spare: int
+    ) -> tuple[IntArray, FloatArray]:
+        """Let the FAISS index propose rows, and order them by their exact products."""
         n_items = len(self.vectors)
-        params = self._further(min(k, n_items))
-        k, deeper = min(k + spare, n_items), min(max(self._deeper * max(k, K), k + spare), n_items)
-        _, rows = finder.search(queries, deeper, params=params)
+        params = self._search_parameters(min(k, n_items))
+        k, depth = min(k + spare, n_items), min(max(self._rerank_factor * max(k, RECALL_K), k + spare), n_items)
+        _, rows = approximate.search(queries, depth, params=params)
         if rows.max(initial=-1) >= n_items:
             raise ArtifactError(f"the index names row {rows.max()} of {n_items}: it is damaged; train again")
-        scores = products(queries, self.vectors, rows)
-        if k < deeper:
+        scores = inner_products(queries, self.vectors, rows)
+        if k < depth:
             best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
             rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")
         return np.take_along_axis(rows, order, axis=1).astype(np.int32), np.take_along_axis(scores, order, axis=1)
 
-    def _further(self, k: int) -> faiss.SearchParametersIVF | None:
-        """Who asks for more than the index was measured with, is shown more lists in proportion."""
-        if self._ivf is None or k <= K:
+    def _search_parameters(self, k: int) -> faiss.SearchParametersIVF | None:
+        """Scale nprobe in proportion when k exceeds the k that the recall was measured with."""
+        if self._ivf is None or k <= RECALL_K:
             return None
-        lists = min(self._ivf.nlist, -(-self._ivf.nprobe * k // K))
+        lists = min(self._ivf.nlist, -(-self._ivf.nprobe * k // RECALL_K))
         return faiss.SearchParametersIVF(nprobe=lists)  # type: ignore[call-arg]
 
-    def recall(self, queries: FloatArray, k: int = K) -> float:
-        """Share of the true best `k` that this index finds for queries `(q, d)`; of equally good ones any counts."""
-        return self._recall(queries, self._least(queries, k), k)
+    def recall(self, queries: FloatArray, k: int = RECALL_K) -> float:
+        """Return the share of the true best `k` that this index finds for queries `(q, d)`; ties count as found."""
+        return self._share_reaching(self._kth_products(queries, k), queries, k)
 
-    def _least(self, queries: FloatArray, k: int) -> FloatArray:
-        """The k-th best product of each query `(q, 1)`, by exact search."""
+    def _kth_products(self, queries: FloatArray, k: int) -> FloatArray:
+        """The k-th best product of each query `(q, 1)`, by exact search; a little less, for rounding."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         scores, _ = faiss.knn(queries, self.vectors, min(k, len(self.vectors)), faiss.METRIC_INNER_PRODUCT)
         return (scores[:, -1:] - 1e-6 * np.abs(scores[:, -1:])).astype(np.float32)
 
-    def _recall(self, queries: FloatArray, least: FloatArray, k: int) -> float:
-        return float((self.search(queries, k)[1] >= least).mean()) if len(queries) else 1.0
+    def _share_reaching(self, kth: FloatArray, queries: FloatArray, k: int) -> float:
+        return float((self.search(queries, k)[1] >= kth).mean()) if len(queries) else 1.0
 
-    def _measure(self, queries: FloatArray, floor: float) -> None:
-        """Set `found`. With a finite floor an inverted file looks into twice as many lists until it is reached."""
-        least = self._least(queries, K)
-        self.found = self._recall(queries, least, K)
-        while self._ivf is not None and math.isfinite(floor) and self.found < floor:
+    def measure(self, queries: FloatArray, floor: float = math.inf) -> None:
+        """Measure the recall with queries `(q, d)`; with a finite floor, double nprobe until the recall reaches it.
+
+        Only an inverted file has an nprobe to double.
+        """
+        kth = self._kth_products(queries, RECALL_K)
+        self.measured_recall = self._share_reaching(kth, queries, RECALL_K)
+        while self._ivf is not None and math.isfinite(floor) and self.measured_recall < floor:
             if self._ivf.nprobe == self._ivf.nlist:
                 break
             self._ivf.nprobe = min(2 * self._ivf.nprobe, self._ivf.nlist)
-            self.found = self._recall(queries, least, K)
-
-    def _above(self, floor: float) -> Index:
-        if self.found < floor:
-            raise ArtifactError(
-                f"index {self.factory!r} finds {self.found:.3f} of the true {K} nearest items, below the floor of "
-                f"{floor}: let it search more (`search: nprobe=64` or `efSearch=512`), or use `index: {AUTO}` or "
-                f"`index: {EXACT}`"
-            )
-        return self
+            self.measured_recall = self._share_reaching(kth, queries, RECALL_K)
 
     def to_bytes(self) -> NDArray[np.uint8]:
         """Return an approximate index as bytes `(n,)`; an exact one has none."""
-        assert self._finder is not None
-        return faiss.serialize_index(self._finder)
+        assert self._approximate is not None
+        return faiss.serialize_index(self._approximate)
 
     @classmethod
     def from_bytes(cls, data: NDArray[np.uint8], vectors: FloatArray) -> Index:
         """Rebuild the index of `vectors` `(I, d)` that `to_bytes` gave.
 
-        Raises `ArtifactError` where FAISS cannot read them, or they are the index of other vectors.
+        Raises:
+            ArtifactError: FAISS cannot read the bytes, or they are the index of other vectors.
         """
-        finder = _read(data)
-        if (finder.ntotal, finder.d) != vectors.shape:
+        approximate = _read(data)
+        if (approximate.ntotal, approximate.d) != vectors.shape:
             raise ArtifactError(
-                f"the index is one of {finder.ntotal} x {finder.d} numbers, the vectors are {vectors.shape}"
+                f"the index is one of {approximate.ntotal} x {approximate.d} numbers, the vectors are {vectors.shape}"
             )
-        if isinstance(finder, faiss.IndexIVF) and not 1 <= finder.nprobe <= finder.nlist:
+        if isinstance(approximate, faiss.IndexIVF) and not 1 <= approximate.nprobe <= approximate.nlist:
             raise ArtifactError(
-                f"the index looks into {finder.nprobe} of {finder.nlist} lists: it is damaged; train again"
+                f"the index looks into {approximate.nprobe} of {approximate.nlist} lists: it is damaged; train again"
             )
-        return cls(vectors, finder, "", math.nan)
+        return cls(vectors, approximate, "", math.nan)
 
     @classmethod
-    def grown(cls, data: NDArray[np.uint8], vectors: FloatArray, queries: FloatArray, factory: str,
-              floor: float) -> Index:  # fmt: skip
-        """Rebuild what `to_bytes` gave, add those of `vectors` `(I, d)` that it did not hold yet, and measure again.
+    def extend(cls, data: NDArray[np.uint8], vectors: FloatArray, factory: str) -> Index:
+        """Rebuild what `to_bytes` gave and add those of `vectors` `(I, d)` that it does not hold yet; unmeasured.
 
-        Raises `ArtifactError` where it now finds less than the floor.
+        Raises:
+            ArtifactError: FAISS cannot read the bytes.
         """
-        finder = _read(data)
-        _add(finder, vectors)
-        index = cls(vectors, finder, factory)
-        index._measure(queries, math.inf)
-        return index._above(floor)
+        approximate = _read(data)
+        _add_missing(approximate, vectors)
+        return cls(vectors, approximate, factory, math.nan)
 
 
-def products(queries: FloatArray, vectors: FloatArray, rows: IntArray | LongArray) -> FloatArray:
-    """The product of each query `(q, d)` with its own rows `(q, n)`; -inf for row -1. No vector is copied."""
+class CachedSearch:
+    """An index searched with the same queries `(q, d)` at several depths: results are kept.
+
+    Exact searches go to depths that are powers of two, which costs next to nothing. So one search serves a list with a
+    filter and the list without it, and where items tie at the edge of a list, which FAISS leaves open, both hold the
+    same ones.
+    """
+
+    def __init__(self, index: Index, queries: FloatArray) -> None:
+        self._index, self._queries = index, queries
+        self._results: dict[tuple[int, int], tuple[IntArray, FloatArray]] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        return self._index.exact
+
+    def search(self, queries: FloatArray, k: int, spare: int = 0) -> tuple[IntArray, FloatArray]:
+        """Do as `Index.search` does, for all of the queries or for some of them."""
+        total = k + spare
+        depth = (max(MIN_CACHED_DEPTH, 1 << (total - 1).bit_length()), 0) if self.exact else (k, spare)
+        if len(queries) < len(self._queries):
+            rows, scores = self._index.search(queries, *depth)
+        else:
+            if depth not in self._results:
+                self._results[depth] = self._index.search(queries, *depth)
+            rows, scores = self._results[depth]
+        return rows[:, :total], scores[:, :total]
+
+
+def inner_products(queries: FloatArray, vectors: FloatArray, rows: IntArray | LongArray) -> FloatArray:
+    """Multiply each query with its own item vectors; no vector is copied.
+
+    Args:
+        queries: The query vectors `(q, d)`.
+        vectors: The item vectors `(I, d)`.
+        rows: The items of each query `(q, n)`; -1 for none.
+
+    Returns:
+        The inner products `(q, n)`; -inf for row -1.
+    """
     result = np.empty(rows.shape, dtype=np.float32)
     queries, rows = np.ascontiguousarray(queries), np.ascontiguousarray(rows, dtype=np.int64)
     faiss.fvec_inner_products_by_idx(  # type: ignore[attr-defined]
@@ -230,8 +262,18 @@ def products(queries: FloatArray, vectors: FloatArray, rows: IntArray | LongArra
     return result
 
 
-def pair_products(queries: FloatArray, owner: LongArray, vectors: FloatArray, item: IntArray) -> FloatArray:
-    """The product of each pair's query and item vector `(n,)`. No vector is copied."""
+def pairwise_inner_products(queries: FloatArray, owner: LongArray, vectors: FloatArray, item: IntArray) -> FloatArray:
+    """Multiply the query vector and the item vector of each pair; no vector is copied.
+
+    Args:
+        queries: The query vectors `(q, d)`.
+        owner: The query of each pair `(n,)`.
+        vectors: The item vectors `(I, d)`.
+        item: The item of each pair `(n,)`.
+
+    Returns:
+        The inner products `(n,)`.
+    """
     result = np.empty(len(item), dtype=np.float32)
     left, right = (np.ascontiguousarray(rows, dtype=np.int64) for rows in (owner, item))
     queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -242,65 +284,14 @@ def pair_products(queries: FloatArray, owner: LongArray, vectors: FloatArray, it
     return result
 
 
-def compressed(shape: tuple[int, ...]) -> str:
-    """The factory for many vectors `(I, d)`: an inverted file of about the root of their number lists, and short codes.
-
-    4 bits stand for one number, or for two where there are many: product quantisation (Jégou, Douze and Schmid 2011),
-    compared within the processor's registers (André, Kermarrec and Le Scouarnec 2015). What HNSW and 8 bits a number
-    came to is told in docs/log.md.
-    """
-    n_items, width = shape
-    codes = width // 2 if width >= MANY and width % 2 == 0 else width
-    return f"IVF{2 ** round(math.log2(n_items) / 2)},PQ{codes}x4fs"
+def _evenly_spaced(n: int, count: int) -> LongArray:
+    return np.linspace(0, n - 1, count).astype(np.int64)
 
 
-def mixtures(vectors: FloatArray, n: int = QUERIES) -> FloatArray:
-    """Queries `(n, d)` like those of histories: decayed sums of 2 to 10 items, drawn by lot; unit rows."""
-    rng = np.random.default_rng(0)
-    some = rng.integers(len(vectors), size=(n, 10))
-    weight = np.float32(0.8) ** np.arange(10, dtype=np.float32)
-    weight = np.where(np.arange(10) < rng.integers(2, 11, size=(n, 1)), weight, 0).astype(np.float32)
-    return unit_rows(np.einsum("qj,qjd->qd", weight, vectors[some]))
-
-
-def _spread(n: int, some: int) -> LongArray:
-    return np.linspace(0, n - 1, some).astype(np.int64)
-
-
-def _add(finder: faiss.Index, vectors: FloatArray) -> None:
+def _add_missing(index: faiss.Index, vectors: FloatArray) -> None:
     """Add the vectors that an index does not hold yet, block by block: a transform before it copies them."""
-    for start in range(finder.ntotal, len(vectors), BLOCK):
-        finder.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
-
-
-class Searched:
-    """An index asked by the same queries `(q, d)` at several depths: what was found is not searched for again.
-
-    Exact searches go to depths that are powers of two, which costs next to nothing. So one search serves a list with a
-    filter and the list without it, and of items that score the same both see the same ones at the edge, which FAISS
-    leaves open.
-    """
-
-    def __init__(self, index: Index, queries: FloatArray) -> None:
-        self._index, self._queries = index, queries
-        self._found: dict[tuple[int, int], tuple[IntArray, FloatArray]] = {}
-
-    @property
-    def exact(self) -> bool:
-        """Whether the index compares a query with every vector."""
-        return self._index.exact
-
-    def search(self, queries: FloatArray, k: int, spare: int = 0) -> tuple[IntArray, FloatArray]:
-        """Do as `Index.search` does, for all of the queries or for some of them."""
-        most = k + spare
-        asked = (max(LEAST_DEPTH, 1 << (most - 1).bit_length()), 0) if self.exact else (k, spare)
-        if len(queries) < len(self._queries):
-            rows, scores = self._index.search(queries, *asked)
-        else:
-            if asked not in self._found:
-                self._found[asked] = self._index.search(queries, *asked)
-            rows, scores = self._found[asked]
-        return rows[:, :most], scores[:, :most]
+    for start in range(index.ntotal, len(vectors), BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
 
 
 def _read(data: NDArray[np.uint8]) -> faiss.Index:

@@ -8,10 +8,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
+from recsys.array_checks import ArrayChecks
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import Choice
-from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Stored
+from recsys.retrieval.base import Answer, Arrays, Depth, Fitted, Retriever, Stored
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.registry import RETRIEVERS
 from recsys.types import DAY, Histories, Hits, State
 
 
@@ -30,7 +32,7 @@ class PopularityAnswer:
         return Hits(offsets, np.tile(best, self.n_lists), np.tile(self.count[best], self.n_lists))
 
     def _best(self, k: int, allowed: ItemFilter) -> IntArray:
-        """Look down the order while that is shorter than the list of what is allowed, which else is sorted."""
+        """Walk down the order while that is shorter than the list of allowed items; sort those otherwise."""
         for depth in allowed.depths(k, len(self.count)):
             if depth >= len(allowed):
                 break
@@ -38,16 +40,16 @@ class PopularityAnswer:
             best = best[allowed.holds(best)]
             if len(best) >= k or depth >= len(self.order):
                 return best[:k]
-        some = allowed.rows[self.count[allowed.rows] > 0]
-        return some[np.argsort(-self.count[some], kind="stable")][:k]
+        counted = allowed.rows[self.count[allowed.rows] > 0]
+        return counted[np.argsort(-self.count[counted], kind="stable")][:k]
 
     def score(self, owner: LongArray, item: IntArray) -> FloatArray:
         return self.count[item]
 
 
 @dataclass(frozen=True)
-class FittedPopularity:
-    """Decayed events of each item `(I,)`."""
+class FittedPopularity(Fitted):
+    """The decayed sum of the event weights of each item `(I,)`."""
 
     count: FloatArray
 
@@ -63,11 +65,16 @@ class FittedPopularity:
         return {"count": self.count}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
-class Popularity:
-    """What all users do most. With `half_life_days` an event counts half as much each time that span passes."""
+class Popularity(Retriever):
+    """What all users do most, the same for every query.
 
-    refit_per_cut: ClassVar[bool] = True
+    Attributes:
+        half_life_days: An event counts half as much each time that so many days pass; None: events do not age.
+    """
+
+    name: ClassVar[str] = "popularity"
     depth: Depth = 50
     half_life_days: Annotated[float | None, Choice((7.0, 14.0, 28.0, 56.0))] = None
 
@@ -84,3 +91,10 @@ class Popularity:
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         return {"count": np.pad(arrays["count"], (0, len(state.catalog) - len(arrays["count"])))}
+
+    def check_arrays(self, checks: ArrayChecks) -> None:
+        checks.shape("count", np.float32, checks.n_items)
+
+    @property
+    def topic(self) -> str | None:
+        return "now" if self.half_life_days else "popular"

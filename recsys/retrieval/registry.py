@@ -1,23 +1,11 @@
-"""The retrievers that a config can name."""
+"""The retrievers that a config can name. Each registers itself in its own module."""
 
 from __future__ import annotations
 
+from recsys.registry import Family
 from recsys.retrieval.base import Retriever
-from recsys.retrieval.item_to_item import Covisitation, Ease, ItemKNN, Lexical, Slit, TextCovisitation
-from recsys.retrieval.popularity import Popularity
-from recsys.retrieval.repeat import Repeat
-from recsys.retrieval.semantic import Semantic
-from recsys.retrieval.tower import Tower
 
-RETRIEVERS: dict[str, type[Retriever]] = {
-    "semantic": Semantic,
-    "tower": Tower,
-    "covisitation": Covisitation,
-    "text_covisitation": TextCovisitation,
-    "lexical": Lexical,
-    "item_knn": ItemKNN,
-    "ease": Ease,
-    "slit": Slit,
-    "popularity": Popularity,
-    "repeat": Repeat,
-}
+# `similarity` brings scipy, which serving does without.
+RETRIEVERS: Family[type[Retriever]] = Family(
+    "retriever", "recsys.retrieval", group="recsys.retrievers", skip=["similarity"]
+)

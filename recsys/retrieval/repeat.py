@@ -6,30 +6,41 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from recsys.arrays import FloatArray
-from recsys.retrieval.base import Answer, Arrays, Decay, Depth, Fitted, Newest, SparseAnswer, Stored, decayed
+from recsys.retrieval.base import Answer, Arrays, Decay, Depth, Fitted, Newest, Retriever, Stored, decayed_events
+from recsys.retrieval.registry import RETRIEVERS
+from recsys.retrieval.sparse_answer import SparseAnswer
 from recsys.types import Histories, State
 
 
 @dataclass(frozen=True)
-class FittedRepeat:
-    """Nothing was learnt: the history is the answer."""
+class FittedRepeat(Fitted):
+    """Nothing was learned: the history is the answer."""
 
     n_items: int
     decay: float
     newest: int
 
     def ask(self, histories: Histories) -> Answer:
-        rows, weight = decayed(histories, self.decay, self.newest)
-        return SparseAnswer.of(histories.owner[rows], histories.item[rows], weight, len(histories), self.n_items)
+        rows, weight = decayed_events(histories, self.decay, self.newest)
+        return SparseAnswer.sum_pairs(histories.owner[rows], histories.item[rows], weight, len(histories), self.n_items)
 
     def arrays(self) -> Arrays:
         return {}
 
 
+@RETRIEVERS.register
 @dataclass(frozen=True)
-class Repeat:
-    """What the query already had, most often and most lately first: for replenishment and reordering."""
+class Repeat(Retriever):
+    """What the user had before, most often and most lately first: for replenishment and reordering.
 
+    A score is the decayed sum of the item's own events.
+
+    Attributes:
+        decay: How much an event counts for each later basket of its history, to the power of their number.
+        newest: How many events of a history count.
+    """
+
+    name: ClassVar[str] = "repeat"
     refit_per_cut: ClassVar[bool] = False
     depth: Depth = 100
     decay: Decay = 0.95
@@ -43,3 +54,7 @@ class Repeat:
 
     def grow(self, arrays: Stored, state: State) -> Stored:
         return {}
+
+    @property
+    def topic(self) -> str | None:
+        return "own"

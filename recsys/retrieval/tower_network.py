@@ -1,9 +1,9 @@
-"""The learned user tower: attention over a history's newest events foretells the next one.
+"""The network of the user tower: attention over a history's newest events predicts the next one.
 
 SASRec (Kang and McAuley 2018, "Self-Attentive Sequential Recommendation") with one block, over item vectors that are
 a learned projection of the frozen text vector plus a learned correction of the item's own: what nobody has bought yet
 still has its text. The loss is the softmax over the items, sampled with the log-Q correction (Bengio and Senécal 2008;
-Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling"). It is trained in torch and asked in numpy.
+Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling"). It is trained in torch and evaluated in numpy.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, LongArray
 from recsys.errors import ArtifactError
+from recsys.extras import require
 from recsys.ragged import offsets_of, owners_of, places_of
 from recsys.types import Histories, Interactions, State
 
@@ -28,21 +29,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEADS = 2
-WIDER = 2  # the hidden layer of the block, in widths of its input
+HIDDEN_FACTOR = 2  # width of the hidden layer of the block, in widths of its input
 BATCH = 256
-LEAST_STEPS = 100  # a small shop needs more passes to learn anything
-MOST_STEPS = 4_000  # a step costs what the catalogue has, so a large log is not gone through so often
+MIN_STEPS = 100  # a small shop needs more epochs to learn anything
+MAX_STEPS = 4_000  # a step costs time in proportion to the catalogue, so a large log gets fewer epochs
 NEGATIVES = 1024
-RATE, WEIGHT_DECAY, WARM_UP = 0.002, 0.05, 0.1
+LEARNING_RATE, WEIGHT_DECAY, WARM_UP = 0.002, 0.05, 0.1
 EPSILON = 1e-5
 
 Weights = Mapping[str, NDArray[Any]]
 
 
 def windows(events: Interactions, length: int) -> tuple[LongArray, LongArray]:
-    """Cut each user's events into windows of at most `length + 1`, newest first, and return their first and end rows.
+    """Cut each user's events into training windows of at most `length + 1` events, newest first.
 
-    Neighbouring windows share one event, so that every event but a user's first is foretold once.
+    Neighbouring windows share one event, so that every event but a user's first is predicted once.
+
+    Returns:
+        The first row and the end row of each window `(w,)`.
     """
     counts = np.diff(events.offsets)
     pieces = offsets_of(-(-np.maximum(counts - 1, 0) // length))
@@ -51,20 +55,38 @@ def windows(events: Interactions, length: int) -> tuple[LongArray, LongArray]:
     return np.maximum(events.offsets[:-1][user], ends - length - 1), ends
 
 
-def padded(first: LongArray, lengths: LongArray) -> tuple[LongArray, NDArray[np.bool_]]:
-    """Return the rows of ragged windows side by side `(w, T)`, short ones padded on the right, and which are real."""
+def pad_windows(first: LongArray, lengths: LongArray) -> tuple[LongArray, NDArray[np.bool_]]:
+    """Lay windows side by side, short ones padded on the right.
+
+    Args:
+        first: The first row of each window `(w,)`.
+        lengths: The length of each window `(w,)`.
+
+    Returns:
+        The rows `(w, T)`, and which of them are real `(w, T)`.
+    """
     steps = np.arange(lengths.max(initial=1))
     real = steps < lengths[:, None]
     return np.where(real, first[:, None] + steps, 0), real
 
 
 def train(state: State, width: int, length: int, epochs: int, dropout: float, seed: int) -> dict[str, FloatArray]:
-    """Learn from every event that has one before it; return the weights as plain arrays.
+    """Learn to predict every event that has one before it. The same seed gives the same weights on one machine.
 
-    `items` is `(I, width + 1)`, the last column a bias, centred: the softmax does not see that, and a score above 0
-    then speaks for an item. `projection` `(d, width)` and `newcomer` `(width + 1,)` make the row of an item that was
-    not there (see `moved`). The same seed gives the same weights on one machine.
+    Args:
+        state: What was known at one moment.
+        width: The width of the learned vectors.
+        length: How many of the newest events the attention sees.
+        epochs: How often to go through the log, within `MIN_STEPS` and `MAX_STEPS`.
+        dropout: The share of activations to drop.
+        seed: The seed of all random numbers.
+
+    Returns:
+        The weights as plain arrays. `items` is `(I, width + 1)`, the last column a bias; both are centred, which the
+        softmax does not see, so that a score above 0 speaks for an item. `projection` `(d, width)` and `newcomer`
+        `(width + 1,)` make the row of an item that was not there (see `move_to_catalog`).
     """
+    require("train", "training the retriever tower", "torch")
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -74,36 +96,38 @@ def train(state: State, width: int, length: int, epochs: int, dropout: float, se
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _net(state.vectors, width, length, dropout)
-        each = max(1, -(-len(first) // BATCH))
-        passes = max(epochs, -(-LEAST_STEPS // each)) if len(first) else 0
-        steps = min(passes * each, MOST_STEPS)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
-        pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 1), pct_start=WARM_UP)
+        per_epoch = max(1, -(-len(first) // BATCH))
+        epochs = max(epochs, -(-MIN_STEPS // per_epoch)) if len(first) else 0
+        steps = min(epochs * per_epoch, MAX_STEPS)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, LEARNING_RATE, total_steps=max(steps, 1), pct_start=WARM_UP
+        )
         share = np.bincount(events.item, minlength=n_items) / max(len(events), 1)
-        for number in range(-(-steps // each)):
+        for epoch in range(-(-steps // per_epoch)):
             total = predicted = 0.0
-            for some in itertools.islice(_batches(ends - first, rng), steps - number * each):
-                rows, real = padded(first[some], ends[some] - first[some])
+            for batch in itertools.islice(_batches(ends - first, rng), steps - epoch * per_epoch):
+                rows, real = pad_windows(first[batch], ends[batch] - first[batch])
                 item = events.item[rows]
-                wanted = real[:, 1:] & events.target[rows[:, 1:]]
-                if not wanted.any():
+                is_target = real[:, 1:] & events.target[rows[:, 1:]]
+                if not is_target.any():
                     continue
-                following = item[:, 1:][wanted].astype(np.int64)
-                offered = np.unique(np.concatenate([following, rng.integers(n_items, size=NEGATIVES)]))
-                # How likely each item is to be offered: by one of the batch's events or by the draw.
-                missed = (1 - share[offered]) ** len(following) * (1 - 1 / n_items) ** NEGATIVES
-                hidden = net(torch.from_numpy(item[:, :-1].astype(np.int64)))[torch.from_numpy(wanted)]
-                choice = torch.from_numpy(offered)
-                logit = hidden @ net.rows(choice).T + net.bias[choice]
+                target = item[:, 1:][is_target].astype(np.int64)
+                sampled = np.unique(np.concatenate([target, rng.integers(n_items, size=NEGATIVES)]))
+                # The log-Q correction: an item is sampled as a target of the batch or as a random negative.
+                missed = (1 - share[sampled]) ** len(target) * (1 - 1 / n_items) ** NEGATIVES
+                hidden = net(torch.from_numpy(item[:, :-1].astype(np.int64)))[torch.from_numpy(is_target)]
+                candidates = torch.from_numpy(sampled)
+                logit = hidden @ net.rows(candidates).T + net.bias[candidates]
                 logit = logit - torch.from_numpy(np.log1p(-missed).astype(np.float32))
-                loss = cross_entropy(logit, torch.from_numpy(np.searchsorted(offered, following)))
+                loss = cross_entropy(logit, torch.from_numpy(np.searchsorted(sampled, target)))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
-                pace.step()
-                total, predicted = total + loss.item() * len(following), predicted + len(following)
-            log.info("tower: pass %d of %d, loss %.3f", number + 1, -(-steps // each), total / max(predicted, 1))
+                schedule.step()
+                total, predicted = total + loss.item() * len(target), predicted + len(target)
+            log.info("tower: epoch %d of %d, loss %.3f", epoch + 1, -(-steps // per_epoch), total / max(predicted, 1))
         return _arrays(net, np.flatnonzero(share == share.min()))
 
 
@@ -133,7 +157,7 @@ def _net(vectors: FloatArray, width: int, length: int, dropout: float) -> Any:
             self.position = nn.Parameter(0.02 * torch.randn(length, width))
             self.before, self.between, self.after = (nn.LayerNorm(width, eps=EPSILON) for _ in range(3))
             self.attend, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.widen, self.narrow = nn.Linear(width, WIDER * width), nn.Linear(WIDER * width, width)
+            self.widen, self.narrow = nn.Linear(width, HIDDEN_FACTOR * width), nn.Linear(HIDDEN_FACTOR * width, width)
             self.dropout = nn.Dropout(dropout)
 
         def rows(self, item: torch.Tensor) -> torch.Tensor:
@@ -141,9 +165,9 @@ def _net(vectors: FloatArray, width: int, length: int, dropout: float) -> Any:
             return self.projection(self.text[item]) + self.own(item)
 
         def forward(self, item: torch.Tensor) -> torch.Tensor:
-            """What follows each event of padded windows `(w, T)`: `(w, T, width)`."""
+            """Predict what follows each event of padded windows `(w, T)`: `(w, T, width)`."""
             used, place = torch.unique(item, return_inverse=True)
-            # `embedding`, since the gradient of plain indexing adds up in the order in which threads come.
+            # `embedding`, since plain indexing sums its gradient in whatever order threads finish.
             x = self.dropout(embedding(place, self.rows(used)) + self.position[: item.shape[1]])
             heads = self.attend(self.before(x)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
             query, key, value = heads.unbind()
@@ -160,7 +184,7 @@ def _arrays(net: Any, rarest: LongArray) -> dict[str, FloatArray]:
 
     with torch.inference_mode():
         items = torch.cat([net.rows(part) for part in torch.split(torch.arange(len(net.text)), 16_384)])
-        # What is taken off every item is put back by the position, so one matrix serves as input and as answer.
+        # The mean that is subtracted from every item is added to the positions: one matrix serves as input and output.
         both = torch.cat([items - items.mean(dim=0), (net.bias - net.bias.mean())[:, None]], dim=1)
         named = {"items": both, "position": net.position + items.mean(dim=0), "projection": net.projection.weight.T}
         own = torch.cat([net.own.weight, net.bias[:, None]], dim=1)[torch.from_numpy(rarest)].mean(dim=0)
@@ -174,66 +198,87 @@ def _arrays(net: Any, rarest: LongArray) -> dict[str, FloatArray]:
     return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in named.items()}
 
 
-def moved(weights: Weights, before: FloatArray, vectors: FloatArray, place: LongArray) -> dict[str, NDArray[Any]]:
-    """Carry the weights over to another catalogue, of vectors `(J, d)`; `place` `(J,)` is where an item was, or -1.
+def move_to_catalog(
+    weights: Weights, old_vectors: FloatArray, vectors: FloatArray, old_row: LongArray
+) -> dict[str, NDArray[Any]]:
+    """Move learned weights to another catalogue, without training.
 
-    A known item keeps its row; where its vector is no longer that of `before` `(I, d)`, what the text says of it
-    changes. A new item has the projection of its text, and for its own correction and bias the mean of those that the
-    rarest items of the training learnt: as little is known of it.
+    A known item keeps its row; where its text vector has changed, the projection of the change is added. A new item
+    has the projection of its text, and the mean correction and bias of the rarest items of the training, about which
+    as little is known.
 
-    Raises `ArtifactError` for weights that were stored without what this takes.
+    Args:
+        weights: What `train` gave.
+        old_vectors: The text vectors that it was trained with `(J, d)`.
+        vectors: The text vectors of the new catalogue `(I, d)`.
+        old_row: Where each item was in the old catalogue `(I,)`, -1 for a new one.
+
+    Returns:
+        The weights over the new catalogue, without an index.
+
+    Raises:
+        ArtifactError: An earlier recsys stored the weights, without the projection.
     """
     if "projection" not in weights:
         raise ArtifactError(
             f"the tower's weights are those of an earlier recsys, which kept no projection of texts (they hold "
             f"{', '.join(sorted(weights))}): train again"
         )
-    known, old = place >= 0, place[place >= 0]
-    items = np.empty((len(place), weights["items"].shape[1]), dtype=np.float32)
+    known, old = old_row >= 0, old_row[old_row >= 0]
+    items = np.empty((len(old_row), weights["items"].shape[1]), dtype=np.float32)
     items[known] = weights["items"][old]
-    items[known, :-1] += (vectors[known] - before[old]) @ weights["projection"]
+    items[known, :-1] += (vectors[known] - old_vectors[old]) @ weights["projection"]
     items[~known] = weights["newcomer"]
     items[~known, :-1] += vectors[~known] @ weights["projection"]
     return {**{name: array for name, array in weights.items() if name != "index"}, "items": items}
 
 
-def grown(weights: Weights, vectors: FloatArray) -> dict[str, NDArray[Any]]:
-    """Carry the weights over to a catalogue that has further items at its end."""
-    old = len(weights["items"])
-    place = np.where(np.arange(len(vectors)) < old, np.arange(len(vectors)), -1)
-    return moved(weights, vectors[:old], vectors, place)
+def append_items(weights: Weights, vectors: FloatArray) -> dict[str, NDArray[Any]]:
+    """Move learned weights to a catalogue `(I, d)` that has new items at its end. Raises as `move_to_catalog` does."""
+    n_old = len(weights["items"])
+    old_row = np.where(np.arange(len(vectors)) < n_old, np.arange(len(vectors)), -1)
+    return move_to_catalog(weights, vectors[:n_old], vectors, old_row)
 
 
-def queries(weights: Weights, histories: Histories) -> FloatArray:
-    """What each history asks of `items` `(U, width + 1)`: the forward pass at its newest event; zeros where empty."""
+def encode_histories(weights: Weights, histories: Histories) -> FloatArray:
+    """Turn histories into query vectors: the forward pass of the network at the newest event, in numpy.
+
+    Args:
+        weights: What `train` gave.
+        histories: The histories of `U` queries.
+
+    Returns:
+        The query vectors `(U, width + 1)`, whose products with `items` are log odds; zeros for an empty history.
+    """
     length, width = weights["position"].shape
-    asked = np.zeros((len(histories), width + 1), dtype=np.float32)
+    queries = np.zeros((len(histories), width + 1), dtype=np.float32)
     filled = np.flatnonzero(histories.lengths)
     lengths = np.minimum(histories.lengths[filled], length)
-    rows, real = padded(histories.offsets[1:][filled] - lengths, lengths)
+    rows, real = pad_windows(histories.offsets[1:][filled] - lengths, lengths)
     if not len(filled):
-        return asked
+        return queries
     x = weights["items"][histories.item[rows], :-1] + weights["position"][: rows.shape[1]]
     newest = (np.arange(len(filled)), lengths - 1)
-    heads = _dense(weights, "attend", _normed(weights, "before", x))
+    heads = _linear(weights, "attend", _layer_norm(weights, "before", x))
     query, key, value = np.moveaxis(heads.reshape(*rows.shape, 3, HEADS, -1), 2, 0)
     weight = np.einsum("uhd,uthd->uht", query[newest], key) / np.float32(math.sqrt(width / HEADS))
     weight = np.where(real[:, None, :], weight, -np.inf)
     weight = np.exp(weight - weight.max(axis=2, keepdims=True))
     weight /= weight.sum(axis=2, keepdims=True)
     mixed = np.einsum("uht,uthd->uhd", weight, value).reshape(len(filled), width)
-    last = x[newest] + _dense(weights, "join", mixed)
-    last += _dense(weights, "narrow", np.maximum(_dense(weights, "widen", _normed(weights, "between", last)), 0))
-    asked[filled, :-1] = _normed(weights, "after", last)
-    asked[filled, -1] = 1
-    return asked
+    last = x[newest] + _linear(weights, "join", mixed)
+    hidden = np.maximum(_linear(weights, "widen", _layer_norm(weights, "between", last)), 0)
+    last += _linear(weights, "narrow", hidden)
+    queries[filled, :-1] = _layer_norm(weights, "after", last)
+    queries[filled, -1] = 1
+    return queries
 
 
-def _dense(weights: Weights, name: str, x: FloatArray) -> FloatArray:
+def _linear(weights: Weights, name: str, x: FloatArray) -> FloatArray:
     return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
-def _normed(weights: Weights, name: str, x: FloatArray) -> FloatArray:
+def _layer_norm(weights: Weights, name: str, x: FloatArray) -> FloatArray:
     centred = x - x.mean(axis=-1, keepdims=True)
     spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(EPSILON))
     return centred / spread * weights[f"{name}.scale"] + weights[f"{name}.shift"]

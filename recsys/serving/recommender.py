@@ -16,7 +16,7 @@ from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.artifacts import bundle
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, restore_space
-from recsys.config import Config, parse_config
+from recsys.config import Config, parse_stored_config
 from recsys.engine.candidate_scores import CandidateScorer
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
@@ -28,7 +28,6 @@ from recsys.ranking.fusion import standard_sum
 from recsys.ranking.rules import Cap, best, cut
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.retrieval.index import Index
-from recsys.retrieval.semantic import FittedSemantic
 from recsys.serving import requests
 from recsys.serving.filters import Filters, Where
 from recsys.serving.lookup import EntityLookup
@@ -86,7 +85,7 @@ class Recommender:
     def __init__(self, bundle: Bundle, space: TextSpace | None = None) -> None:
         self._bundle = bundle
         self._given_space = space
-        self.config: Config = parse_config(bundle.manifest["config"], str(bundle.path))
+        self.config: Config = parse_stored_config(bundle.manifest["config"], str(bundle.path))
         self.catalog = Catalog(bundle.tables["catalog"])
         self._model = restore(self.config, bundle)  # refuses parts that do not fit together
         self._known = EntityLookup(bundle, self.config)
@@ -254,10 +253,9 @@ class Recommender:
 
     @cached_property
     def _index(self) -> Index:
-        """The index that texts ask: that of a semantic retriever, or one of its own."""
-        fitted = self._model.retrieval.fitted.values()
-        own = [f.index for f in fitted if isinstance(f, FittedSemantic) and f.index is not None]
-        return own[0] if own else Index.build(self._model.retrieval.vectors)
+        """The index that encoded texts are searched in: that of a retriever over text vectors, or a new exact one."""
+        shared = (fitted.text_index for fitted in self._model.retrieval.fitted.values())
+        return next((index for index in shared if index is not None), None) or Index(self._model.retrieval.vectors)
 
     def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
                         where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip

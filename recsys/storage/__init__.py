@@ -1,1 +1,1 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, whatever happens to the process that writes them."""

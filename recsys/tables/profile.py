@@ -12,6 +12,8 @@ import polars as pl
 
 SAMPLE_ROWS = 1_000_000
 EXAMPLES = 3
+# How exports write that a cell is empty.
+EMPTY = ("", "na", "n/a", "nan", "null", "none", "nil", "-")
 # Whole numbers from here up, read as seconds since 1970, fall after 1973; up to here, read as nanoseconds, before 2100.
 LEAST_EPOCH, GREATEST_EPOCH = 1e8, 4.1e18
 DATE = re.compile(
@@ -111,7 +113,9 @@ class TableProfile:
 
 def _filled(cells: pl.Series) -> pl.Series:
     filled = cells.drop_nulls()
-    return filled.filter(filled.str.strip_chars() != "") if filled.dtype == pl.String else filled
+    if filled.dtype != pl.String:
+        return filled
+    return filled.filter(~filled.str.strip_chars().str.to_lowercase().is_in(list(EMPTY)))
 
 
 def _as_numbers(cells: pl.Series) -> pl.Series:
@@ -121,7 +125,8 @@ def _as_numbers(cells: pl.Series) -> pl.Series:
     filled = _filled(cells)
     if not len(filled) or filled.str.contains(r"^\s*-?0\d").any():
         return cells
-    clean = pl.when(cells.str.strip_chars() != "").then(cells.str.strip_chars())
+    bare = cells.str.strip_chars()
+    clean = pl.when(~bare.str.to_lowercase().is_in(list(EMPTY))).then(bare)
     for dtype in (pl.Int64, pl.Float64):
         numbers = pl.select(clean.cast(dtype, strict=False)).to_series()
         if int(numbers.null_count()) == len(cells) - len(filled):

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import polars as pl
+
 from recsys.errors import DataError
 from recsys.tables.profile import ColumnProfile, TableProfile, overlap
 
@@ -29,6 +31,7 @@ POSITIONS = ("position", "step", "index", "seq", "sequence", "place")
 TIME_ENDINGS = ("time", "date", "at")
 SESSION = "session_id"  # from this word on, a name speaks for a visit and not for a person
 MOST_KINDS = 30
+MOST_MISSING = 0.5  # share of rows without a user or an item from which on a column names neither
 LINKED = 0.3  # share of a log's items that a table must hold to be its catalogue
 
 
@@ -128,7 +131,8 @@ def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
 
 def _ids(table: TableProfile) -> tuple[str, str] | None:
     """The columns of users and items of a log; None where a table is none."""
-    again = [column for column in table.columns.values() if column.distinct < len(column.values)]
+    again = [column for column in table.columns.values()
+             if column.distinct < len(column.values) and column.missing < MOST_MISSING]  # fmt: skip
     users = _by_strength(again, "user_id", lambda column: column.distinct > 1 and not _fraction(column))
     items = _by_strength(again, "item_id", lambda column: column.distinct > 1 and not _fraction(column))
     items = [column for column in items if not users or column.name != users[0].name]
@@ -165,16 +169,21 @@ def _log_columns(log: TableProfile, columns: dict[str, str], taken: set[str],
     times = [column for column in free if column.is_time and _names_time(column.name)]
     times = times or [column for column in free if column.is_time and not column.is_number]
     clock = "time"
+    why = "no column holds times"
     if times:
-        columns["timestamp"] = max(times, key=lambda column: (column.distinct, strength(column.name, "timestamp"))).name
-    else:
+        best = max(times, key=lambda column: (column.distinct, strength(column.name, "timestamp"))).name
+        columns["timestamp"] = best
+        if _one_moment(log, columns["user_id"], best):
+            why = f"most users have all their events at one moment of {best!r}"
+            del columns["timestamp"]
+    if "timestamp" not in columns:
         clock = "order"
-        places = [column for column in free if column.is_number and set(words_of(column.name)) & set(POSITIONS)]
+        places = [column for column in free if _is_position(log, column, columns)]
         if places:
             columns["timestamp"] = places[0].name
-            notes.append(f"no column holds times: the order of {places[0].name!r} stands for time")
+            notes.append(f"{why}: the order of {places[0].name!r} stands for time")
         else:
-            notes.append("no column holds times: the order of the rows stands for time")
+            notes.append(f"{why}: the order of the rows stands for time")
     free = [column for column in free if column.name != columns.get("timestamp")]
     kinds = _by_strength(free, "event", lambda column: column.words > 0 and column.distinct <= MOST_KINDS)
     if kinds:
@@ -183,6 +192,25 @@ def _log_columns(log: TableProfile, columns: dict[str, str], taken: set[str],
     if values:
         columns["value"] = values[0].name
     return columns, clock
+
+
+def _one_moment(log: TableProfile, user: str, time: str) -> bool:
+    """Whether most users who have several events have them all at the same time."""
+    each = log.frame.group_by(user).agg(pl.len().alias("_events"), pl.col(time).n_unique().alias("_moments"))
+    several = each.filter(pl.col("_events") > 1)
+    return several.height > 0 and float((several["_moments"] == 1).mean() or 0) > 0.5  # type: ignore[arg-type]
+
+
+def _is_position(log: TableProfile, column: ColumnProfile, columns: Mapping[str, str]) -> bool:
+    """Whether a column of whole numbers tells the order of a user's events: by its name, or since it always grows."""
+    if not column.is_number or _fraction(column) or column.missing:
+        return False
+    named = set(words_of(column.name)) & set(POSITIONS)
+    timed = any(word.startswith("time") for word in words_of(column.name))
+    if not (named or timed):
+        return False
+    spread = log.frame.group_by(columns["user_id"]).agg((pl.col(column.name).n_unique() / pl.len()).alias("_distinct"))
+    return float(spread["_distinct"].mean() or 0) > 0.9  # type: ignore[arg-type]
 
 
 def _catalog(tables: Sequence[TableProfile], log: TableProfile, item: str) -> tuple[TableProfile | None, str]:

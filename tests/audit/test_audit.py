@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from members import add_member
 from shops import write_shop_config
 from worlds import DAY, N_ITEMS, catalog_of, log_of, logs, random_vectors, rows_of
 
 from recsys.arrays import unit_rows
-from recsys.audit.audit import Finding, audit, dates, near_duplicates, nearest_other, repeats, ties, twins, undated
-from recsys.audit.probes import DEVIATIONS, K, Lists, another_future, first_alone
+from recsys.audit.audit import (
+    Finding,
+    audit,
+    check_dates,
+    check_near_duplicates,
+    check_repeats,
+    check_ties,
+    check_twin_users,
+    check_undated_texts,
+    nearest_other,
+)
+from recsys.audit.probes import DEVIATIONS, K, Lists, count_first_alone, replace_future
 from recsys.cli import main
 from recsys.config import LeaveLastOut, TimeSplit, load_config
 from recsys.diagnostics import FAIL, OK, WARN
@@ -125,8 +136,8 @@ def test_a_feature_that_sees_the_labels(
         folds[len(folds)] = window.fold
         return {"fold": np.array(len(folds) - 1)}
 
-    peek = Feature(lambda context, prepared: knows(folds[int(prepared["fold"])], context), prepare)
-    monkeypatch.setitem(FEATURES, "peek", peek)
+    peek = Feature("peek", lambda context, prepared: knows(folds[int(prepared["fold"])], context), prepare)
+    add_member(monkeypatch, FEATURES, "peek", peek)
     path = shop_config(folder, tiny_model, split, ("peek",))
     with pytest.raises(SystemExit) as stopped:
         main(["audit", str(path), "--json"])
@@ -134,7 +145,7 @@ def test_a_feature_that_sees_the_labels(
     found = {told["name"]: told for told in json.loads(capsys.readouterr().out)}
     assert found["future replaced"]["status"] == FAIL
     assert list(found["future replaced"]["numbers"]["changed"]) == ["peek"]
-    assert "changed peek: these know what they should foretell" in found["future replaced"]["text"]
+    assert "changed peek: they use data from after the cut" in found["future replaced"]["text"]
     assert found["shuffled labels"]["status"] == FAIL
     assert found["shuffled labels"]["numbers"]["shuffled"]["recall@10"] > 0.9
 
@@ -144,12 +155,13 @@ def test_a_column_that_knows_the_labels_by_heart(
 ) -> None:
     """It does not change with the future it is given: its strength gives it away, and that it knows rows."""
     learnt = holdouts(ingest(load_config(shop_config(folder, tiny_model))).interactions, LAST_OUT, None, 2)[1]
-    monkeypatch.setitem(FEATURES, "oracle", Feature(lambda context, prepared: -knows(learnt, context)))
+    oracle = Feature("oracle", lambda context, prepared: -knows(learnt, context))
+    add_member(monkeypatch, FEATURES, "oracle", oracle)
     found = audited(shop_config(folder, tiny_model, "last_out", ("oracle",)))
     assert failed(found) == {"strongest column", "row numbers"}  # rows known by heart do not follow their items
     assert found["strongest column"].numbers["column"] == "oracle"
     assert found["strongest column"].numbers["share"] == 1
-    assert found["strongest column"].text.startswith("oracle by itself puts a label first in 100.0% of")
+    assert found["strongest column"].text.startswith("oracle alone puts a label first in 100.0% of")
 
 
 def test_a_retriever_that_counts_the_future(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,14 +171,15 @@ def test_a_retriever_that_counts_the_future(folder: Path, tiny_model: Path, monk
         def fit(self, state: State) -> FittedPopularity:
             return FittedPopularity(np.bincount(window.fold.labels.item, minlength=len(state.catalog)).astype("f4"))
 
-    monkeypatch.setitem(RETRIEVERS, "tomorrow", Tomorrow)
+    add_member(monkeypatch, RETRIEVERS, "tomorrow", Tomorrow)
     found = audited(shop_config(folder, tiny_model, tomorrow={"depth": 30}))
     assert "future replaced" in failed(found)
     assert set(found["future replaced"].numbers["changed"]) == {"the candidates", "scores.tomorrow"}
 
 
 def test_a_feature_that_is_the_row_number(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FEATURES, "row", Feature(lambda context, prepared: context.item.astype(np.float32)))
+    row = Feature("row", lambda context, prepared: context.item.astype(np.float32))
+    add_member(monkeypatch, FEATURES, "row", row)
     found = audited(shop_config(folder, tiny_model, "last_out", ("row",)))
     assert failed(found) == {"row numbers"}
     assert found["row numbers"].numbers["columns"]["row"] < 0.05
@@ -213,7 +226,7 @@ def test_another_future_leaves_the_past_alone(log, split) -> None:
     users = fold.labelled_users
     offered = np.tile(np.array([1, 4], np.int32), len(users))
     pairs = Candidates(np.arange(len(users) + 1) * 2, offered, np.zeros((len(offered), 1), np.int32))
-    other = another_future(log, fold, users, pairs, N_ITEMS, np.random.default_rng(0))
+    other = replace_future(log, fold, users, pairs, N_ITEMS, np.random.default_rng(0))
     again = holdout(other, split, as_of)
     assert rows_of(again.known) == rows_of(fold.known)
     assert sorted(again.labels.time) == sorted(fold.labels.time)
@@ -227,7 +240,7 @@ def test_dates_of_a_cut_that_knows_later_events() -> None:
     known = log_of([(0, 0, 1), (0, 1, 9), (1, 2, 3)])
     labels = log_of([(0, 3, 5), (1, 4, 4)])
     fold = Fold(known, labels, np.array([10, 10]), None)
-    found = {finding.name: finding for finding in dates(fold, 1, "time")}
+    found = {finding.name: finding for finding in check_dates(fold, 1, "time")}
     assert found["dates, training cut 1"].status == FAIL
     assert found["dates, training cut 1"].numbers == {"late": 1, "labels": 2}
     # of the three known events one lies after time 5, one after time 4
@@ -237,12 +250,12 @@ def test_dates_of_a_cut_that_knows_later_events() -> None:
 
 def test_a_user_without_history_before_1970_is_not_late() -> None:
     fold = Fold(log_of([(0, 0, -9)], 2), log_of([(0, 1, -4), (1, 1, -5)]), np.array([-5, -5]), -5)
-    assert [(found.status, found.numbers) for found in dates(fold, 0, "time")] == [(OK, {"late": 0, "labels": 2})]
+    assert [(found.status, found.numbers) for found in check_dates(fold, 0, "time")] == [(OK, {"late": 0, "labels": 2})]
 
 
 def test_positions_tell_nothing_of_other_users() -> None:
     fold = holdout(log_of([(0, 0, 1), (0, 1, 2), (1, 0, 5), (1, 2, 6)]), LAST_OUT)
-    assert [(found.name, found.status) for found in dates(fold, 0, "order")] == [
+    assert [(found.name, found.status) for found in check_dates(fold, 0, "order")] == [
         ("dates, judged cut", OK),
         ("statistics, judged cut", OK),
     ]
@@ -251,12 +264,12 @@ def test_positions_tell_nothing_of_other_users() -> None:
 def test_ties_are_counted() -> None:
     """User 0: three events at one moment, the label among them; user 1: a tie that is not at the edge; user 2: none."""
     log = log_of([(0, 0, 7), (0, 1, 7), (0, 2, 7), (1, 0, 1), (1, 1, 1), (1, 2, 2), (2, 0, 1), (2, 1, 2)])
-    found = ties(log, holdout(log, LAST_OUT))
+    found = check_ties(log, holdout(log, LAST_OUT))
     assert found.numbers == {"events": 5 / 8, "edge_users": 1, "edge": 1 / 3}
     assert found.status == WARN
     assert "62.5% of the events" in found.text
     calm = log_of([(0, 0, 1), (0, 1, 2), (0, 2, 3)])
-    assert ties(calm, holdout(calm, LAST_OUT)).numbers == {"events": 0.0, "edge_users": 0, "edge": 0.0}
+    assert check_ties(calm, holdout(calm, LAST_OUT)).numbers == {"events": 0.0, "edge_users": 0, "edge": 0.0}
 
 
 def test_repeats_and_twins_are_counted() -> None:
@@ -264,8 +277,8 @@ def test_repeats_and_twins_are_counted() -> None:
     log = log_of([(user, item, time) for user in (0, 1) for item, time in [*same, (user, 9)]]
                  + [(2, 0, 1), (2, 1, 2), (2, 3, 4), (2, 5, 9)])  # fmt: skip
     judged = holdout(log, LAST_OUT)
-    assert repeats(judged, "keep").numbers == {"targets": 3, "repeats": 2, "seen": "keep"}
-    found = twins(judged.known)
+    assert check_repeats(judged, "keep").numbers == {"targets": 3, "repeats": 2, "seen": "keep"}
+    found = check_twin_users(judged.known)
     assert (found.status, found.numbers) == (WARN, {"users": 2, "share": 2 / 3})
 
 
@@ -281,14 +294,14 @@ def test_near_duplicates_are_found_exactly() -> None:
     embeddings = Embeddings(unit_rows(vectors), catalog_of(7, title=texts))
     log = log_of([(0, item, time) for time, item in enumerate([0, 1, 2, 3, 4, 5])] + [(1, 0, 0), (1, 1, 1), (1, 6, 2)])
     judged = holdout(log, LAST_OUT)
-    across, inside = near_duplicates(log, judged, embeddings, texts)
+    across, inside = check_near_duplicates(log, judged, embeddings, texts)
     assert (across.numbers["items"], across.numbers["same_text"], across.numbers["looked_at"]) == (1, 1, 2)
     assert across.numbers["first"] == [
         {"item_id": "i5", "title": "soap", "like": "i0", "like_title": "soap", "cosine": 1.0}
     ]
     assert [one["item_id"] for one in inside.numbers["first"]] == ["i0", "i1", "i2", "i5"]
     assert (inside.numbers["items"], inside.numbers["same_text"], inside.status) == (4, 2, WARN)
-    assert undated(judged, embeddings).numbers == {"labels": 2, "share": 1.0}
+    assert check_undated_texts(judged, embeddings).numbers == {"labels": 2, "share": 1.0}
 
 
 @pytest.mark.parametrize("n", [1, 2, 2500])
@@ -326,4 +339,4 @@ def test_a_column_alone() -> None:
     pairs = Candidates(offsets_of(np.array([3, 2, 2, 2])), np.arange(9, dtype=np.int32), np.zeros((9, 1), np.int32))
     y = np.array([0, 1, 0, 1, 0, 0, 1, 0, 0], dtype=bool)  # the last list holds no label
     x = np.array([[1, 5, 2, 9, 3, 4, 4, 1, 9], [3, 1, 2, 0, 1, 8, 7, 1, 9]], np.float32).T
-    assert first_alone(pairs, x, y).tolist() == [2, 3]
+    assert count_first_alone(pairs, x, y).tolist() == [2, 3]

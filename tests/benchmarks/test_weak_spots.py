@@ -101,7 +101,7 @@ def test_text_finds_new_items_where_popularity_cannot():
     hidden = replace(hidden, labels=hidden.labels.take(from_twin))
     assert len(hidden.labels) >= 8
     model = model_at(hidden, embeddings)
-    everywhere = weak_spots.figures(judge(CONFIG, hidden, embeddings, model))
+    everywhere = weak_spots.figures(judge(CONFIG.evaluation, CONFIG.data.clock, hidden, embeddings, model))
     assert everywhere == {"engine": RIGHT, "popularity": WRONG, "text": RIGHT}
     among = weak_spots.figures(weak_spots.among_new(CONFIG, hidden, embeddings, model, new))
     chance = among.pop("random")

@@ -167,18 +167,19 @@ def test_killed_in_the_middle_it_resumes(tiny_model: Path, encoder: Encoder, tmp
         from recsys.embedding.transformer import TransformerEncoder
         from recsys.embedding.store import VectorStore
 
-        class Slow(TransformerEncoder):
+        class Stuck(TransformerEncoder):
             def encode_batches(self, texts):
-                for batch in super().encode_batches(texts):
-                    time.sleep(0.05)
+                for number, batch in enumerate(super().encode_batches(texts)):
+                    if number > 8:
+                        time.sleep(3600)
                     yield batch
 
         config = EmbeddingConfig(
             model={str(tiny_model)!r}, max_tokens={MAX_TOKENS}, precision="float32", device="cpu", batch_tokens=64
         )
-        VectorStore({str(tmp_path)!r}, checkpoint_s=0).encode([f"soap {{i}}" for i in range(400)], Slow(config))
+        VectorStore({str(tmp_path)!r}, checkpoint_s=0).encode([f"soap {{i}}" for i in range(400)], Stuck(config))
     """
-    running, deadline = start(program), time.monotonic() + 60
+    running, deadline = start(program), time.monotonic() + 3600
     while len(list(tmp_path.glob("*/*.npy"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     running.send_signal(signal.SIGKILL)
@@ -203,7 +204,7 @@ def test_processes_write_and_merge_at_once(tmp_path: Path) -> None:
     """
     tests = str(Path(toy_encoder.__file__).parent)
     running = [start(program.format(tests=tests, folder=str(tmp_path), first=first)) for first in (0, 30, 60)]
-    assert [one.wait(timeout=60) for one in running] == [0, 0, 0]
+    assert [one.wait(timeout=3600) for one in running] == [0, 0, 0]
     texts = [f"soap {number}" for number in range(120)]
     store = VectorStore(tmp_path)
     vectors = store.encode(texts, Toy())
@@ -263,7 +264,7 @@ def test_what_was_encoded_before_an_error_is_kept(encoder: Encoder, tmp_path: Pa
 def test_progress_is_logged_without_a_terminal(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(store_module, "_TELL_S", 0.0)
+    monkeypatch.setattr(store_module, "_LOG_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO):
         VectorStore(tmp_path).encode(["a", "b"], encoder)
     assert "0 texts found, 2 to encode" in caplog.text

@@ -22,6 +22,7 @@ from recsys.cli.app import app
 from recsys.config import load_config, parse_config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit
 from recsys.errors import ArtifactError
 from recsys.evaluation.reliability import reliability
@@ -94,10 +95,9 @@ def bundle(world: World, tmp_path_factory: pytest.TempPathFactory, tiny_model: P
     events = events.with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")))
     items = pl.DataFrame({"item_id": [f"i{i}" for i in range(ITEMS)], "title": [f"thing {i}" for i in range(ITEMS)]})
     retrievers, features = {"popularity": {"depth": ITEMS}}, ["log_popularity"]
-    path = write_tiny_config(folder, tiny_model, items, events, split=TIME, rules={"seen": "keep"},
+    path = write_tiny_config(folder, tiny_model, items, events, "time", split=TIME, rules={"seen": "keep"},
                              retrievers=retrievers, features=features)  # fmt: skip
-    config = load_config(path)
-    return Recommender.load(train(config.model_copy(update={"data": config.data.model_copy(update={"clock": "time"})})))
+    return Recommender.load(train(load_config(path)))
 
 
 def within_four_errors(told: np.ndarray, happened: np.ndarray) -> None:
@@ -143,7 +143,7 @@ def test_negative_sampling_does_not_move_probabilities(world: World) -> None:
     means = []
     for negatives in (0, 3, 10):
         config = config_of(scorer={"kind": "logistic", "negatives": negatives})
-        model, *_ = fit_calibrated(config, world.log, embeddings_of(), end_of(world.log))
+        model, *_ = fit_calibrated(Plan.of(config), world.log, embeddings_of(), end_of(world.log))
         context = model.retrieval.context(world.log.histories(np.arange(USERS), np.full(USERS, end_of(world.log))))
         told = model.probability(context, model.score(context))
         means.append([told.mean(), np.sort(told)[-1000:].mean()])
@@ -155,8 +155,8 @@ def test_negative_sampling_does_not_move_probabilities(world: World) -> None:
 
 
 def test_the_ranking_is_that_of_a_run_without_probabilities(world: World) -> None:
-    model, *_ = fit_calibrated(config_of(), world.log, embeddings_of(), end_of(world.log))
-    plain = fit(config_of(), world.log, embeddings_of(), end_of(world.log))
+    model, *_ = fit_calibrated(Plan.of(config_of()), world.log, embeddings_of(), end_of(world.log))
+    plain = fit(Plan.of(config_of()), world.log, embeddings_of(), end_of(world.log))
     for name, array in plain.scorer.arrays().items():
         np.testing.assert_array_equal(array, model.scorer.arrays()[name])
 
@@ -165,9 +165,12 @@ def test_the_scorer_that_is_tried_does_not_know_the_window_it_is_tried_on(world:
     """Where the newest window has nothing to do with what was before, a score learnt before it is worth nothing."""
     newest, rng = end_of(world.log) - DAYS * DAY, np.random.default_rng(1)
     rows = [(u, int(rng.integers(ITEMS)) if t >= newest else i, t) for u, i, t in world.rows]
-    assert fit_calibrated(config_of(), world.log, embeddings_of(), end_of(world.log))[0].calibrator.weight[1] > 0.8
+    assert (
+        fit_calibrated(Plan.of(config_of()), world.log, embeddings_of(), end_of(world.log))[0].calibrator.weight[1]
+        > 0.8
+    )
     changed = log_of(rows, USERS)
-    model, about, _ = fit_calibrated(config_of(), changed, embeddings_of(), end_of(changed))
+    model, about, _ = fit_calibrated(Plan.of(config_of()), changed, embeddings_of(), end_of(changed))
     assert about["held_out"] == "time"
     assert abs(model.calibrator.weight[1]) < 0.1
 
@@ -178,7 +181,7 @@ def test_nothing_after_the_cut_reaches_the_calibrator(world: World) -> None:
         rng, cut = np.random.default_rng(seed), end_of(world.log)
         future = [(int(u), int(rng.integers(ITEMS)), cut + 5) for u in rng.choice(USERS, 400, replace=False)]
         fold = holdout(log_of(world.rows + future, USERS), config_of(split=TIME | {"horizon_days": 1}).split, cut + DAY)
-        model, about, _ = fit_calibrated(config_of(), fold.known, embeddings_of(), fold.as_of)
+        model, about, _ = fit_calibrated(Plan.of(config_of()), fold.known, embeddings_of(), fold.as_of)
         told.append(({name: array.tobytes() for name, array in model.calibrator.arrays().items()}, about))
     assert told[0] == told[1]
 
@@ -191,8 +194,8 @@ def test_figures_equal_those_of_a_plain_loop(world: World) -> None:
     from recsys.engine.calibration import measure_on_test
 
     fold = holdout(world.log, config_of().split, end_of(world.log))
-    model, *_ = fit_calibrated(config_of(), fold.known, embeddings_of(), fold.as_of)
-    later = measure_on_test(config_of(), model, fold, embeddings_of())["later"]
+    model, *_ = fit_calibrated(Plan.of(config_of()), fold.known, embeddings_of(), fold.as_of)
+    later = measure_on_test(Plan.of(config_of()), model, fold, embeddings_of())["later"]
     bought = {(u, i) for u, i, *_ in rows_of(fold.labels)}
     own = {u: [row for row in rows_of(fold.known) if row[0] == u] for u in range(USERS)}
     weight, horizon = model.calibrator.weight, model.calibrator.horizon[0]
@@ -305,7 +308,7 @@ def test_activity_counts_events_baskets_and_days():
 
 def test_a_short_log_is_calibrated_by_users(world: World) -> None:
     rows = [row for row in world.rows if row[2] >= 4 * DAYS * DAY]
-    model, about, _ = fit_calibrated(config_of(split=TIME | {"folds": 1}), log_of(rows, USERS), embeddings_of(),
+    model, about, _ = fit_calibrated(Plan.of(config_of(split=TIME | {"folds": 1})), log_of(rows, USERS), embeddings_of(),
                                   6 * DAYS * DAY)  # fmt: skip
     assert (about["held_out"], model.calibrator is None) == ("users", False)
     assert about["users"] < 0.6 * USERS
@@ -323,7 +326,7 @@ def test_a_short_log_is_calibrated_by_users(world: World) -> None:
 def test_no_probabilities_and_why(world: World, users, changes, why) -> None:
     rows = world.rows if users > 1 else [(0, 0, 0), (0, 0, 15 * DAY)]
     log = log_of([row for row in rows if row[0] < users], USERS)
-    model, about, _ = fit_calibrated(config_of(**changes), log, embeddings_of(), end_of(log))
+    model, about, _ = fit_calibrated(Plan.of(config_of(**changes)), log, embeddings_of(), end_of(log))
     assert model.calibrator is None
     assert "quality" not in about
     with pytest.raises(AssertionError, match=why):

@@ -13,19 +13,19 @@ from shops import recsys_process, write_shop_config
 from tampering import change, refused
 
 from recsys import Recommender, train, update
-from recsys.arrays import FloatArray
 from recsys.artifacts import bundle, versions
 from recsys.config import load_config
 from recsys.errors import ArtifactError
-from recsys.retrieval import index
+from recsys.retrieval import index_spec
 from recsys.retrieval.index import Index
+from recsys.retrieval.index_spec import IndexSpec
 
 
 @pytest.fixture(scope="module")
 def small() -> pytest.MonkeyPatch:
     """Let `auto` think that 344 items are many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "EXACT_MOST", 0)
+        patch.setattr(index_spec, "MAX_EXACT_NUMBERS", 0)
         yield patch
 
 
@@ -34,17 +34,17 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, small: pytest.MonkeyPatch
 ) -> tuple[Path, Path, list[int]]:
     """The config, the version, and how often vectors were indexed, by their width."""
-    folder, widths, chosen = tmp_path_factory.mktemp("indexes"), [], Index.build_measured
+    folder, widths, build = tmp_path_factory.mktemp("indexes"), [], IndexSpec.build
 
-    def counted(vectors: FloatArray, *asked: object, **rest: object) -> Index:
-        widths.append(vectors.shape[1])
-        return chosen(vectors, *asked, **rest)
+    def counted(spec: IndexSpec) -> Index:
+        widths.append(spec.vectors.shape[1])
+        return build(spec)
 
     members = {"semantic": {"depth": 20}, "tower": {"width": 8, "epochs": 1, "depth": 20}, "popularity": {"depth": 5}}
     members["exact"] = {"kind": "semantic", "depth": 20, "index": "Flat"}
     config = write_shop_config(folder, tiny_model, retrievers=members)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Index, "chosen", counted)
+        patch.setattr(IndexSpec, "build", counted)
         return config, train(load_config(config)), widths
 
 

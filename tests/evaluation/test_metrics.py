@@ -17,7 +17,8 @@ from worlds import DAY, N_ITEMS, N_USERS, asks, catalog_of, hits_of, log_of, log
 
 from recsys.config import LeaveLastOut, TimeSplit, parse_config
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import build_retrievers, fit, fit_retrieval, labelled, present
+from recsys.engine.plan import Plan
+from recsys.engine.training import fit, fit_retrieval, label_candidates, query_moments
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.baselines import BASELINES
 from recsys.evaluation.metrics import METRICS
@@ -78,7 +79,7 @@ def test_metrics_are_what_a_loop_says(metric, users, k):
     assert ((found >= 0) & (found <= 1 + 1e-12)).all()
 
 
-# Targets and the board
+# Targets and the evaluator
 
 
 def last_out(log):
@@ -110,7 +111,7 @@ def ranking_of(lists):
 
 @settings(max_examples=30, deadline=None)
 @given(folds(), st.booleans())
-def test_targets_and_board_are_brute_force(case, drop_seen):
+def test_targets_and_evaluator_are_brute_force(case, drop_seen):
     fold, permutations, length = case
     wanted = pairs(rows_of(fold.labels)) - (pairs(rows_of(fold.known)) if drop_seen else set())
     targets = Targets.of(fold, N_ITEMS, drop_seen)
@@ -127,20 +128,20 @@ def test_targets_and_board_are_brute_force(case, drop_seen):
     if not users:
         return
     lists = [permutations[user][:length] for user in users]
-    board = Evaluator(targets, [1, 3])
+    evaluator = Evaluator(targets, [1, 3])
     for start in range(0, len(users), 2):
-        board.add("model", start, ranking_of(lists[start : start + 2]))
+        evaluator.add("model", start, ranking_of(lists[start : start + 2]))
     for metric in METRICS:
-        for k in board.ks:
+        for k in evaluator.ks:
             places = [[one.index(i) for i in items if i in one] for one, items in zip(lists, right, strict=True)]
             expected = [by_loop(metric, p, len(items), k) for p, items in zip(places, right, strict=True)]
-            np.testing.assert_allclose(board.per_user("model", metric, k), expected)
-            assert board.metrics("model")[f"{metric}@{k}"] == pytest.approx(np.mean(expected))
+            np.testing.assert_allclose(evaluator.per_user("model", metric, k), expected)
+            assert evaluator.metrics("model")[f"{metric}@{k}"] == pytest.approx(np.mean(expected))
             only = np.arange(len(users)) == 0
-            assert board.metrics("model", only)[f"{metric}@{k}"] == pytest.approx(expected[0])
+            assert evaluator.metrics("model", only)[f"{metric}@{k}"] == pytest.approx(expected[0])
     shown = [item for one in lists for item in one[:3]]
     share = (targets.item_events + 1) / (targets.item_events.sum() + N_ITEMS)
-    beyond = board.beyond_accuracy("model")
+    beyond = evaluator.beyond_accuracy("model")
     assert beyond["coverage@3"] == pytest.approx(len(set(shown)) / N_ITEMS)
     assert beyond["novelty@3"] == pytest.approx(np.mean([-math.log2(share[item]) for item in shown]))
 
@@ -157,12 +158,12 @@ def test_the_report_slices_and_compares():
     labels = [(0, 1, 100), (1, 0, 100), (1, 2, 101), (2, 3, 100)]
     log = log_of([*rows, (3, 1, 5), *labels])
     targets = Targets.of(holdout(log, cut_at(50, 200), 200), 5, drop_seen=False)
-    board = Evaluator(targets, [1, 2])
-    board.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
-    board.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
-    board.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))
-    board.add_candidates("deeper", 0, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1], np.int32))
-    report = board.report("engine")
+    evaluator = Evaluator(targets, [1, 2])
+    evaluator.add("engine", 0, ranking_of([[1, 0], [0, 2], [4, 3]]))
+    evaluator.add("other", 0, ranking_of([[0, 1], [3, 4], [4, 0]]))
+    evaluator.add_candidates("all", 0, np.array([0, 1, 2]), np.array([1, 0, 1], np.int32))
+    evaluator.add_candidates("deeper", 0, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 1], np.int32))
+    report = evaluator.report("engine")
     assert (report["users"], report["targets"]) == (3, 4)
     assert report["candidate_recall"] == {"all": 0.5, "deeper": 0.75}
     assert "gaps" not in report["slices"], "nothing is said of time without a clock"
@@ -193,7 +194,7 @@ def test_the_report_slices_and_compares():
     }
     assert set(report["differences"]) == {"other"}
     assert report["differences"]["other"]["mean"] == pytest.approx(
-        np.mean(board.per_user("engine", "ndcg", 2) - board.per_user("other", "ndcg", 2))
+        np.mean(evaluator.per_user("engine", "ndcg", 2) - evaluator.per_user("other", "ndcg", 2))
     )
 
 
@@ -253,8 +254,8 @@ def shop(tmp_path_factory):
 def report(shop):
     fold, embeddings = shop
     with threadpool_limits(1):
-        model = fit(shop_settings(), fold.known, embeddings, fold.as_of)
-    return judge(shop_settings(), fold, embeddings, model).report(ENGINE, k=10)
+        model = fit(Plan.of(shop_settings()), fold.known, embeddings, fold.as_of)
+    return judge(shop_settings().evaluation, shop_settings().data.clock, fold, embeddings, model).report(ENGINE, k=10)
 
 
 def test_the_engine_beats_every_baseline_and_nears_the_oracle(report):
@@ -276,8 +277,10 @@ def lists(shop):
     for cut in (holdout(fold.known, config.split, fold.as_of), fold):
         state = State(embeddings.catalog, cut.known, embeddings.items, cut.as_of)
         features = Featurizer.fit(config.features, state)
-        rng, retrieval = np.random.default_rng(0), fit_retrieval(config, state)
-        made = labelled(config, retrieval, features, cut, embeddings, 0, rng, lambda done, total: None)
+        rng, retrieval = np.random.default_rng(0), fit_retrieval(Plan.of(config), state)
+        made = label_candidates(
+            Plan.of(config).sampling, retrieval, features, cut, embeddings, 0, rng, lambda done, total: None
+        )
         x, lengths, y = (np.concatenate([part[n] for part in made]) for n in range(3))
         parts.append((x, offsets_of(lengths), y))
     return parts
@@ -321,12 +324,14 @@ def test_training_lists_hold_one_label_or_more_and_samples_keep_them_all(shop, l
     config = shop_settings()
     cut = holdout(fold.known, config.split)
     state = State(embeddings.catalog, cut.known, embeddings.items, None)
-    retrieval, features = fit_retrieval(config, state), Featurizer.fit(config.features, state)
-    made = labelled(config, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None)
+    retrieval, features = fit_retrieval(Plan.of(config), state), Featurizer.fit(config.features, state)
+    made = label_candidates(
+        Plan.of(config).sampling, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None
+    )
     lengths, labels = (np.concatenate([part[n] for part in made]) for n in (1, 2))
     assert labels.sum() == y.sum(), "no label is lost by sampling"
     assert abs((lengths.sum() - labels.sum()) / len(lengths) - 20) < 2
-    fewer = labelled(config.model_copy(update={"train_users": 100}), retrieval, features, cut, embeddings, 0,
+    fewer = label_candidates(Plan.of(config.model_copy(update={"train_users": 100})).sampling, retrieval, features, cut, embeddings, 0,
                      np.random.default_rng(0), lambda *_: None)  # fmt: skip
     assert sum(len(part[1]) for part in fewer) <= 100
 
@@ -336,8 +341,10 @@ def test_a_choice_of_a_rare_item_counts_as_the_config_says(shop):
     config = shop_settings().model_copy(update={"rare_weight": 2.5})
     cut = holdout(fold.known, config.split)
     state = State(embeddings.catalog, cut.known, embeddings.items, None)
-    retrieval, features = fit_retrieval(config, state), Featurizer.fit(["log_popularity"], state)
-    made = labelled(config, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None)
+    retrieval, features = fit_retrieval(Plan.of(config), state), Featurizer.fit(["log_popularity"], state)
+    made = label_candidates(
+        Plan.of(config).sampling, retrieval, features, cut, embeddings, 20, np.random.default_rng(0), lambda *_: None
+    )
     x, y = (np.concatenate([part[n] for part in made]) for n in (0, 2))
     events = np.round(np.expm1(x[:, 0]))
     assert {*y[events >= 5]} == {0, 1}
@@ -352,7 +359,7 @@ def test_what_looks_at_the_catalogue_alone_is_fitted_once_for_all_moments(shop):
         counts[type(retriever).__name__] += 1
         return retriever.fit(state)
 
-    fit(config, fold.known, embeddings, fold.as_of, fitter=fitter)
+    fit(Plan.of(config), fold.known, embeddings, fold.as_of, fitter=fitter)
     assert counts["Semantic"] == 1
     assert counts["Covisitation"] == config.split.folds + 1
 
@@ -376,54 +383,56 @@ def embeddings_of(n_items):
     return Embeddings(random_vectors(n_items), catalog_of(n_items))
 
 
-def test_nothing_to_learn_from_is_told_with_the_number_of_cuts():
+def test_nothing_to_learn_from_is_an_error_with_the_number_of_cuts():
     log = log_of([(0, 0, 0), (0, 1, 1), (0, 2, 2)])  # and every label is new to the user
-    told = "of the labels after 2 cuts none lies among the candidates; add retrievers or depth, or use a longer horizon"
+    message = (
+        "of the labels after 2 cuts none lies among the candidates; add retrievers or depth, or use a longer horizon"
+    )
     config = settings_of(
         split={"kind": "leave_last_out", "folds": 2}, rules={"seen": "keep"}, retrievers={"repeat": {}}
     )
-    with pytest.raises(DataError, match=told):
-        fit(config, log, embeddings_of(3))
+    with pytest.raises(DataError, match=message):
+        fit(Plan.of(config), log, embeddings_of(3))
 
 
 def test_a_first_cut_that_is_empty_is_refused_and_a_later_one_ends_the_folds():
     with pytest.raises(DataError, match="leaves 1 known events and 0 labels of 1 events"):
-        fit(settings_of(), log_of([(0, 0, 0)]), embeddings_of(3))
+        fit(Plan.of(settings_of()), log_of([(0, 0, 0)]), embeddings_of(3))
     log = log_of([(0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)])
-    model = fit(settings_of(split={"kind": "leave_last_out", "folds": 9}), log, embeddings_of(3))
+    model = fit(Plan.of(settings_of(split={"kind": "leave_last_out", "folds": 9})), log, embeddings_of(3))
     assert model.rank(asks([[0]]), 2).item.tolist() == [1, 2]
 
 
 def test_seen_items_are_kept_or_dropped_and_every_list_is_full():
     log = log_of([(0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1)])
     for seen, expected in (("drop", {1, 2, 3}), ("keep", {0, 1, 2, 3})):
-        model = fit(settings_of(rules={"seen": seen}), log, embeddings_of(4))
+        model = fit(Plan.of(settings_of(rules={"seen": seen})), log, embeddings_of(4))
         assert set(model.rank(asks([[0]]), 9).item.tolist()) == expected
 
 
 def test_settings_that_no_retriever_or_scorer_knows():
-    for changes, told in (
+    for changes, message in (
         (
             {"retrievers": {"popularty": {}}},
-            "retrievers.popularty: unknown name 'popularty'; did you mean 'popularity'",
+            "retrievers.popularty: unknown retriever 'popularty'; did you mean 'popularity'",
         ),
         (
             {"retrievers": {"recent": {"kind": "popularity", "halflife": 3}}},
             "retrievers.recent.halflife: unknown setting",
         ),
     ):
-        with pytest.raises(ConfigError, match=told):
-            build_retrievers(settings_of(**changes))
+        with pytest.raises(ConfigError, match=message):
+            Plan.of(settings_of(**changes))
     log = log_of([(0, 0, 0), (0, 1, 1)])
-    with pytest.raises(ConfigError, match="scorer: unknown name 'logistics'; did you mean 'logistic'"):
-        fit(settings_of(scorer={"kind": "logistics"}), log, embeddings_of(2))
-    with pytest.raises(ConfigError, match="features: unknown name 'score'; did you mean 'scores'"):
-        fit(settings_of(features=["score"]), log, embeddings_of(2))
+    with pytest.raises(ConfigError, match="scorer: unknown scorer 'logistics'; did you mean 'logistic'"):
+        fit(Plan.of(settings_of(scorer={"kind": "logistics"})), log, embeddings_of(2))
+    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
+        fit(Plan.of(settings_of(features=["score"])), log, embeddings_of(2))
 
 
 def test_baselines_batches_and_moments():
     assert {"popularity", "recent_popularity", "item_knn", "repeat", "text"} == set(BASELINES)
     assert [part.tolist() for part in batches(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
     log = log_of([(0, 0, 3), (2, 0, 8)])
-    assert present(log, None).tolist() == [4, 0, 9]
-    assert present(log, 11).tolist() == [11] * 3
+    assert query_moments(log, None).tolist() == [4, 0, 9]
+    assert query_moments(log, 11).tolist() == [11] * 3

@@ -43,7 +43,7 @@ def config_of(ks, **changes):
 def judged(config, fold, vectors):
     embeddings = Embeddings(vectors, catalog_of(len(vectors)))
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-    return judge(config, fold, embeddings, adding_model(config, state))
+    return judge(config.evaluation, config.data.clock, fold, embeddings, adding_model(config, state))
 
 
 # The loss budget
@@ -81,7 +81,7 @@ def test_each_label_is_lost_at_the_stage_that_loses_it(labels, k):
         return
     report = judged(config, fold, random_vectors(ITEMS)).report(ENGINE)
     stages = [stage_of(item, k) for _, item in labels]
-    found = {stage: told["share"] * len(labels) for stage, told in report["losses"].items()}
+    found = {stage: part["share"] * len(labels) for stage, part in report["losses"].items()}
     assert list(found) == [
         "removed by a rule", "no retriever finds it", "cut by depth", f"ranked below {k}", "in the list"
     ]  # fmt: skip
@@ -122,22 +122,22 @@ def test_ties_count_against_the_model_also_where_the_list_ends(data):
     labels = data.draw(st.sets(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1))
     log = log_of([(0, 0, 1), *((user, item, CUT + 1) for user, item in labels)], N_USERS)
     targets = Targets.of(holdout(log, split(), END), N_ITEMS, drop_seen=False)
-    board = Evaluator(targets, [1, 2])
+    evaluator = Evaluator(targets, [1, 2])
     scores, lists = [], []
     for _ in targets.users:
         scores.append(data.draw(st.lists(st.integers(-1, 1), min_size=N_ITEMS, max_size=N_ITEMS)))
         order = data.draw(st.permutations(range(N_ITEMS)))
-        lists.append(sorted(order, key=lambda item, own=scores[-1]: -own[item])[: board.length])
+        lists.append(sorted(order, key=lambda item, own=scores[-1]: -own[item])[: evaluator.length])
     item = [i for one in lists for i in one]
     score = [own[i] for own, one in zip(scores, lists, strict=True) for i in one]
     offsets = offsets_of(np.array([len(one) for one in lists]))
-    board.add("model", 0, Ranking(offsets, np.int32(item), np.float32(score), np.zeros((len(item), 1), np.int32)))
+    evaluator.add("model", 0, Ranking(offsets, np.int32(item), np.float32(score), np.zeros((len(item), 1), np.int32)))
     for row, (user, own) in enumerate(zip(targets.users.tolist(), scores, strict=True)):
         places = against(own, {item for owner, item in labels if owner == user})
-        for k in board.ks:
-            assert board.per_user("model", "recall", k)[row] == sum(place < k for place in places) / len(places)
+        for k in evaluator.ks:
+            assert evaluator.per_user("model", "recall", k)[row] == sum(place < k for place in places) / len(places)
             first = min(places)
-            assert board.per_user("model", "mrr", k)[row] == (1 / (first + 1) if first < k else 0)
+            assert evaluator.per_user("model", "mrr", k)[row] == (1 / (first + 1) if first < k else 0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -153,11 +153,11 @@ def test_the_order_of_the_catalogue_tells_nothing(order, seen, seed):
     reports = []
     for names in (list(range(20)), order):
         fold = holdout(log_of([(user, names[item], time) for user, item, time in rows]), split(), END)
-        board = judged(config, fold, random_vectors(20)[np.argsort(names)])
-        reports.append({model: board.metrics(model) for model in board.places})
+        evaluator = judged(config, fold, random_vectors(20)[np.argsort(names)])
+        reports.append({model: evaluator.metrics(model) for model in evaluator.places})
     assert set(reports[0]) == {ENGINE, *exact}
-    for model, told in reports[0].items():
-        assert told == pytest.approx(reports[1][model]), model
+    for model, metrics in reports[0].items():
+        assert metrics == pytest.approx(reports[1][model]), model
 
 
 # Slices
@@ -175,8 +175,8 @@ def test_targets_by_the_days_since_the_newest_known_event():
     fold = holdout(log, split(), END)
     targets = Targets.of(fold, 5, drop_seen=False, clock="time")
     gaps = {(0, 2): 1, (0, 3): 31, (1, 1): 31, (2, 2): -1, (3, 2): 31, (3, 4): 30}
-    told = zip(targets.user.tolist(), targets.item.tolist(), strict=True)
-    assert dict(zip(told, targets.gap_days.tolist(), strict=True)) == gaps
+    pairs = zip(targets.user.tolist(), targets.item.tolist(), strict=True)
+    assert dict(zip(pairs, targets.gap_days.tolist(), strict=True)) == gaps
     config = config_of([1, 5], rules={"seen": "keep"})
     sliced = judged(config, fold, random_vectors(5)).report(ENGINE)["slices"]["gaps"]
     assert {name: part["targets"] for name, part in sliced.items()} == {
@@ -185,7 +185,9 @@ def test_targets_by_the_days_since_the_newest_known_event():
     assert sliced["1-30 days"][ENGINE]["recall@5"] == 1, "the whole catalogue is in the list"
     assert ENGINE not in sliced["same day"]
     ordered = judged(
-        config_of([1], data={"catalog": {}, "interactions": {}, "clock": "order"}), fold, random_vectors(5)
+        config_of([1], data={"catalog": {}, "interactions": {}, "clock": "order"}, split={"kind": "leave_last_out"}),
+        fold,
+        random_vectors(5),
     )
     assert set(ordered.report(ENGINE)["slices"]) == {"users", "items"}
 

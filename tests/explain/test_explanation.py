@@ -32,7 +32,7 @@ from recsys.explain.explanation import (
 from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers.dense import DenseScorer
-from recsys.retrieval.item_to_item import Covisitation
+from recsys.retrieval.covisitation import Covisitation
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic

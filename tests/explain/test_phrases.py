@@ -16,11 +16,11 @@ from recsys.explain import phrases
 
 
 def test_reasons_in_words(shop: Shop) -> None:
-    config = load_config(shop.config)
+    topics = phrases.retriever_topics(load_config(shop.config))
 
     def why(reasons: dict[str, float], item: str = "new", follows: str | None = None) -> str:
         own = {"old": phrases.Past(12, 5.2), "once": phrases.Past(1, 0.2)}
-        return phrases.why(reasons, own.get(item), config, follows)
+        return phrases.why(reasons, own.get(item), topics, follows)
 
     assert why({"own_count": 2.0, "due.1": 1.0, "log_popularity": -0.5}, "old") == (
         "had 12 times, last 5 days ago; due again; but not popular"
@@ -38,12 +38,14 @@ def test_reasons_in_words(shop: Shop) -> None:
 
 
 def test_every_feature_and_retriever_has_words() -> None:
-    from recsys.ranking.features import FEATURES
+    from recsys.ranking.features import FEATURES, OF_RETRIEVER
     from recsys.retrieval.registry import RETRIEVERS
 
-    assert FEATURES.keys() - {"scores", "ranks"} == phrases.FEATURES.keys()
-    assert RETRIEVERS.keys() == phrases.RETRIEVERS.keys()
-    assert {*phrases.FEATURES.values(), *phrases.RETRIEVERS.values()} <= phrases.PUSHES.keys() | {"own"}
+    topics = {name: feature.topic for name, feature in FEATURES.items()}
+    assert all(topics.values())
+    assert {name for name, topic in topics.items() if topic == OF_RETRIEVER} == {"scores", "ranks"}
+    own = {member().topic for member in RETRIEVERS.values()}
+    assert {*topics.values(), *own} <= phrases.PUSHES.keys() | {"own", OF_RETRIEVER}
 
 
 def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_model: Path) -> None:
@@ -51,7 +53,7 @@ def test_decayed_popularity_is_popular_now(shop: Shop, tmp_path: Path, tiny_mode
     config = load_config(write_shop_config(tmp_path, tiny_model, retrievers=retrievers))
     for reasons, said in [({"scores.lately": 1.0, "log_popularity": -0.4}, "popular now"),
                           ({"scores.lately": 0.1, "log_popularity": -0.4}, "but not popular now")]:  # fmt: skip
-        assert phrases.why(reasons, None, config) == said
+        assert phrases.why(reasons, None, phrases.retriever_topics(config)) == said
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def add(folder: Path, name: str, content: bytes) -> None:
 def python(script: str, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a script after `PRELUDE` in its own process."""
     command = [sys.executable, "-c", PRELUDE + script, *map(str, args)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=Path(__file__).parent)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=Path(__file__).parent)
     assert not check or ran.returncode == 0, ran.stderr
     return ran
 

@@ -13,7 +13,8 @@ from recsys.artifacts.persistence import save
 from recsys.config import parse_config
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.model import Model
-from recsys.engine.training import fit_retrieval, present
+from recsys.engine.plan import Plan
+from recsys.engine.training import fit_retrieval, query_moments
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers.dense import DenseScorer
 from recsys.serving.recommendations import Recommendations
@@ -53,8 +54,8 @@ def random_bundle(folder: Path, n_items: int, n_users: int, dims: int = 16, **ch
     )
     vectors = random_vectors(n_items, dims)
     state = State(catalog, log, vectors)
-    retrieval, featurizer = fit_retrieval(config, state), Featurizer.fit(config.features, state)
-    histories = log.histories(np.arange(n_users), present(log, None))
+    retrieval, featurizer = fit_retrieval(Plan.of(config), state), Featurizer.fit(config.features, state)
+    histories = log.histories(np.arange(n_users), query_moments(log, None))
     some = featurizer.compute(retrieval.context(histories.select(np.arange(min(n_users, 50)))))
     weight = rng.normal(size=(1, some.shape[1], 1)).astype(np.float32)
     scale = np.where(some.std(axis=0) > 1e-6, some.std(axis=0), 1)

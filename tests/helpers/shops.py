@@ -37,7 +37,8 @@ def write_shop_config(folder: Path, model: Path, **changes: object) -> Path:
     return path
 
 
-def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl.DataFrame, **changes: object) -> Path:
+def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl.DataFrame, clock: str = "order",
+                      **changes: object) -> Path:  # fmt: skip
     """Write two tables as Parquet and a config for them, as small as it gets, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     items.write_parquet(folder / "items.parquet")
@@ -45,7 +46,7 @@ def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl
     data = {
         "catalog": {"path": str(folder / "items.parquet")},
         "interactions": {"path": str(folder / "events.parquet")},
-        "clock": "order",
+        "clock": clock,
     }
     retrievers = {"semantic": {"depth": 5}, "covisitation": {"depth": 5}, "popularity": {"depth": 5}}
     features = ["scores", "ranks", "log_popularity", "best_match", "category_share", "brand_last", "history_length"]
@@ -56,4 +57,4 @@ def write_tiny_config(folder: Path, model: Path, items: pl.DataFrame, events: pl
 def recsys_process(args: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command line as a real process."""
     command = [sys.executable, "-c", "from recsys.cli import main; main()", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, **options)  # type: ignore[call-overload,no-any-return]

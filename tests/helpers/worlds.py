@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from recsys.arrays import unit_rows
 from recsys.config import Config
 from recsys.engine.model import Model, Retrieval
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit_retrieval
 from recsys.ragged import offsets_of
 from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
 from recsys.ranking.scorers.dense import DenseScorer
 from recsys.retrieval.candidates import union
-from recsys.retrieval.item_to_item import Covisitation
+from recsys.retrieval.covisitation import Covisitation
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.repeat import Repeat
 from recsys.retrieval.semantic import Semantic
@@ -192,7 +193,7 @@ def adding_model(config: Config, state: State) -> Model:
     width = len(config.retrievers)
     weights = [np.ones((1, width, 1), np.float32)], [np.zeros((1, 1), np.float32)]
     scorer = DenseScorer(np.zeros(width, np.float32), np.ones(width, np.float32), *weights)
-    return Model(fit_retrieval(config, state), Featurizer.fit(["scores"], state), scorer)
+    return Model(fit_retrieval(Plan.of(config), state), Featurizer.fit(["scores"], state), scorer)
 
 
 @cache

@@ -19,10 +19,11 @@ from recsys import Recommender, evaluate, train
 from recsys.artifacts.versions import locked, versions
 from recsys.config import Config, TimeSplit, load_config
 from recsys.engine.embeddings import embed
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.jobs import ingest as ingest_job
-from recsys.jobs.demo import Trial
+from recsys.jobs.demo import Rehearsal
 
 EVENTS = pl.read_csv(ROOT / "data" / "shop" / "events.csv")
 METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate") for k in (5, 10, 20)]
@@ -158,7 +159,7 @@ def test_the_engine_beats_the_baselines_even_with_random_texts(report: dict[str,
 
 def test_the_demo_judges_as_evaluate_does(report: dict[str, Any], config: Config) -> None:
     tables = ingest_job.ingest(config)
-    trial = Trial.run(config, tables, embed(config, tables.catalog))
+    trial = Rehearsal.run(config, tables, embed(config.embedding, tables.catalog, config.vector_folder))
     told = trial.report()
     assert told.pop("probability")["later"]["pairs"] > 0
     assert told == {key: value for key, value in report.items() if key != "seconds"}
@@ -220,24 +221,24 @@ def test_what_cannot_work_is_refused_before_anything_is_read(config: Config, job
         ConfigError, match=r"split\.kind: time needs timestamps, and data.clock is 'order': use leave_la"
     ):
         job(ordered)
-    with pytest.raises(ConfigError, match="unknown name 'popularty'; did you mean 'popularity'"):
+    with pytest.raises(ConfigError, match="unknown baseline 'popularty'; did you mean 'popularity'"):
         job(_copy(nowhere, "evaluation", baselines=["popularty"]))
-    with pytest.raises(ConfigError, match="features: unknown name 'score'; did you mean 'scores'"):
+    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
         job(nowhere.model_copy(update={"features": ["score"]}))
-    with pytest.raises(ConfigError, match="scorer: unknown name 'tree'; known: logistic, mlp"):
+    with pytest.raises(ConfigError, match="scorer: unknown scorer 'tree'; known: logistic, mlp"):
         job(nowhere.model_copy(update={"scorer": {"kind": "tree"}}))
 
 
 def test_the_demo_refuses_an_unknown_baseline_too(config: Config) -> None:
     tables = ingest_job.ingest(config)
-    embeddings = embed(config, tables.catalog)
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     wrong = _copy(config, "evaluation", baselines=["popularty"])
     with pytest.raises(
-        ConfigError, match=r"evaluation\.baselines: unknown name 'popularty'; did you mean 'popularity'"
+        ConfigError, match=r"evaluation\.baselines\.0: unknown baseline 'popularty'; did you mean 'popularity'"
     ):
-        Trial.run(wrong, tables, embeddings)
+        Rehearsal.run(wrong, tables, embeddings)
     with pytest.raises(ConfigError, match="features: unknown name 'nothing'"):
-        fit(config.model_copy(update={"features": ["nothing"]}), tables.interactions, embeddings)
+        fit(Plan.of(config.model_copy(update={"features": ["nothing"]})), tables.interactions, embeddings)
 
 
 def test_nothing_to_judge_by(tmp_path: Path, tiny_model: Path) -> None:

@@ -109,7 +109,7 @@ def test_killed_at_50_points(tmp_path: Path, tiny_model: Path, job: str, points:
     first = train(load_config(path))  # the vectors are in their store from here on, so no run needs torch
     command = [sys.executable, "-c", DRIVER, str(path), job, str(points)]
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT / "tests" / "helpers",
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=ROOT / "tests" / "helpers",
                          env=os.environ | single)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     told = [json.loads(line) for line in ran.stdout.splitlines()]

@@ -22,6 +22,7 @@ from recsys.embedding.registry import load_encoder
 from recsys.embedding.texts import item_texts
 from recsys.embedding.whitening import Whitening
 from recsys.engine.embeddings import embed
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit
 from recsys.errors import ArtifactError, ConfigError
 from recsys.jobs import evaluate as evaluate_job
@@ -68,7 +69,7 @@ def configured(folder: Path, model: Path, now: bool, **changes: Any) -> Config:
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well a tower learns is no matter here."""
-    monkeypatch.setattr(tower_network, "LEAST_STEPS", 3)
+    monkeypatch.setattr(tower_network, "MIN_STEPS", 3)
 
 
 TOWER = {"tower": {"epochs": 1, "width": 8, "depth": 20}}
@@ -178,7 +179,7 @@ def test_an_updated_bundle_ranks_as_a_trained_one(tmp_path: Path, tiny_model: Pa
     split = {"kind": "time", "horizon_days": 14, "folds": 1}
     config = configured(tmp_path, tiny_model, now=True, split=split)
     now = ingest_job.ingest(config)
-    embeddings = embed(config, now.catalog)
+    embeddings = embed(config.embedding, now.catalog, config.vector_folder)
     test = holdout(now.interactions, config.split)
     earlier = test.as_of - 28 * 86_400_000_000
 
@@ -188,14 +189,16 @@ def test_an_updated_bundle_ranks_as_a_trained_one(tmp_path: Path, tiny_model: Pa
 
     def ndcg(model: Any) -> float:
         return float(
-            evaluate_job.judge(config, test, embeddings, model).per_user(evaluate_job.ENGINE, "ndcg", 10).mean()
+            evaluate_job.judge(config.evaluation, config.data.clock, test, embeddings, model)
+            .per_user(evaluate_job.ENGINE, "ndcg", 10)
+            .mean()
         )
 
     until(earlier)
     train(config)
     until(test.as_of)
     updated = ndcg(restore(config, bundle.load(update(config))))
-    trained = ndcg(fit(config, test.known, embeddings, test.as_of))
+    trained = ndcg(fit(Plan.of(config), test.known, embeddings, test.as_of))
     assert updated == pytest.approx(trained, abs=0.02)
     assert trained > 0.3, "there is something to lose"
 

@@ -15,11 +15,12 @@ from recsys.arrays import unit_rows
 from recsys.artifacts.persistence import save
 from recsys.engine.candidate_scores import CandidateScorer
 from recsys.engine.embeddings import Embeddings
-from recsys.engine.training import assemble_model, present
+from recsys.engine.plan import Plan
+from recsys.engine.training import assemble_model, query_moments
 from recsys.explain.explanation import joined
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.scorers.dense import DenseScorer
-from recsys.retrieval.index import Index, Searched
+from recsys.retrieval.index import CachedSearch, Index
 
 ITEMS = 1_000_000  # a byte for each stands out from all that a request needs
 USERS = 1_000
@@ -32,8 +33,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     known = synthetic.interactions(USERS, ITEMS, 20 * USERS)
     texts = Embeddings(synthetic.vectors(ITEMS, dimensions=4), synthetic.catalog(ITEMS))
     untaught = DenseScorer(np.zeros(1, np.float32), np.ones(1, np.float32), [], [])
-    model = assemble_model(config, known, texts, synthetic.end_of(known), untaught)
-    histories = known.histories(np.arange(USERS), present(known, synthetic.end_of(known)))
+    model = assemble_model(Plan.of(config), known, texts, synthetic.end_of(known), untaught)
+    histories = known.histories(np.arange(USERS), query_moments(known, synthetic.end_of(known)))
     width = model.featurizer.compute(model.retrieval.context(histories.select(np.arange(1)))).shape[1]
     weight = np.random.default_rng(0).normal(size=(1, width, 1)).astype(np.float32)
     zeros, ones = np.zeros(width, np.float32), np.ones(width, np.float32)
@@ -66,7 +67,7 @@ def test_nothing_of_the_catalogues_size_is_allocated(large: Recommender, kind: s
 def test_what_was_searched_deeper_holds_what_is_searched_again(factory: str, depths: tuple[int, int]) -> None:
     vectors = unit_rows(np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32))
     index, queries = Index.build(vectors, factory, "nprobe=2" if factory.startswith("IVF") else ""), vectors[:3]
-    searched = Searched(index, queries)
+    searched = CachedSearch(index, queries)
     for k in depths:
         for asked in (queries, queries[1:2]):
             for found, alone in zip(searched.search(asked, k), index.search(asked, k), strict=True):
@@ -76,7 +77,7 @@ def test_what_was_searched_deeper_holds_what_is_searched_again(factory: str, dep
 def test_of_equals_at_the_edge_a_list_with_and_without_a_filter_see_the_same() -> None:
     """FAISS may choose others of them at each depth, and a probability must not hang on that."""
     index = Index.build(np.repeat(np.eye(4, dtype=np.float32), 200, axis=0))
-    searched = Searched(index, np.eye(4, dtype=np.float32)[:1])
+    searched = CachedSearch(index, np.eye(4, dtype=np.float32)[:1])
     for k in (50, 100, 180):
         deeper, _ = searched.search(np.eye(4, dtype=np.float32)[:1], 250)
         np.testing.assert_array_equal(searched.search(np.eye(4, dtype=np.float32)[:1], k)[0], deeper[:, :k])

@@ -17,7 +17,7 @@ STAGES = ["ingest", "embed", "index", "train", "evaluate", "candidates"]
 
 def run(stage: str, *args: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "pipelines" / f"{stage}.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
 
 
 @pytest.fixture(scope="module")

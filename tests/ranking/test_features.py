@@ -2,17 +2,19 @@
 
 import itertools
 import math
+import re
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from members import add_member
 from worlds import DAY, asks, context_of, hits_of, log_of, queries, rows_of, shop_state, state_of
 
 from recsys.errors import ConfigError
 from recsys.ranking.features import FEATURES, POPULARITY, Feature
-from recsys.ranking.featurizer import Featurizer
+from recsys.ranking.featurizer import Featurizer, check_features
 from recsys.retrieval.candidates import union
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -23,7 +25,7 @@ every_feature = pytest.mark.parametrize("name", FEATURES)
 shop = cache(shop_state)
 
 
-def told(histories):
+def with_texts(histories):
     """The histories with text vectors, which one of the features needs."""
     return replace(histories, text_vectors=np.random.default_rng(1).normal(size=(len(histories), 8)).astype(np.float32))
 
@@ -34,7 +36,7 @@ def features_of(name, state, histories):
 
 
 def known_users(state, count=8):
-    return told(state.interactions.histories(np.arange(count), np.full(count, 60 * DAY), 50))
+    return with_texts(state.interactions.histories(np.arange(count), np.full(count, 60 * DAY), 50))
 
 
 # The contract of features
@@ -44,7 +46,7 @@ def known_users(state, count=8):
 @settings(max_examples=8, deadline=None)
 @given(histories=queries(N_ITEMS))
 def test_every_pair_has_finite_features_with_names(name, histories):
-    histories = told(histories)
+    histories = with_texts(histories)
     matrix, context = features_of(name, shop(), histories)
     names = Featurizer.fit([name], shop()).names(context)
     assert matrix.shape == (len(context.item), len(names))
@@ -85,11 +87,48 @@ def test_features_do_not_depend_on_row_numbers(name):
 @every_feature
 def test_features_of_nobody_and_of_no_candidates(name):
     featurizer = Featurizer.fit([name], shop())
-    context = context_of(shop(), told(asks([[], []])), every_pair=False)
+    context = context_of(shop(), with_texts(asks([[], []])), every_pair=False)
     assert len(featurizer.compute(context)) == len(context.item)
     nothing = replace(context, candidates=union([hits_of([[], []])], 2, N_ITEMS))
     assert featurizer.compute(nothing).shape == (0, len(featurizer.names(nothing)))
-    assert np.isfinite(features_of(name, state_of(log_of([]), N_ITEMS), told(asks([[0], []])))[0]).all()
+    assert np.isfinite(features_of(name, state_of(log_of([]), N_ITEMS), with_texts(asks([[0], []])))[0]).all()
+
+
+@every_feature
+def test_prepared_arrays_are_plain_and_have_a_row_for_each_item(name):
+    """What a bundle asks of them; and read-only ones, as a bundle maps them, do as well."""
+    state, histories = shop(), known_users(shop())
+    arrays = FEATURES[name].prepare(state)
+    assert all(array.dtype.kind in "fiu" and len(array) == N_ITEMS for array in arrays.values())
+    for array in arrays.values():
+        array.setflags(write=False)
+    context = context_of(state, histories)
+    np.testing.assert_array_equal(Featurizer({name: arrays}).compute(context), features_of(name, state, histories)[0])
+
+
+@every_feature
+def test_a_feature_says_whether_it_needs_a_clock(name):
+    """Other moments in the same order change nothing, but for what counts days."""
+    state, histories = shop(), known_users(shop())
+
+    def stretched(moments):
+        return (moments // DAY) ** 2 * DAY
+
+    log = replace(state.interactions, time=stretched(state.interactions.time))
+    other = replace(state, interactions=log, as_of=stretched(state.as_of))
+    later = replace(histories, time=stretched(histories.time), as_of=stretched(histories.as_of))
+    same = np.array_equal(features_of(name, state, histories)[0], features_of(name, other, later)[0])
+    assert same == (not FEATURES[name].needs_clock)
+
+
+@every_feature
+def test_a_feature_says_whether_it_needs_text_of_users(name):
+    context = context_of(shop(), replace(known_users(shop()), text_vectors=None))
+    if not FEATURES[name].needs_user_text:
+        assert np.isfinite(Featurizer.fit([name], shop()).compute(context)).all()
+        return
+    with pytest.raises(ConfigError, match=f"feature '{name}' needs the users' text vectors: set embedding.user_text"):
+        Featurizer.fit([name], shop()).compute(context)
 
 
 # Oracles: what each feature says of one query and one item
@@ -221,7 +260,7 @@ ORACLES = {
 @given(histories=queries(N_ITEMS))
 def test_features_are_what_a_plain_loop_says(name, histories):
     state = shop(n_users=8)
-    histories = told(histories)
+    histories = with_texts(histories)
     matrix, context = features_of(name, state, histories)
     expected = [ORACLES[name](Pair(context, state, n)) for n in range(len(context.item))]
     np.testing.assert_allclose(matrix, np.reshape(np.array(expected, float), matrix.shape), rtol=1e-4, atol=1e-5)
@@ -244,17 +283,31 @@ def test_an_unknown_feature_names_the_nearest():
         Featurizer.fit(["scores", "best_mach"], shop())
 
 
-def test_a_feature_of_texts_needs_texts():
-    context = context_of(shop(), asks([[0]]))
-    with pytest.raises(
-        ConfigError, match=r"'cls_pair' needs the users' text vectors: set embedding\.user_text to true"
-    ):
-        Featurizer.fit(["cls_pair"], shop()).compute(context)
+@pytest.mark.parametrize(
+    ("names", "settings", "problem"),
+    [
+        (["due"], {"clock": "order"}, "features: 'due' counts days, and data.clock is 'order': leave it out"),
+        (["cls_pair"], {"user_text": False},
+         "feature 'cls_pair' needs the users' text vectors: set embedding.user_text to true"),
+        (["ranks", "scores", "ranks"], {}, "features: 'ranks' is listed 2 times; once is enough"),
+    ],
+)  # fmt: skip
+def test_features_that_cannot_be_computed_are_refused_at_once(names, settings, problem):
+    with pytest.raises(ConfigError, match=f"^{re.escape(problem)}$"):
+        check_features(names, **settings)
+
+
+def test_every_feature_is_fine_where_all_is_given():
+    check_features(list(FEATURES), clock="time", user_text=True)
+    assert {name: feature.name for name, feature in FEATURES.items()} == {name: name for name in FEATURES}
 
 
 def test_a_value_that_is_not_finite_names_its_feature(monkeypatch):
-    block = Feature(lambda context, _: np.log(np.zeros((len(context.item), 2))) * [0, 1], names=lambda _: ["a", "b"])
-    monkeypatch.setitem(FEATURES, "broken", block)
+    def compute(context, _):
+        return np.log(np.zeros((len(context.item), 2))) * [0, 1]
+
+    block = Feature("broken", compute, names=lambda _: ["a", "b"])
+    add_member(monkeypatch, FEATURES, "broken", block)
     featurizer = Featurizer.fit(["found_by", "broken"], shop())
     with (
         pytest.raises(ConfigError, match=r"feature 'broken\.a' gave a value that is not finite"),

@@ -28,7 +28,7 @@ def rankings(draw):
 
 @settings(max_examples=80, deadline=None)
 @given(rankings())
-def test_lists_are_exactly_k_best_first_without_barred_or_double_items(case):
+def test_lists_are_exactly_k_best_first_without_blocked_or_double_items(case):
     lists, score, blocked_pairs, popular, k = case
     offsets, item = offsets_of(np.array([len(one) for one in lists])), np.array([i for one in lists for i in one])
     found = np.arange(len(item), dtype=np.int32)[:, None]
@@ -43,10 +43,10 @@ def test_lists_are_exactly_k_best_first_without_barred_or_double_items(case):
         assert items == expected + free[: k - len(expected)]
         assert len(items) == min(k, 8 - sum(query == user for query, _ in blocked_pairs))
         span = slice(*ranking.offsets[user : user + 2])
-        told, traces = ranking.score[span], ranking.found[span, 0]
-        assert (np.diff(told) <= 0).all()
-        assert told[: len(order)].tolist() == [by_user[user][n] for n in order]
-        assert (np.diff(told[max(len(order) - 1, 0) :]) < 0).all(), "what fills scores below the list"
+        scores, traces = ranking.score[span], ranking.found[span, 0]
+        assert (np.diff(scores) <= 0).all()
+        assert scores[: len(order)].tolist() == [by_user[user][n] for n in order]
+        assert (np.diff(scores[max(len(order) - 1, 0) :]) < 0).all(), "what fills scores below the list"
         assert traces.tolist() == [offsets[user] + n for n in order] + [-1] * (len(items) - len(order))
     assert owners_of(ranking.offsets).dtype == np.int64
 

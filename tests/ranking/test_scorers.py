@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+import sys
 from functools import cache
 
 import numpy as np
@@ -9,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.errors import ArtifactError, ConfigError
 from recsys.ragged import offsets_of
 from recsys.ranking.scorers import dense, logistic
+from recsys.ranking.scorers.base import is_ready, require_packages
 from recsys.ranking.scorers.dense import DenseScorer
+from recsys.ranking.scorers.gbdt import GBDT
 from recsys.ranking.scorers.logistic import Logistic
 from recsys.ranking.scorers.mlp import MLP
 from recsys.ranking.scorers.registry import SCORERS
@@ -25,7 +30,9 @@ KINDS = {
     "pointwise bent": Logistic(loss="pointwise", knots=(0.5, 0.8, 0.95)),
     "mlp": MLP(hidden=(16,), epochs=25, batch_lists=64, learning_rate=0.03),
     "ensemble": MLP(hidden=(16, 8), members=2, epochs=12, batch_lists=64, learning_rate=0.03),
+    "gbdt": GBDT(num_leaves=4, min_data=5, learning_rate=0.1),
 }
+LISTS = {"gbdt": 2000}  # trees need more lists than the others: their steps are coarse
 every_scorer = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -45,8 +52,8 @@ def choices(n_lists=300, seed=0, shuffled=False):
 
 
 @cache
-def fitted(kind, shuffled=False, n_lists=300):
-    return KINDS[kind].fit(*choices(n_lists, shuffled=shuffled), 7, quiet)
+def fitted(kind, shuffled=False, n_lists=None):
+    return KINDS[kind].fit(*choices(n_lists or LISTS.get(kind, 300), shuffled=shuffled), 7, quiet)
 
 
 def first_is_right(scorer, x, offsets, y):
@@ -57,6 +64,7 @@ def first_is_right(scorer, x, offsets, y):
 
 def test_the_contract_covers_every_scorer():
     assert {type(scorer) for scorer in KINDS.values()} == set(SCORERS.values())
+    assert {name: member.name for name, member in SCORERS.items()} == {name: name for name in SCORERS}
 
 
 @every_scorer
@@ -103,9 +111,63 @@ def test_a_scorer_survives_its_arrays(kind):
     for array in arrays.values():
         array.setflags(write=False)
     before = x.copy()
-    np.testing.assert_array_equal(DenseScorer.from_arrays(arrays).score(x), fitted(kind).score(x))
+    KINDS[kind].check_arrays(arrays)
+    restored = KINDS[kind].restore(arrays)
+    np.testing.assert_array_equal(restored.score(x), fitted(kind).score(x))
+    np.testing.assert_array_equal(restored.contributions(x), fitted(kind).contributions(x))
     np.testing.assert_array_equal(x, before)
-    assert all(array.dtype == np.float32 for array in arrays.values())
+    assert restored.base_score == fitted(kind).base_score
+    assert {key: array.tobytes() for key, array in restored.arrays().items()} == {
+        key: array.tobytes() for key, array in arrays.items()
+    }
+    assert all(array.dtype in (np.float32, np.uint8) for array in arrays.values())
+
+
+@every_scorer
+def test_stored_arrays_of_a_wrong_type_shape_or_name_are_refused_with_both(kind):
+    arrays = fitted(kind).arrays()
+    for name, array in arrays.items():
+        wrongs = {"a type": array.astype(np.float64), "a shape": array[None], "an axis too few": array.sum()}
+        for wrong in wrongs.values():
+            with pytest.raises(ArtifactError) as raised:
+                KINDS[kind].check_arrays(arrays | {name: wrong})
+            assert str(raised.value).startswith(f"scorer/{name} is {wrong.dtype} {wrong.shape}, and should be ")
+        with pytest.raises((KeyError, ArtifactError), match=rf"scorer/{name}|scorer holds no layer|scorer gives \d"):
+            KINDS[kind].check_arrays({key: array for key, array in arrays.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"scale": np.zeros(4, np.float32)}, "scorer/scale holds values that are not above 0"),
+        ({"scale": np.ones(3, np.float32)}, r"scorer/scale is float32 \(3,\), and should be float32 \(4\)"),
+        ({"bias0": np.ones((1, 2), np.float32)}, r"scorer/bias0 is float32 \(1, 2\), and should be float32 \(1, 1\)"),
+        ({"weight0": np.ones((1, 4, 2), np.float32), "bias0": np.ones((1, 2), np.float32)},
+         "scorer gives 2 numbers a row of 1 networks"),
+        ({"weight0": np.ones((0, 4, 1), np.float32), "bias0": np.ones((0, 1), np.float32)},
+         "scorer gives 1 numbers a row of 0 networks"),
+        ({"weight0": None}, "scorer holds no layer"),
+    ],
+)  # fmt: skip
+def test_dense_layers_that_do_not_fit(change, problem):
+    arrays = {name: a for name, a in (fitted("listwise").arrays() | change).items() if a is not None}
+    with pytest.raises(ArtifactError, match=f"^{problem}$"):
+        Logistic().check_arrays(arrays)
+
+
+@every_scorer
+def test_a_missing_package_is_named_before_any_work(kind, monkeypatch):
+    scorer = KINDS[kind]
+    require_packages(scorer)
+    assert is_ready(scorer)
+    (module, extra) = next(iter(scorer.needs.items()))
+    monkeypatch.setitem(sys.modules, module, None)
+    message = (
+        f"fitting the scorer '{scorer.name}' needs {module}, which is not installed: pip install 'recsys[{extra}]'"
+    )
+    assert not is_ready(scorer)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        scorer.fit(*choices(3), 7, quiet)
 
 
 @every_scorer
@@ -119,7 +181,7 @@ def test_another_seed_is_another_network():
     assert one["weight0"].tobytes() != other["weight0"].tobytes()
 
 
-def test_a_score_hangs_on_its_row_alone_however_many_there_are():
+def test_a_score_depends_on_its_row_alone_however_many_there_are():
     rng = np.random.default_rng(0)
     sizes = [7, 6, 5, 1]
     weights = [rng.normal(size=(3, *shape)).astype(np.float32) for shape in itertools.pairwise(sizes)]
@@ -139,10 +201,12 @@ def test_a_score_hangs_on_its_row_alone_however_many_there_are():
 
 
 @every_scorer
-def test_contributions_sum_to_the_score_less_that_of_the_mean(kind):
+def test_contributions_sum_to_the_score_less_the_base_score(kind):
     scorer, (x, *_) = fitted(kind), choices(60, seed=3)
     parts = scorer.contributions(x)
-    gain = scorer.score(x) - scorer.score(scorer.mean[None, :])
+    gain = scorer.score(x) - scorer.base_score
+    if isinstance(scorer, DenseScorer):
+        assert scorer.base_score == scorer.score(scorer.mean[None, :])[0]
     assert parts.shape == x.shape
     np.testing.assert_allclose(parts.sum(axis=1), gain, atol=1e-5 * np.abs(gain).max())
     assert np.abs(parts[:, 0]).mean() > 5 * np.abs(parts[:, 1:]).mean(), "the feature that decides contributes most"
@@ -160,7 +224,7 @@ def test_one_list_and_wild_values(kind):
 
 
 def test_listwise_is_the_conditional_logit():
-    """At the optimum no step in any direction lowers the penalised loss, reckoned list by list."""
+    """At the optimum no step in any direction lowers the penalised loss, computed list by list."""
     x, offsets, y = choices(80, shuffled=True)
     y[offsets[:-1]] = 1  # most lists have two labels
     scorer = Logistic(c=0.5, knots=()).fit(x, offsets, y, 0, quiet)
@@ -180,18 +244,18 @@ def test_listwise_is_the_conditional_logit():
 
 @pytest.mark.parametrize("scorer", [Logistic(c=100), MLP(hidden=(8,), learning_rate=0.02, batch_lists=64, epochs=20)])
 def test_choices_of_one_list_do_not_compete(scorer):
-    """Of [1, 1, 0] the ones are chosen three times as often as of [0, 0, 1] the noughts: 3 to 1.
+    """Of [1, 1, 0] the ones are chosen three times as often as of [0, 0, 1] the zeros: 3 to 1.
 
     A softmax in which the two choices share what there is ends at 2.3 to 1.
     """
     often = np.arange(2000)[:, None] % 4 > 0
     x = np.where(often, [1, 1, 0], [0, 0, 1]).reshape(-1, 1).astype(np.float32)
     y = np.tile(np.array([1, 1, 0], np.float32), 2000)
-    nought, one = scorer.fit(x, np.arange(2001) * 3, y, 7, quiet).score(np.array([[0], [1]], np.float32))
-    assert np.exp(one - nought) == pytest.approx(3, rel=0.1)
+    zero, one = scorer.fit(x, np.arange(2001) * 3, y, 7, quiet).score(np.array([[0], [1]], np.float32))
+    assert np.exp(one - zero) == pytest.approx(3, rel=0.1)
 
 
-@pytest.mark.parametrize("scorer", [Logistic(), MLP(hidden=(8,), epochs=10)])
+@pytest.mark.parametrize("scorer", [Logistic(), MLP(hidden=(8,), epochs=10), GBDT(min_data=5)])
 def test_a_list_chosen_whole_teaches_nothing(scorer):
     x, offsets, y = choices(60)
     whole = np.concatenate([x, x[: offsets[1]]]), np.append(offsets, offsets[-1] + offsets[1])
@@ -225,7 +289,7 @@ def test_the_layers_of_a_bent_model_say_what_its_hinges_say(seed, knots):
     weight, bias = rng.normal(size=3 * (1 + len(knots))).astype(np.float32), float(rng.normal())
     fitted = DenseScorer(np.zeros(3, np.float32), np.ones(3, np.float32), *logistic._as_layers(bends, weight, bias))
     cut = np.clip(z, -10, 10)
-    told = bias + cut @ weight[:3]
+    expected = bias + cut @ weight[:3]
     for number, knot in enumerate(knots, start=1):
-        told += np.maximum(cut - np.quantile(z, knot, axis=0), 0) @ weight[3 * number : 3 * number + 3]
-    np.testing.assert_allclose(fitted.score(z), told, rtol=1e-4, atol=1e-3)
+        expected += np.maximum(cut - np.quantile(z, knot, axis=0), 0) @ weight[3 * number : 3 * number + 3]
+    np.testing.assert_allclose(fitted.score(z), expected, rtol=1e-4, atol=1e-3)

@@ -12,7 +12,7 @@ from worlds import (
 )
 
 from recsys.ragged import find_keys, order_by_score, owners_of, pair_keys, stable_order
-from recsys.retrieval.candidates import seen_keys, top_of_pairs, union, without
+from recsys.retrieval.candidates import remove_blocked, seen_keys, top_of_pairs, union
 
 quick = settings(max_examples=20, deadline=None)
 
@@ -60,7 +60,7 @@ def test_find_keys_is_a_lookup(keys, wanted):
 @given(ragged, st.sets(st.tuples(st.integers(0, 2), st.integers(0, 7))), st.integers(0, 8))
 def test_without_leaves_out_then_cuts(lists, blocked_pairs, k):
     keys = np.array(sorted(8 * user + item for user, item in blocked_pairs), np.int64)
-    found = without(hits_of(lists), keys, 8, k)
+    found = remove_blocked(hits_of(lists), keys, 8, k)
     assert lists_of(found) == [[i for i in one if (user, i) not in blocked_pairs][:k] for user, one in enumerate(lists)]
     scores = {(user, i): 100.0 - place for user, one in enumerate(lists) for place, i in enumerate(one)}
     owner = owners_of(found.offsets).tolist()

@@ -24,6 +24,7 @@ from recsys.embedding.texts import item_texts
 from recsys.embedding.transformer import TransformerEncoder
 from recsys.embedding.whitening import Whitening
 from recsys.engine.embeddings import Embeddings
+from recsys.engine.plan import Plan
 from recsys.engine.training import SHORTENED, scorer_lists
 from recsys.errors import ArtifactError, DataError, RequestError
 from recsys.ragged import offsets_of
@@ -64,7 +65,7 @@ def grid(fitted: Any, histories: Any) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """How well a tower learns is no matter here."""
-    monkeypatch.setattr(tower_network, "LEAST_STEPS", 3)
+    monkeypatch.setattr(tower_network, "MIN_STEPS", 3)
 
 
 # Retrievers
@@ -142,7 +143,7 @@ def test_tower_rows_follow_their_items() -> None:
     place = np.array([3, -1, 0, 7])
     vectors = np.array(state.vectors[[3, 1, 0, 7]])
     vectors[2] = -vectors[2]
-    moved = tower_network.moved(arrays, state.vectors, vectors, place)
+    moved = tower_network.move_to_catalog(arrays, state.vectors, vectors, place)
     np.testing.assert_array_equal(moved["items"][[0, 3]], arrays["items"][[3, 7]])
     told = arrays["items"][0, :-1] - 2 * state.vectors[0] @ arrays["projection"]
     np.testing.assert_allclose(moved["items"][2, :-1], told, rtol=1e-4, atol=1e-5)
@@ -383,7 +384,7 @@ def lists_with(share: float, tmp_path: Path, tiny_model: Path) -> tuple[np.ndarr
                              split={"kind": "leave_last_out"}, rules={"seen": "keep"}, cold_share=share,
                              new_share=0)  # fmt: skip
     rows = [(user, (user + step) % 12, step * DAY) for user in range(80) for step in range(9)]
-    return scorer_lists(load_config(path), log_of(rows), Embeddings(random_vectors(12), catalog_of(12)), 0)
+    return scorer_lists(Plan.of(load_config(path)), log_of(rows), Embeddings(random_vectors(12), catalog_of(12)), 0)
 
 
 def test_a_share_of_users_is_asked_again_as_if_new(tmp_path: Path, tiny_model: Path) -> None:
@@ -408,7 +409,7 @@ def lists_with_new(share: float, tmp_path: Path, tiny_model: Path) -> tuple[np.n
                              split={"kind": "leave_last_out"}, retrievers={"semantic": {"depth": 60}},
                              features=["log_popularity"], new_share=share)  # fmt: skip
     rows = [(user, (7 * user + step) % 40, step * DAY) for user in range(400) for step in range(9)]
-    return scorer_lists(load_config(path), log_of(rows), Embeddings(random_vectors(50), catalog_of(50)), 0)
+    return scorer_lists(Plan.of(load_config(path)), log_of(rows), Embeddings(random_vectors(50), catalog_of(50)), 0)
 
 
 def test_a_share_of_items_is_as_if_nobody_had_them_yet(tmp_path: Path, tiny_model: Path) -> None:

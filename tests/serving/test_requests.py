@@ -271,11 +271,11 @@ def test_exactly_k_of_what_is_possible_under_any_mixture(small: Recommender, dat
 
 
 @pytest.mark.parametrize("factory", ["Flat", "HNSW16", "IVF64,PQ24x4fs"])
-@pytest.mark.parametrize(("gathered", "plan"), [(0.0, "part"), (1e9, "deeper"), (planner.GATHERED, "cheapest")])
+@pytest.mark.parametrize(("gathered", "plan"), [(0.0, "part"), (1e9, "deeper"), (planner.GATHER_COST, "cheapest")])
 def test_the_plan_does_not_change_the_answer(
     monkeypatch: pytest.MonkeyPatch, factory: str, gathered: float, plan: str
 ) -> None:
-    monkeypatch.setattr(planner, "GATHERED", gathered)
+    monkeypatch.setattr(planner, "GATHER_COST", gathered)
     rng = np.random.default_rng(0)
     vectors = random_vectors(6000, 24)
     index = Index.build(vectors, factory, {"HNSW16": "efSearch=64", "IVF64,PQ24x4fs": "nprobe=16"}.get(factory, ""))
@@ -284,7 +284,7 @@ def test_the_plan_does_not_change_the_answer(
         part = ItemFilter.of(mask, rng.permutation(6000).astype(np.int32))
         queries = random_vectors(5, 24, seed=3)
         for k in (1, 30, 700, 6000):
-            rows, scores = planner.search(index, vectors, queries, k, part)
+            rows, scores = planner.filtered_search(index, vectors, queries, k, part)
             width = min(k, int(mask.sum()))
             assert rows.shape == scores.shape == (5, k)
             assert (rows[:, width:] == -1).all()
@@ -305,16 +305,16 @@ def test_a_filter_that_passes_little_asks_the_index_for_nothing(monkeypatch: pyt
     search = index.search
     monkeypatch.setattr(index, "search", lambda q, k: asked.append((len(q), k)) or search(q, k))
     every = np.arange(4000, dtype=np.int32)
-    planner.search(index, vectors, vectors[:3], 20, ItemFilter.of(every < 100, every))
+    planner.filtered_search(index, vectors, vectors[:3], 20, ItemFilter.of(every < 100, every))
     assert asked == []
-    planner.search(index, vectors, vectors[:3], 20, ItemFilter.of(every % 10 > 0, every))
+    planner.filtered_search(index, vectors, vectors[:3], 20, ItemFilter.of(every % 10 > 0, every))
     assert asked == [(3, int(22 / 0.9) + 16)]
     # The nearest of item 0 are all forbidden, those of item 1 are not.
     asked.clear()
     near = np.argsort(-vectors @ vectors[0])[:300]
     mask = np.ones(4000, bool)
     mask[near] = False
-    rows, _ = planner.search(index, vectors, vectors[:2], 20, ItemFilter.of(mask, every))
+    rows, _ = planner.filtered_search(index, vectors, vectors[:2], 20, ItemFilter.of(mask, every))
     assert rows[0].tolist() == np.argsort(-np.where(mask, vectors @ vectors[0], -2))[:20].tolist()
     assert [count for count, _ in asked] == [2, *[1] * (len(asked) - 1)]
     assert len(asked) > 2

@@ -70,7 +70,7 @@ with whole(Path(sys.argv[1])) as aside:
     os.kill(os.getpid(), 9)
 """
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "list.txt")]) as process:
-        process.wait(60)
+        process.wait(3600)
     [left] = tmp_path.iterdir()
     assert asides([left, tmp_path / ".hidden", tmp_path / "list.txt.7"]) == [(left, process.pid)]
 

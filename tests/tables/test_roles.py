@@ -114,3 +114,24 @@ def test_frames_that_do_not_belong_together() -> None:
         assign_roles(*profiles(log(ts=TIMES), other))
     with pytest.raises(DataError, match="table0 has no column of users or none of items; its columns: item_id, name"):
         assign_roles(*profiles(items(), items()))
+
+
+def test_visits_of_one_moment_are_ordered_by_what_grows_within_them() -> None:
+    visits = {"session_id": [n // 4 for n in range(40)], "item_id": [f"i{n % 10}" for n in range(40)],
+              "eventdate": [f"2016-05-0{1 + n // 20}" for n in range(40)]}  # fmt: skip
+    frames = pl.DataFrame(visits | {"timeframe": [(n % 4) * 1000 + 17 for n in range(40)]}), items()
+    roles = find_roles(profiles(*frames))
+    assert (roles.clock, roles.interaction_columns["timestamp"]) == ("order", "timeframe")
+    assert (
+        "most users have all their events at one moment of 'eventdate': the order of 'timeframe' stands for time"
+        in (roles.notes)
+    )
+    roles = find_roles(profiles(pl.DataFrame(visits), items()))
+    assert (roles.clock, "timestamp" in roles.interaction_columns) == ("order", False)
+
+
+def test_a_column_that_is_mostly_empty_names_nobody() -> None:
+    """Diginetica's `user_id` says NA for whoever was not signed in."""
+    visits = {"user_id": ["NA"] * 38 + ["7", "8"], "session_id": [n // 4 for n in range(40)],
+              "item_id": [f"i{n % 10}" for n in range(40)], "ts": TIMES}  # fmt: skip
+    assert find_roles(profiles(pl.DataFrame(visits), items())).interaction_columns["user_id"] == "session_id"

@@ -23,6 +23,7 @@ from worlds import (
 
 from recsys.config import LeaveLastOut, TimeSplit, parse_config
 from recsys.engine.embeddings import Embeddings
+from recsys.engine.plan import Plan
 from recsys.engine.training import fit
 from recsys.errors import DataError, LeakageError
 from recsys.ranking.features import FEATURES
@@ -328,7 +329,7 @@ def model_at_the_cut(log, split, as_of):
     prices = [2.0 + item for item in range(8)]
     embeddings = Embeddings(random_vectors(8), catalog_of(8, price=prices, brand=list("aabbccdd")))
     with threadpool_limits(1):  # else BLAS threads wait for each other on a busy machine
-        model = fit(SETTINGS.model_copy(update={"split": split}), fold.known, embeddings, fold.as_of)
+        model = fit(Plan.of(SETTINGS.model_copy(update={"split": split})), fold.known, embeddings, fold.as_of)
     ranking = model.rank(fold.histories(np.arange(20), 50), 5)
     return contents(model) | {"item": ranking.item, "score": ranking.score}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,29 +14,44 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
 from recsys.progress import Progress
 from recsys.ragged import owners_of
-from recsys.ranking.scorers.base import LEAST
-from recsys.ranking.scorers.dense import LIMIT, ROWS, DenseScorer, _standardised
+from recsys.ranking.scorers.base import require_packages
+from recsys.ranking.scorers.dense import LEAST, LIMIT, ROWS, DenseScorer, StoredAsDense, standardise
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(StoredAsDense):
     """Logistic regression, piecewise linear in each feature.
 
-    `loss: pointwise` is scikit-learn's, each candidate a row of its own: the score is a log odds, as in the
-    articles the project began from. `loss: listwise` is the conditional logit (McFadden 1974), which learns which
-    candidate of a list was chosen, and ranks far better. Where several were, each counts in full and is set against the
-    candidates that were not chosen, never against the other choices. `c` is the inverse strength of the L2 penalty. At
-    the `knots`, quantiles of a feature, its slope may change (a linear spline, as a hinge max(0, x - knot) beside x);
-    without knots the model is linear. They take ten times as long to fit: see docs/log.md for where they pay.
+    `listwise` is the conditional logit (McFadden 1974, "Conditional logit analysis of qualitative choice behavior"): it
+    learns which candidate of a list was chosen. Where several were, each counts in full and is set against the
+    candidates that were not chosen, never against the other choices. `pointwise` is scikit-learn's, each candidate a
+    row of its own: the score is a log odds, as in the articles the project began from. It ranks far worse.
+
+    Attributes:
+        loss: `listwise` or `pointwise`.
+        c: Inverse strength of the L2 penalty.
+        knots: Quantiles of a feature at which its slope may change: a linear spline, made of a hinge max(0, x - knot)
+            for each beside x. Without knots the model is linear. Three take ten times as long to fit; docs/log.md says
+            where they pay.
+        negatives: About how many unlabelled candidates of each list to learn from; 0 for all.
     """
+
+    name: ClassVar[str] = "logistic"
 
     loss: Literal["listwise", "pointwise"] = "listwise"
     c: Annotated[float, Range(0.001, 100, log=True)] = 1.0
     knots: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Choice(((), (0.5, 0.8, 0.95)))] = ()
     negatives: int = 0
 
+    @property
+    def needs(self) -> Mapping[str, str]:
+        return {"sklearn": "train"} if self.loss == "pointwise" else {"scipy": "train"}
+
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> DenseScorer:
-        z, mean, scale = _standardised(x)
+        require_packages(self)
+        z, mean, scale = standardise(x)
         bends = _bends(z, self.knots)
         weight, bias = (
             self._pointwise(z, y, bends) if self.loss == "pointwise" else self._listwise(z, offsets, y, bends)
@@ -55,7 +70,7 @@ class Logistic:
         from scipy.optimize import minimize
 
         starts, owner, chosen = offsets[:-1], owners_of(offsets), y > 0
-        of_chosen, worth = owner[chosen], y[chosen]
+        list_of_choice, weight_of_choice = owner[chosen], y[chosen]
         # The hinges of all rows at once would take as much memory as the features, once a knot.
         blocks = [slice(start, start + ROWS) for start in range(0, len(z), ROWS)]
 
@@ -65,10 +80,10 @@ class Logistic:
             logit -= np.maximum.reduceat(logit, starts)[owner]
             odds = np.exp(logit)
             others = np.maximum(np.add.reduceat(np.where(chosen, 0, odds), starts), LEAST)
-            total = odds[chosen] + others[of_chosen]
-            value = float(worth @ (np.log(total) - logit[chosen])) + 0.5 / self.c * float(weight @ weight)
-            error = odds * np.bincount(of_chosen, worth / total, len(starts)).astype(np.float32)[owner]
-            error[chosen] = worth * (odds[chosen] / total - 1)
+            total = odds[chosen] + others[list_of_choice]
+            value = float(weight_of_choice @ (np.log(total) - logit[chosen])) + 0.5 / self.c * float(weight @ weight)
+            error = odds * np.bincount(list_of_choice, weight_of_choice / total, len(starts)).astype(np.float32)[owner]
+            error[chosen] = weight_of_choice * (odds[chosen] / total - 1)
             slope = weight / self.c
             for block in blocks:
                 slope += error[block] @ _hinged(z[block], bends)
@@ -79,7 +94,7 @@ class Logistic:
 
 
 def _bends(z: FloatArray, knots: Sequence[float]) -> FloatArray:
-    """Where each standardised feature may bend `(knots, f)`: its quantiles."""
+    """The values at which each standardised feature `(n, f)` may bend `(knots, f)`: its quantiles."""
     if not knots:
         return np.zeros((0, z.shape[1]), dtype=np.float32)
     sample = z[:: max(1, len(z) // 100_000)]
@@ -92,11 +107,11 @@ def _hinged(z: FloatArray, bends: FloatArray) -> FloatArray:
 
 
 def _as_layers(bends: FloatArray, weight: FloatArray, bias: float) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Write a model that is linear in `_hinged` features as dense layers with ReLU between."""
+    """Write a model that is linear in `_hinged` features as weights and biases of dense layers with ReLU between."""
     last, end = weight[None, :, None], np.full((1, 1), bias, np.float32)
     if not len(bends):
         return [last], [end]
-    # A feature itself passes the ReLU unharmed where it is lifted above the lowest value it can have.
+    # Lifted above the lowest value that it can have, a feature passes the ReLU unchanged.
     eye = np.eye(bends.shape[1], dtype=np.float32)
     first = np.concatenate([eye] * (1 + len(bends)), axis=1)[None]
     lift = np.concatenate([np.full(bends.shape[1], LIMIT, np.float32), -bends.ravel()])[None]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -14,20 +14,35 @@ from recsys.arrays import FloatArray, LongArray
 from recsys.config import Choice, Range
 from recsys.progress import Progress
 from recsys.ragged import offsets_of, owners_of
-from recsys.ranking.scorers.base import LEAST
-from recsys.ranking.scorers.dense import DenseScorer, _standardised
+from recsys.ranking.scorers.base import require_packages
+from recsys.ranking.scorers.dense import LEAST, DenseScorer, StoredAsDense, standardise
+from recsys.ranking.scorers.registry import SCORERS
 
 
+@SCORERS.register
 @dataclass(frozen=True)
-class MLP:
-    """A small multilayer perceptron under the listwise loss of `Logistic`, trained by Adam in torch.
+class MLP(StoredAsDense):
+    """A small multilayer perceptron under the listwise loss of `Logistic`, trained by AdamW in torch.
 
-    With one choice a list that is the softmax of ListNet (Cao et al. 2007), which with several would have the choices
-    push each other down.
+    With one choice a list the loss is the softmax of ListNet (Cao et al. 2007, "Learning to Rank: From Pairwise
+    Approach to Listwise Approach"), in which several choices of a list would push each other down.
 
-    A tenth of the lists is held out; training stops when their loss has not improved for `patience` epochs, and
-    the best weights are kept. `members` networks from different seeds are averaged.
+    A tenth of the lists is held out; training stops when their loss has not improved for `patience` epochs, and the
+    best weights are kept.
+
+    Attributes:
+        hidden: Units of each hidden layer.
+        members: Networks from different seeds, whose scores are averaged.
+        learning_rate: Step size of AdamW.
+        weight_decay: Weight decay of AdamW.
+        batch_lists: Lists in a step.
+        epochs: Most passes over the lists.
+        patience: Epochs without a better held-out loss before training stops.
+        negatives: About how many unlabelled candidates of each list to learn from; 0 for all.
     """
+
+    name: ClassVar[str] = "mlp"
+    needs: ClassVar[Mapping[str, str]] = {"torch": "train"}
 
     hidden: Annotated[tuple[int, ...], Choice(((32, 16), (64, 32), (128, 64)))] = (64, 32)
     members: int = 3
@@ -39,9 +54,10 @@ class MLP:
     negatives: int = 100
 
     def fit(self, x: FloatArray, offsets: LongArray, y: FloatArray, seed: int, progress: Progress) -> DenseScorer:
+        require_packages(self)
         import torch
 
-        z, mean, scale = _standardised(x)
+        z, mean, scale = standardise(x)
         lists = len(offsets) - 1
         fitted = []
         for member in range(self.members):

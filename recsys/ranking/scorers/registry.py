@@ -1,9 +1,8 @@
-"""The scorers that a config can name."""
+"""The scorers that a config can name. Each registers itself in its own module."""
 
 from __future__ import annotations
 
 from recsys.ranking.scorers.base import Scorer
-from recsys.ranking.scorers.logistic import Logistic
-from recsys.ranking.scorers.mlp import MLP
+from recsys.registry import Family
 
-SCORERS: dict[str, type[Scorer]] = {"logistic": Logistic, "mlp": MLP}
+SCORERS: Family[type[Scorer]] = Family("scorer", "recsys.ranking.scorers", group="recsys.scorers")

@@ -8,9 +8,11 @@ import polars as pl
 
 from recsys.tables.sources import scanning as scan
 from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED
 
 
+@SOURCES.register
 def amazon_reviews(paths: list[str], table: Table) -> Source:
     """Amazon 2018 reviews, gzipped JSON lines: one event `review` each, with its stars as `value`."""
     files = scan.find_files(paths, ".json", ".json.gz")
@@ -25,6 +27,7 @@ def amazon_reviews(paths: list[str], table: Table) -> Source:
     return Source(scan.gather(files, read_lines).rename(ours).with_columns(event=pl.lit("review")), files)
 
 
+@SOURCES.register
 def amazon_meta(paths: list[str], table: Table) -> Source:
     """Amazon 2018 product metadata, gzipped JSON lines. Of the other columns only `main_cat` is kept.
 

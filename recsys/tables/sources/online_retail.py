@@ -6,9 +6,11 @@ import polars as pl
 
 from recsys.tables.sources.base import Source, Table, _must_have
 from recsys.tables.sources.files import csv
+from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
 
 
+@SOURCES.register
 def online_retail(paths: list[str], table: Table) -> Source:
     """UCI Online Retail, the raw CSV, for both tables: the products are those that its clean sales name.
 

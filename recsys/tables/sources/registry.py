@@ -1,15 +1,14 @@
-"""The sources that a config can name."""
+"""The sources that a config can name. Each registers itself in its own module."""
 
 from __future__ import annotations
 
 from recsys.config import CatalogConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError
+from recsys.registry import Family
 from recsys.tables.sources import scanning as scan
-from recsys.tables.sources.amazon import amazon_meta, amazon_reviews
 from recsys.tables.sources.base import Reader, Source, Table
-from recsys.tables.sources.completejourney import completejourney
-from recsys.tables.sources.files import csv, jsonl, parquet
-from recsys.tables.sources.online_retail import online_retail
+
+SOURCES: Family[Reader] = Family("source", "recsys.tables.sources", group="recsys.sources")
 
 
 def read(settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
@@ -26,14 +25,3 @@ def read(settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
     paths = [settings.path] if isinstance(settings.path, str) else settings.path
     with scan.reading(paths):
         return SOURCES[settings.source]([path for path in paths if path], table)
-
-
-SOURCES: dict[str, Reader] = {
-    "parquet": parquet,
-    "csv": csv,
-    "jsonl": jsonl,
-    "amazon_reviews": amazon_reviews,
-    "amazon_meta": amazon_meta,
-    "online_retail": online_retail,
-    "completejourney": completejourney,
-}

@@ -109,7 +109,7 @@ def test_every_source_names_a_missing_file_and_the_nearest_one(source, tmp_path)
 
 def test_unknown_source():
     with pytest.raises(
-        ConfigError, match=r"data.catalog.source: unknown source 'parket'; did you mean 'parquet'\?; known: parq"
+        ConfigError, match=r"data.catalog.source: unknown source 'parket'; did you mean 'parquet'\?; known: amazon"
     ):
         read(CatalogConfig(source="parket", path="x"), "catalog")
 
