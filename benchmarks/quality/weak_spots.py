@@ -75,17 +75,17 @@ class NewestEmbeddings(Embeddings):
 
 
 def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model, tick: Progress) -> dict[str, Figures]:
-    """Judge the model for the same users, as if only so many of their events were known."""
+    """Measure the model for the same users, as if only so many of their events were known."""
     enough = np.diff(fold.known.offsets) >= max(EVENTS)
-    asked = replace(fold, labels=fold.labels.take(enough[fold.labels.user]))
-    told = {}
+    known_well = replace(fold, labels=fold.labels.take(enough[fold.labels.user]))
+    by_events = {}
     for events in EVENTS:
         forgetful = replace(model, retrieval=replace(model.retrieval, history=events))
         newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.settings, events)
-        told[plural(events, "event")] = figures(
-            judge(config.evaluation, config.data.clock, asked, newest, forgetful, tick)
+        by_events[plural(events, "event")] = figures(
+            judge(config.evaluation, config.data.clock, known_well, newest, forgetful, tick)
         )
-    return told
+    return by_events
 
 
 def hide(fold: Fold, n_items: int, seed: int) -> tuple[Fold, BoolArray]:
