@@ -25,8 +25,9 @@ help:
 demo: $(READY)
 	@$(BIN)/recsys demo
 
+# One worker a core, one thread a worker; a file stays on one worker, for its fixtures.
 test: $(READY)
-	@$(BIN)/python -m pytest --durations=10
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --durations=10
 
 check: $(READY)
 	@$(BIN)/ruff check .

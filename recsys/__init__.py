@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "RecommenderHandle", "__version__", "errors", "evaluate", "fit", "forget", "train", "tune",
-           "update"]  # fmt: skip
+__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
 
 __version__ = "0.1.0"  # read by pyproject.toml
 

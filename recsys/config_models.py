@@ -176,6 +176,14 @@ class Config(Model):
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    def __repr__(self) -> str:
+        members = f"retrievers {', '.join(self.retrievers)}; {len(self.features)} features"
+        scorer = self.scorer.get("kind")
+        return f"<Config {self.name!r}: into {self.folder}; split {self.split.kind}; {members}; scorer {scorer}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def folder(self) -> Path:
         """Where this run writes: bundles, quarantine, checkpoints."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # before any OpenMP library is loaded: idle threads sleep, they do not spin
+os.environ.pop("COLUMNS", None)  # a test's output has the width of a file, whatever runs pytest
 
 import pytest
 from hypothesis import HealthCheck, settings

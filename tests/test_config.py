@@ -85,9 +85,9 @@ def test_the_walk_sees_every_model() -> None:
 def test_a_typo_in_any_key_names_the_nearest(path: tuple[str, ...]) -> None:
     key = path[-1]
     for typo in {key[:-2] + key[-1] + key[-2], key[:2] + key[2:3] * 2 + key[3:], key[:-1]} - {key}:
-        told = refused(with_typo(path, typo))
-        assert f"unknown key; did you mean {key!r}?" in told, told
-        assert re.search(rf"^run\.yaml: \S*{typo}: ", told, re.MULTILINE)
+        message = refused(with_typo(path, typo))
+        assert f"unknown key; did you mean {key!r}?" in message, message
+        assert re.search(rf"^run\.yaml: \S*{typo}: ", message, re.MULTILINE)
 
 
 def test_a_key_near_nothing_gets_no_hint() -> None:
@@ -96,18 +96,18 @@ def test_a_key_near_nothing_gets_no_hint() -> None:
 
 
 def test_a_key_of_another_section_is_not_its_own_hint() -> None:
-    told = refused(shop(horizon_days=7))
-    assert told.startswith("run.yaml: horizon_days: unknown key")
-    assert "did you mean 'horizon_days'" not in told
+    message = refused(shop(horizon_days=7))
+    assert message.startswith("run.yaml: horizon_days: unknown key")
+    assert "did you mean 'horizon_days'" not in message
 
 
 def test_every_problem_is_told_at_once() -> None:
-    told = refused(shop(seed="seven", histroy=3))
-    assert len(told.splitlines()) == 2
+    message = refused(shop(seed="seven", histroy=3))
+    assert len(message.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"seed": "seven"}, "run.yaml: seed: Input should be a valid integer"),
         ({"seed": "seven"}, "(got 'seven')"),
@@ -132,8 +132,8 @@ def test_every_problem_is_told_at_once() -> None:
         ({"split": {}}, "run.yaml: split: Unable to extract tag"),
     ],
 )
-def test_a_wrong_value_tells_place_and_value(changes: dict[str, Any], told: str) -> None:
-    assert told in refused(shop(**changes))
+def test_a_wrong_value_tells_place_and_value(changes: dict[str, Any], message: str) -> None:
+    assert message in refused(shop(**changes))
 
 
 @pytest.mark.parametrize("key", ["name", "data", "split", "retrievers", "features", "scorer"])
@@ -171,7 +171,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"name: [unclosed", "is not valid YAML: .*line 1"),
         (b"a: b: c", "is not valid YAML"),
@@ -183,11 +183,13 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         (b"just text", "must hold a mapping of keys, and holds str"),
     ],
 )
-def test_a_file_that_is_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, told: str) -> None:
+def test_a_file_that_is_no_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "run.yaml"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=re.escape(f"config {path} ") + told):
+    with pytest.raises(ConfigError, match=re.escape(f"config {path} ") + message):
         load_config(path)
     assert not (tmp_path / "hacked").exists()
 
@@ -247,22 +249,22 @@ def test_every_problem_of_a_file_names_its_line(tmp_path: Path, monkeypatch: pyt
         assert all(line.startswith(f"{path}, line ") for line in lines)
         return [line.removeprefix(f"{path}, line ") for line in lines]
 
-    told = problems(LINES)
-    assert [line.split(" ")[:2] for line in told] == [
+    found = problems(LINES)
+    assert [line.split(" ")[:2] for line in found] == [
         ["20:", "embedding.max_tokens:"], ["9:", "split.time.horizon_days:"], ["5:", "base:"],
     ]  # fmt: skip
-    assert told[0].endswith("(got '9999')")
+    assert found[0].endswith("(got '9999')")
     sound = LINES.replace("-1", "7").replace("base: &base\n  depth: 60\n", "")
-    told = problems(sound.replace("${TOKENS}", "64"))
+    found = problems(sound.replace("${TOKENS}", "64"))
     known = "depth, decay, newest, query, index, search, floor"
-    assert told[0] == (
+    assert found[0] == (
         f"11: retrievers.semantic.dpeth: unknown setting of 'semantic'; did you mean 'depth'? known: {known}"
     )
-    assert [line.split(" ")[:2] for line in told[1:]] == [
+    assert [line.split(" ")[:2] for line in found[1:]] == [
         ["12:", "retrievers.repeat.depth:"], ["16:", "scorer.hidden.1:"], ["15:", "features.1:"],
         ["3:", "data.catalog.colums:"],
     ]  # fmt: skip
-    assert told[-1] == "3: data.catalog.colums: unknown key; did you mean 'columns'?"
+    assert found[-1] == "3: data.catalog.colums: unknown key; did you mean 'columns'?"
     assert problems("name: shop\ndata:\n  catalog: {}\n" + sound[sound.index("split:") :])[0] == (
         "2: data.interactions: this key is required"
     )
@@ -309,7 +311,7 @@ def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"retrievers": {"semantc": {}}},
@@ -348,8 +350,8 @@ def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
             "features.1: 'due' measures time, and data.clock is 'order': leave it out",
         ),
         (
-            {"retrievers": {"told": {"kind": "semantic", "query": "text"}}},
-            "retrievers.told: query: 'text' needs the encoded texts of users: set embedding.user_text to true",
+            {"retrievers": {"texts": {"kind": "semantic", "query": "text"}}},
+            "retrievers.texts: query: 'text' needs the encoded texts of users: set embedding.user_text to true",
         ),
         (
             {"features": ["cls_pair"]},
@@ -357,19 +359,19 @@ def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_unknown_member_or_setting(changes: dict[str, Any], told: str) -> None:
-    assert f"run.yaml: {told}" in refused(shop(**changes))
+def test_an_unknown_member_or_setting(changes: dict[str, Any], message: str) -> None:
+    assert f"run.yaml: {message}" in refused(shop(**changes))
     with pytest.raises(ConfigError) as raised:
         check_members(parse_stored_config(shop(**changes), "a bundle"))
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_every_problem_of_every_member_is_told_at_once() -> None:
     members = {"semantic": {"dpeth": 3, "dcay": 1}, "repeat": {"depth": "x"}, "repeet": {}}
-    told = refused(
+    message = refused(
         shop(retrievers=members, features=["scores", "rank"], scorer={"kind": "mlp", "hiden": 1, "epochs": "x"})
     )
-    assert [line.split(": ")[1] for line in told.splitlines()] == [
+    assert [line.split(": ")[1] for line in message.splitlines()] == [
         "retrievers.semantic.dpeth", "retrievers.semantic.dcay", "retrievers.repeat.depth", "retrievers.repeet",
         "scorer.hiden", "scorer.epochs", "features.1",
     ]  # fmt: skip

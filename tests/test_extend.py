@@ -156,14 +156,14 @@ def test_metrics_of_an_installed_package_are_reported(config: Path, site: Path) 
 def test_without_the_package_bundle_and_config_say_what_is_missing(trained: Path, config: Path) -> None:
     ran = process(["score", "u029", "--bundle", str(trained.parents[1])])
     assert ran.returncode == ArtifactError.exit_code
-    told = " ".join(ran.stderr.split())
-    assert "needs the retriever 'trending' of acme_recsys (acme-recsys 1.2), which is not here: pip install" in told
-    assert "acme-recsys==1.2" in told
+    message = " ".join(ran.stderr.split())
+    assert "needs the retriever 'trending' of acme_recsys (acme-recsys 1.2), which is not here: pip install" in message
+    assert "acme-recsys==1.2" in message
     ran = process(["train", str(config)])
     assert ran.returncode == ConfigError.exit_code
-    told = " ".join(ran.stderr.split())
+    message = " ".join(ran.stderr.split())
     line = 1 + config.read_text(encoding="utf-8").splitlines().index("  trending:")
-    assert f"line {line}: retrievers.trending: unknown retriever 'trending'" in told
+    assert f"line {line}: retrievers.trending: unknown retriever 'trending'" in message
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_decorators_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     looks_again(monkeypatch, RETRIEVERS, FEATURES)
     rows = Feature(lambda context, prepared: context.item)
-    message = f"feature 'due' is registered twice: by recsys.ranking.features and by {__name__}; rename one of them"
+    message = rf"feature 'due' is registered twice: by recsys\.ranking\.features and by {__name__}; rename one of them"
     with pytest.raises(ConfigError, match=message):
         extend.feature(rows, name="due")
     with pytest.raises(ConfigError, match=r"feature name 'Big Name' must match \[a-z\]"):
@@ -292,7 +292,7 @@ def test_a_member_of_this_process_is_recorded_without_a_package(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"distribution": None, "version": None, "name": "mine"},
@@ -310,12 +310,12 @@ def test_a_member_of_this_process_is_recorded_without_a_package(
         ),
     ],
 )
-def test_a_need_that_cannot_be_met(version: Path, changes: dict[str, Any], told: str) -> None:
+def test_a_need_that_cannot_be_met(version: Path, changes: dict[str, Any], message: str) -> None:
     loaded = needing(version, [EXTENSIONS[0] | changes])
     with pytest.raises(ArtifactError) as raised:
         require_extensions(loaded, ("retriever",))
     assert str(raised.value).startswith(f"bundle {version} needs the retriever ")
-    assert str(raised.value).endswith(told)
+    assert str(raised.value).endswith(message)
     require_extensions(loaded, ("scorer",))  # who asks for nothing else needs nothing else
 
 

@@ -80,6 +80,15 @@ def test_without_faiss_it_says_which_of_the_two(shop: Shop) -> None:
                           "or 'recsys[gpu]' on a machine with an NVIDIA GPU\n")  # fmt: skip
 
 
+def test_the_service_names_its_extra() -> None:
+    block = f"import runpy, sys; sys.modules.update(dict.fromkeys({EXTRAS['service']!r})); "
+    code = "sys.argv[1:] = []; runpy.run_module('examples.ranking_service', run_name='__main__')"
+    ran = base_process(code=code, block=block)
+    assert (ran.returncode, ran.stdout) == (ConfigError.exit_code, "")
+    assert ran.stderr == ("error: the ranking service needs fastapi, uvicorn and prometheus_client, which are not "
+                          "installed: pip install 'recsys[service]'\n")  # fmt: skip
+
+
 def test_doctor_of_a_machine_that_only_serves(tmp_path: Path) -> None:
     ran = base_process("doctor")
     assert ran.returncode == 0, ran.stdout

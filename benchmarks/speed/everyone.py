@@ -20,7 +20,7 @@ from benchmarks.speed.measure import Row, alternately, growth_mb, median, peak_m
 from recsys import Recommender
 from recsys.arrays import LongArray
 from recsys.artifacts import bundle
-from recsys.artifacts.persistence import remembered
+from recsys.artifacts.persistence import load_histories
 from recsys.config import Config, parse_config
 from recsys.engine.model import Retrieval
 from recsys.jobs.candidates import write_candidates
@@ -98,7 +98,7 @@ def whole_job(recommender: Recommender, out: Path) -> list[Row]:
 def compared(recommender: Recommender, case: str, folder: Path) -> list[Row]:
     """Measure users per second in turn, and how much the memory of each grows."""
     retrieval = recommender._model.retrieval
-    histories = remembered(bundle.load(folder / "bundle"))
+    histories = load_histories(bundle.load(folder / "bundle"))
     users, n_items = len(histories), len(recommender.catalog)
     alone, queries = text_alone(retrieval), queries_of(retrieval, histories)
     index = searched(retrieval)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from examples.ranking_service.app import Settings, create_app
+from recsys.cli.console import guarded
+from recsys.extras import require
 
 
 def serve(
@@ -21,8 +21,13 @@ def serve(
     explore: Annotated[float, typer.Option(min=0, help="Temperature at which lists are shuffled for the log.")] = 0.0,
 ) -> None:
     """Serve a bundle; a newer version of it is taken up while requests run."""
+    require("service", "the ranking service")
+    import uvicorn
+
+    from examples.ranking_service.app import Settings, create_app
+
     settings = Settings(bundle, exposures, workers, timeout=timeout, explore=explore)
     uvicorn.run(create_app(settings), host=host, port=port, access_log=False, timeout_keep_alive=30)
 
 
-typer.run(serve)
+guarded(lambda: typer.run(serve))

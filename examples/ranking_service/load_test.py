@@ -133,7 +133,7 @@ def load_test(
         root, port = Path(folder) / "bundle", free_port()
         current = bundles.load(bundle)
         shutil.copytree(current.path, root / versions.VERSIONS / current.version)
-        versions.point(root, current.version)
+        versions.set_current(root, current.version)
         url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "examples.ranking_service", "--bundle", str(root), "--port", str(port)]
         service = subprocess.Popen([*command, "--exposures", f"{folder}/exposures"], stdout=subprocess.DEVNULL,

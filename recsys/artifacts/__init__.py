@@ -1,1 +1,1 @@
-"""Bundles on disk: published whole, verified when loaded, never unpickled."""
+"""Bundles on disk: published atomically, verified when loaded, never unpickled."""

@@ -1,4 +1,4 @@
-"""Further items for a loaded bundle: in memory, without a rebuild."""
+"""Add items to a loaded bundle: in memory, without training again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.artifacts.bundle import Bundle, extent
-from recsys.artifacts.persistence import remembered
+from recsys.artifacts.persistence import load_histories
 from recsys.config import Config
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import TextSpace
@@ -21,12 +21,21 @@ from recsys.ranking.featurizer import Featurizer
 from recsys.types import Catalog, Interactions, State
 
 
-def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace) -> Bundle:
-    """Return a bundle whose catalogue goes on with `items`, of the catalogue's columns; `loaded` stays as it is.
+def add_items(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace) -> Bundle:
+    """Return a bundle with further items; `loaded` stays as it is.
 
-    Only the texts of the new items are encoded. Retrievers grow (`Retriever.grow`), features are prepared again,
-    which is linear in the events; the new items are the least popular. What grew lies in memory, not in files.
-    The version is that of the trained bundle, `+`, how many items were added to it, and 8 hex digits of their ids.
+    Only the texts of the new items are encoded. Retrievers grow (`Retriever.grow`); features are prepared again, which
+    takes time linear in the events. The new items are the least popular. The result lies in memory, not in files.
+
+    Args:
+        loaded: The bundle.
+        config: Its config.
+        items: The new items, with the columns of its catalogue.
+        space: Its text space.
+
+    Returns:
+        The larger bundle. Its version is that of the bundle on disk, `+`, how many items were added, and 8 hex digits
+        of their ids.
     """
     catalog = Catalog(pl.concat([loaded.tables["catalog"], items]))
     further = space.encode(item_texts(Catalog(items), config.embedding.text))
@@ -36,8 +45,8 @@ def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace)
     state = State(catalog, _interactions(loaded), vectors, as_of)
     arrays: dict[str, Any] = {"vectors": vectors, "popular": np.concatenate([loaded.arrays["popular"], newest])}
     for name, retriever in Plan.of(config).retrievers.items():
-        grew = retriever.grow(loaded.group(f"retrievers/{name}"), state)
-        arrays |= {f"retrievers/{name}/{key}": array for key, array in grew.items()}
+        larger = retriever.grow(loaded.group(f"retrievers/{name}"), state)
+        arrays |= {f"retrievers/{name}/{key}": array for key, array in larger.items()}
     for name, prepared in Featurizer.fit(config.features, state).prepared.items():
         arrays |= {f"features/{name}/{key}": array for key, array in prepared.items()}
     arrays["item_order"] = _order(loaded, items["item_id"])
@@ -46,13 +55,13 @@ def grown(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSpace)
     added = catalog.ids[loaded.manifest["counts"]["items"] :].to_list()
     digest = hashlib.sha256(json.dumps(added).encode()).hexdigest()[:8]
     version = f"{loaded.version.partition('+')[0]}+{len(added)}-{digest}"
-    return replace(loaded, manifest={**loaded.manifest, "model_version": version},
+    return replace(loaded, on_disk=False, manifest={**loaded.manifest, "model_version": version},
                    arrays={**loaded.arrays, **arrays}, tables={**loaded.tables, "catalog": catalog.frame},
                    extents={**loaded.extents, **{name: extent(array) for name, array in arrays.items()}})  # fmt: skip
 
 
 def _order(loaded: Bundle, further: pl.Series) -> NDArray[np.int32]:
-    """The ascending order of all item ids `(I,)`: new rows go where their ids belong among the old."""
+    """Return the ascending order of all item ids `(I,)`: new rows go where their ids belong among the old."""
     old, order = loaded.arrays["item_order"], further.arg_sort()
     known = loaded.tables["catalog"]["item_id"].gather(old)
     places = known.search_sorted(further.gather(order)).to_numpy().astype(np.int64)
@@ -60,7 +69,8 @@ def _order(loaded: Bundle, further: pl.Series) -> NDArray[np.int32]:
 
 
 def _interactions(loaded: Bundle) -> Interactions:
-    """The events that a bundle remembers. Which of them were targets it does not, and no statistic asks."""
-    told = remembered(loaded)
-    target = np.ones(len(told.item), dtype=bool)
-    return Interactions(told.owner.astype(np.int32), told.item, told.time, told.weight, target, len(told))
+    """Return the events of a bundle. It does not store which of them were targets, and no statistic needs that."""
+    histories = load_histories(loaded)
+    target = np.ones(len(histories.item), dtype=bool)
+    return Interactions(histories.owner.astype(np.int32), histories.item, histories.time, histories.weight, target,
+                        len(histories))  # fmt: skip

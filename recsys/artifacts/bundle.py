@@ -1,10 +1,10 @@
 """Bundles: a model on disk as plain arrays, tables and one manifest. Nothing is ever unpickled.
 
-A version is written beside the others under a temporary name, its manifest last of all; then it is renamed, then
-the pointer is swapped (`recsys.artifacts.versions`). A process that dies at any instant leaves the earlier version whole
-and current. The manifest holds the checksum of every file, and one of itself. They tell damage, not malice: whoever
-can write a bundle can write its checksums too, so what a file holds is never trusted (`recsys.artifacts.validation`), and
-XXH3, at the speed of memory, does as well as a slow hash.
+A version is written beside the others under a temporary name, its manifest last. Then it is renamed, and then the
+pointer is swapped (`recsys.artifacts.versions`). A process that dies at any instant leaves the earlier version complete
+and current. The manifest holds the checksum of every file, and one of itself. Checksums detect damage, not malice: who
+can write a bundle can write its checksums too. So the content of a file is never trusted
+(`recsys.artifacts.validation`), and XXH3, which runs at the speed of memory, does as well as a slow hash.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from recsys.storage import atomic
 
 SCHEMA_VERSION = 2
 CHECKSUM = "xxh3_128"
-WRITTEN = ("schema_version", "model_version", "created_at", "files")
-CHUNK = 1 << 18  # bytes that a core's cache keeps while they are looked at more than once
-MOST_THREADS = 8
+OWN_KEYS = ("schema_version", "model_version", "created_at", "files")
+CHUNK = 1 << 18  # bytes that stay in a core's cache while they are read more than once
+MAX_THREADS = 8
 
 Arrays = Mapping[str, NDArray[Any]]
 Extent = tuple[float, float]
@@ -46,9 +46,15 @@ Extent = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """One version, loaded and verified: memory-mapped arrays and tables by name, and the manifest.
+    """One version, loaded and verified.
 
-    `extents` are the least and the greatest value of each array: NaN where it holds one, (0, 0) where it is empty.
+    Attributes:
+        path: The folder of the version.
+        manifest: What it says of itself.
+        arrays: Memory-mapped arrays by name.
+        tables: Tables by name.
+        extents: The least and the greatest value of each array: NaN where it holds one, (0, 0) where it is empty.
+        on_disk: Whether the folder holds all of it; False once items were added in memory.
     """
 
     path: Path
@@ -56,29 +62,40 @@ class Bundle:
     arrays: Arrays
     tables: Mapping[str, pl.DataFrame]
     extents: Mapping[str, Extent]
+    on_disk: bool = True
 
     @property
     def version(self) -> str:
-        """Name of this version, unique within its root."""
+        """The name of this version, unique within its root."""
         return str(self.manifest["model_version"])
 
     @property
     def about(self) -> dict[str, Any]:
-        """The manifest without what `publish` says of every version by itself."""
-        return {key: value for key, value in self.manifest.items() if key not in WRITTEN}
+        """The manifest without the entries that `publish` makes itself."""
+        return {key: value for key, value in self.manifest.items() if key not in OWN_KEYS}
 
     def group(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays below `prefix/`, by the rest of their name."""
+        """Return the arrays whose names begin with `prefix/`, by the rest of their names."""
         return {name[len(prefix) + 1 :]: a for name, a in self.arrays.items() if name.startswith(prefix + "/")}
 
 
 def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], about: Mapping[str, Any]) -> Path:
-    """Write a new version, then make it current; return its folder.
+    """Write a new version, then make it current.
 
-    `about` is added to the manifest. Raises `ArtifactError` where the disk is full or cannot be written, or another
-    process holds the lock; then nothing is left behind and the earlier version stays current.
+    Args:
+        root: The bundle root; created where it is missing.
+        arrays: Arrays of plain numbers by name; `/` in a name makes a folder.
+        tables: Tables by name.
+        about: Further entries of the manifest.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        ArtifactError: The disk is full or cannot be written, or another process holds the lock. Then nothing is left
+            behind and the earlier version stays current.
     """
-    with versions.locked(root):
+    with versions.write_lock(root):
         return _publish(root, arrays, tables, about)
 
 
@@ -87,7 +104,7 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
     version = f"{now:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
     temporary = root / VERSIONS / f".{version}"
     final = root / VERSIONS / version
-    with versions.written(root):
+    with versions.write_errors(root):
         try:
             temporary.mkdir(parents=True)
             for name, array in arrays.items():
@@ -110,22 +127,27 @@ def _publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abo
             atomic.write(temporary / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
             os.replace(temporary, final)
             atomic.sync(final.parent)
-            versions.point(root, version)
+            versions.set_current(root, version)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            if versions.named(root) != version:
+            if versions.read_pointer(root) != version:
                 shutil.rmtree(final, ignore_errors=True)
             raise
     return final
 
 
 def describe(root: Path) -> list[dict[str, Any]]:
-    """Tell of each version, oldest first: version, created_at, bytes, current, and what is wrong with its manifest.
+    """List the versions under a root, oldest first. Reads manifests only; `load` checks every file.
 
-    Reads no other file; `load` checks them all. Raises `ArtifactError` where there is no version.
+    Returns:
+        For each version: `version`, `created_at`, `bytes`, `current`, and `problem` (what is wrong with its manifest,
+        else None).
+
+    Raises:
+        ArtifactError: There is no version.
     """
-    named, told = versions.named(root), []
-    for version in versions.versions(root) or [versions.current(root)]:
+    pointed, described = versions.read_pointer(root), []
+    for version in versions.list_versions(root) or [versions.current_version(root)]:
         folder = root / VERSIONS / version
         manifest, problem = {}, None
         try:
@@ -133,77 +155,89 @@ def describe(root: Path) -> list[dict[str, Any]]:
         except ArtifactError as error:
             problem = str(error)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        told.append({"version": version, "created_at": manifest.get("created_at"), "bytes": size,
-                     "current": version == named, "problem": problem})  # fmt: skip
-    return told
+        described.append({"version": version, "created_at": manifest.get("created_at"), "bytes": size,
+                          "current": version == pointed, "problem": problem})  # fmt: skip
+    return described
 
 
 def rollback(root: Path, version: str | None = None) -> str:
-    """Check a version, by default the one before the current, and make it current; return its name.
+    """Check a version and make it current. Nothing is copied or deleted: rolling forward is the same.
 
-    Nothing is copied or deleted: rolling forward is the same with a newer version. Raises `ArtifactError` where there
-    is no such version, or it is damaged; then the pointer stays.
+    Args:
+        root: The bundle root.
+        version: The name of the version; by default the one before the current.
+
+    Returns:
+        The name of the version.
+
+    Raises:
+        ArtifactError: There is no such version, or it is damaged. Then the pointer stays.
     """
     if version is None:
-        now = versions.current(root)
-        older = [name for name in versions.versions(root) if name < now]
+        now = versions.current_version(root)
+        older = [name for name in versions.list_versions(root) if name < now]
         if not older:
             raise ArtifactError(f"{root} holds no version older than the current one, {now}; nothing to go back to")
         version = older[-1]
-    if version in versions.versions(root):
+    if version in versions.list_versions(root):
         load(root / VERSIONS / version)
-    versions.point(root, version)
+    versions.set_current(root, version)
     return version
 
 
 def load(path: str | Path) -> Bundle:
-    """Load and verify a bundle: its root (then the current version) or the folder of one version.
+    """Load and verify a bundle.
 
-    Every file is checked against size and checksum of the manifest, on all cores; each array is passed once. Raises
-    `ArtifactError` naming the file and what is wrong.
+    Every file is checked against the size and checksum in the manifest, on all cores; each array is read once.
+
+    Args:
+        path: A bundle root, whose current version is loaded, or the folder of one version.
+
+    Raises:
+        ArtifactError: A file is missing, damaged or not to be trusted; the message names it and what is wrong.
     """
     folder = _resolve(Path(path))
     manifest = _read_manifest(folder)
-    told = manifest["files"]
-    files = {name: _found(folder, name, told[name]) for name in told}
-    stems = {name: name.rpartition(".")[0] for name in sorted(files, key=lambda name: -told[name]["bytes"])}
-    # Headers are read by one thread: Python 3.11 parses literals on several at once, and at times fails.
-    arrays = {stems[name]: _mapped(files[name], told[name]) for name in files if name.endswith(".npy")}
-    with ThreadPoolExecutor(min(MOST_THREADS, cores())) as pool:
-        passing, reading = {}, {}
+    entries = manifest["files"]
+    files = {name: _check_file(folder, name, entries[name]) for name in entries}
+    stems = {name: name.rpartition(".")[0] for name in sorted(files, key=lambda name: -entries[name]["bytes"])}
+    # One thread reads the headers: on several at once, the literal parser of Python 3.11 fails at times.
+    arrays = {stems[name]: _map_array(files[name], entries[name]) for name in files if name.endswith(".npy")}
+    with ThreadPoolExecutor(min(MAX_THREADS, cores())) as pool:
+        verifying, reading = {}, {}
         for name, stem in stems.items():
             if stem in arrays:
-                passing[stem] = pool.submit(_passed, files[name], told[name], arrays[stem])
+                verifying[stem] = pool.submit(_verify_array, files[name], entries[name], arrays[stem])
             else:
-                reading[stem] = pool.submit(_table, files[name], told[name])
-    extents = {stem: passed.result() for stem, passed in passing.items()}
-    tables = {stem: read.result() for stem, read in reading.items()}
+                reading[stem] = pool.submit(_read_table, files[name], entries[name])
+    extents = {stem: future.result() for stem, future in verifying.items()}
+    tables = {stem: future.result() for stem, future in reading.items()}
     return Bundle(folder, manifest, arrays, tables, extents)
 
 
-def _table(file: Path, told: Mapping[str, Any]) -> pl.DataFrame:
-    _must_be(file, _digest(file), told)
+def _read_table(file: Path, entry: Mapping[str, Any]) -> pl.DataFrame:
+    _check_digest(file, _digest(file), entry)
     try:
         return pl.read_parquet(file)
     except Exception as error:  # a file can be broken in more ways than its readers have exceptions for
         raise _unreadable(file, error) from error
 
 
-def _passed(file: Path, told: Mapping[str, Any], array: NDArray[Any]) -> Extent:
-    """Pass a mapped array once, for the checksum of its file and for its extent."""
+def _verify_array(file: Path, entry: Mapping[str, Any], array: NDArray[Any]) -> Extent:
+    """Read a mapped array once, for the checksum of its file and for its extent."""
     digest, ends = xxhash.xxh3_128(), []
     with file.open("rb") as opened:
-        digest.update(opened.read(told["bytes"] - array.nbytes))
+        digest.update(opened.read(entry["bytes"] - array.nbytes))
     values, step = array.ravel(order="K"), CHUNK // array.itemsize
     for part in (values[start : start + step] for start in range(0, len(values), step)):
         digest.update(part.data)
         ends.append((part.min(), part.max()))
-    _must_be(file, digest.hexdigest(), told)
+    _check_digest(file, digest.hexdigest(), entry)
     return extent(np.array(ends))
 
 
-def _must_be(file: Path, digest: str, told: Mapping[str, Any]) -> None:
-    if digest != told.get(CHECKSUM):
+def _check_digest(file: Path, digest: str, entry: Mapping[str, Any]) -> None:
+    if digest != entry.get(CHECKSUM):
         raise ArtifactError(f"bundle file {file} differs from its checksum; train again or restore it")
 
 
@@ -216,12 +250,12 @@ def extent(array: NDArray[Any]) -> Extent:
     return (array.min().item(), array.max().item()) if array.size else (0, 0)
 
 
-def _mapped(file: Path, told: Mapping[str, Any]) -> NDArray[Any]:
-    """Map an array of plain numbers, once what its header says fits the size of the file."""
+def _map_array(file: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
+    """Map an array of plain numbers whose header fits the size of the file."""
     try:
         return _map(file)
     except Exception as error:
-        _must_be(file, _digest(file), told)
+        _check_digest(file, _digest(file), entry)
         raise _unreadable(file, error) from error
 
 
@@ -242,7 +276,7 @@ def _map(file: Path) -> NDArray[Any]:
 
 
 def _resolve(path: Path) -> Path:
-    return path if (path / MANIFEST).is_file() else path / VERSIONS / versions.current(path)
+    return path if (path / MANIFEST).is_file() else path / VERSIONS / versions.current_version(path)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -284,8 +318,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _found(folder: Path, name: str, told: Any) -> Path:
-    """Return a file that the manifest tells of, once its name and its size are what they may be."""
+def _check_file(folder: Path, name: str, entry: Any) -> Path:
+    """Return the path of a file that the manifest lists, once its name and size are checked."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or pure.suffix not in (".npy", ".parquet"):
         raise ArtifactError(f"bundle {folder} lists {name!r}, which no bundle may hold: it is not trusted")
@@ -294,7 +328,7 @@ def _found(folder: Path, name: str, told: Any) -> Path:
         raise ArtifactError(f"bundle file {file} is a symbolic link: it is not trusted")
     if not file.is_file():
         raise ArtifactError(f"bundle file {file} is missing; train again or restore it")
-    size, wanted = file.stat().st_size, told.get("bytes") if isinstance(told, dict) else None
+    size, wanted = file.stat().st_size, entry.get("bytes") if isinstance(entry, dict) else None
     if size != wanted:
         raise ArtifactError(
             f"bundle file {file} has {size} bytes, its manifest says {wanted}; train again or restore it"
@@ -303,15 +337,15 @@ def _found(folder: Path, name: str, told: Any) -> Path:
 
 
 def _describe(path: Path, arrays: Arrays, folder: Path) -> dict[str, Any]:
-    told: dict[str, Any] = {"bytes": path.stat().st_size, CHECKSUM: _digest(path)}
+    entry: dict[str, Any] = {"bytes": path.stat().st_size, CHECKSUM: _digest(path)}
     name = path.relative_to(folder).with_suffix("").as_posix()
     if path.suffix == ".npy":
-        told |= {"shape": list(arrays[name].shape), "dtype": str(arrays[name].dtype)}
-    return told
+        entry |= {"shape": list(arrays[name].shape), "dtype": str(arrays[name].dtype)}
+    return entry
 
 
 def _checksum(manifest: Mapping[str, Any]) -> str:
-    """The checksum of what a manifest says, however it is laid out."""
+    """Return the checksum of the content of a manifest, whatever its layout."""
     return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
 
 

@@ -1,4 +1,4 @@
-"""A model as a bundle's arrays and tables, and back."""
+"""From a fitted model to the arrays and tables of a bundle, and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 
 def restore(config: Config, loaded: Bundle) -> Model:
-    """Rebuild the model that `save` published: arrays stay memory-mapped. Raises as `validation.check` does."""
+    """Rebuild the model that `save` published; its arrays stay memory-mapped.
+
+    Raises:
+        ArtifactError: A member of another package is missing, or parts of the bundle do not fit together.
+    """
     require_extensions(loaded, ("retriever", "feature", "scorer"))
     plan = Plan.of(config)
     validation.check(loaded, plan.retrievers, plan.scorer)
@@ -51,8 +55,8 @@ def restore(config: Config, loaded: Bundle) -> Model:
         return Model(retrieval, featurizer, plan.scorer.restore(loaded.group("scorer")), calibrator)
 
 
-def remembered(loaded: Bundle) -> Histories:
-    """Return the histories that a bundle holds, one a row of its users; arrays stay memory-mapped."""
+def load_histories(loaded: Bundle) -> Histories:
+    """Return the histories of a bundle, one for each row of its users; arrays stay memory-mapped."""
     parts = loaded.group("histories")
     users = np.arange(len(loaded.tables["users"]), dtype=np.int32)
     return Histories(users, parts["offsets"], parts["item"], parts["time"], parts["weight"], parts["as_of"],
@@ -69,7 +73,13 @@ def history_arrays(histories: Histories) -> dict[str, NDArray[Any]]:
 def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = None) -> TextSpace:
     """Rebuild the text space of a bundle: the encoder of this machine, and the bundle's whitening.
 
-    Raises `ArtifactError` where that encoder is not the one that made the bundle's vectors.
+    Args:
+        config: The config of the bundle, which names the encoder.
+        loaded: The bundle.
+        store: Where vectors are kept; None encodes every text.
+
+    Raises:
+        ArtifactError: That encoder is not the one that made the bundle's vectors.
     """
     from recsys.embedding.registry import load_encoder
     from recsys.engine.embeddings import TextSpace
@@ -92,7 +102,23 @@ def restore_space(config: Config, loaded: Bundle, store: VectorStore | None = No
 
 def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_ids: pl.Series, histories: Histories,
          about: Mapping[str, Any]) -> Path:  # fmt: skip
-    """Publish a fitted model as a new version under `root`; return its folder. `about` joins the manifest."""
+    """Publish a fitted model as a new version.
+
+    Args:
+        root: The bundle root.
+        config: The config that the model was fitted with.
+        model: The model.
+        embeddings: The catalogue, its vectors and the text space.
+        user_ids: Ids of the users `(U,)`, ascending.
+        histories: Their histories, in the same order.
+        about: Further entries of the manifest.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: As `bundle.publish`.
+    """
     arrays: dict[str, Any] = {"vectors": model.retrieval.vectors, "popular": model.retrieval.popular}
     arrays["item_order"] = embeddings.catalog.ids.arg_sort().to_numpy().astype(np.int32)
     arrays |= history_arrays(histories)
@@ -114,3 +140,18 @@ def save(root: Path, config: Config, model: Model, embeddings: Embeddings, user_
     if extensions:
         manifest[KEY] = extensions
     return bundle.publish(root, arrays, tables, {**manifest, **about})
+
+
+def save_copy(root: Path, loaded: Bundle) -> Path:
+    """Publish a loaded bundle, also one with added items, as a new version under another root or its own.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        ArtifactError: As `bundle.publish`.
+    """
+    about = loaded.about
+    if "counts" in about:
+        about["counts"] = about["counts"] | {"items": loaded.tables["catalog"].height}
+    return bundle.publish(root, loaded.arrays, loaded.tables, about)

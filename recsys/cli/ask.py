@@ -75,7 +75,7 @@ def score(
     if history is not None and len(history):
         show(views.history(user_id, history, clock, HISTORY), "")
     topics = phrases.retriever_topics(recommender.config)
-    reasons = [phrases.why(item.reasons, own.get(item.item_id), topics) for item in answer.items]
+    reasons = [phrases.why(item.reasons, own.get(item.item_id), topics, cold=answer.cold) for item in answer.items]
     show(views.recommendations(f"Recommended for user {user_id}", answer.items, reasons))
 
 

@@ -56,12 +56,12 @@ def inspect(
 ) -> None:
     """Check every file of a bundle, and show what it was made from and how."""
     from recsys.artifacts.bundle import load
-    from recsys.artifacts.versions import VERSIONS, versions
+    from recsys.artifacts.versions import VERSIONS, list_versions
     from recsys.cli import views
 
     found = load(bundle_folder(bundle, config))
     root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
-    others = versions(root)
+    others = list_versions(root)
     if plot is not None:
         from recsys.cli.plot import reliability
 

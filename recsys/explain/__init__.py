@@ -1,1 +1,1 @@
-"""Why an item is in a list, or is not; reasons in words."""
+"""Why an item is in a list or not; the reasons of a score in words."""

@@ -1,6 +1,6 @@
 """Why an item is in a list, and why not: feature contributions, the history behind them, the stage where it was lost.
 
-All is told of one query. An item that nobody proposed is scored as if it alone had joined the candidates.
+Everything is about one query. An item that no retriever proposed is scored as if it alone had joined the candidates.
 """
 
 from __future__ import annotations
@@ -127,8 +127,9 @@ class WhyNot:
         found = ", ".join(f"{name}: {place}" for name, place in self.sources.items())
         place = f"place {self.rank} of {self.candidates} with score {self.score:.3f}"
         if self.stage == IN_THE_LIST:
-            named = "no retriever proposed it; it fills the list, or the request named it"
-            how = f"proposed by {found}" if found else named
+            how = "no retriever proposed it; it fills the list, or the request named it"
+            if found:
+                how = f"proposed by {found}"
             return f"It is in the list, at place {self.rank}: {how}."
         if self.stage == RANKED_BELOW:
             how = f" (proposed by {found})" if found else ""
@@ -137,8 +138,8 @@ class WhyNot:
             return f"It is a candidate at {place}, but the list is not by score alone, and its place went to another."
         why = KEPT_OUT.get(self.stage)
         if why is None:
-            told = "; ".join(_reach(name, reach) for name, reach in self.retrievers.items())
-            why = f"No retriever proposed it ({told})."
+            distances = "; ".join(_describe_reach(name, reach) for name, reach in self.retrievers.items())
+            why = f"No retriever proposed it ({distances})."
         return f"{why} Had it been a candidate, it would stand at {place}. {self._beyond()}"
 
     def _beyond(self) -> str:
@@ -153,7 +154,7 @@ class WhyNot:
         return asdict(self) | {"text": self.text}
 
 
-def _reach(name: str, reach: Reach) -> str:
+def _describe_reach(name: str, reach: Reach) -> str:
     if reach.place is None:
         return f"{name}: never, at any depth"
     return (
@@ -163,22 +164,32 @@ def _reach(name: str, reach: Reach) -> str:
 
 def explanations(model: Model, catalog: Catalog, histories: Histories, context: Context,
                  items: LongArray) -> list[Explanation]:  # fmt: skip
-    """Explain the scores of some items `(m,)` for one query, given the whole history and the context made from it.
+    """Explain the scores of items for one query.
 
-    All that are candidates cost one batched pass of the model, each other one a pass of its own.
+    All candidates cost one batched pass of the model together, each other item a pass of its own.
+
+    Args:
+        model: The model.
+        catalog: The catalogue.
+        histories: The whole history of the user.
+        context: The candidates made from it.
+        items: Rows of the items `(m,)`.
+
+    Returns:
+        One explanation an item, in the same order.
     """
     outside = find_keys(context.item, items) < 0
-    told: dict[int, Explanation] = {}
+    explained: dict[int, Explanation] = {}
     for some in [np.unique(items[~outside]), *np.unique(items[outside])[:, None]]:
         if len(some):
-            told |= dict(zip(some.tolist(), _explained(model, catalog, histories, context, some), strict=True))
-    return [told[int(row)] for row in items]
+            explained |= dict(zip(some.tolist(), _explain(model, catalog, histories, context, some), strict=True))
+    return [explained[int(row)] for row in items]
 
 
-def _explained(model: Model, catalog: Catalog, histories: Histories, context: Context,
+def _explain(model: Model, catalog: Catalog, histories: Histories, context: Context,
                items: LongArray) -> list[Explanation]:  # fmt: skip
-    """Explain items that are candidates, or one that is none."""
-    context = context if len(items) > 1 else joined(context, int(items[0]))
+    """Explain several candidates, or one item that may not be a candidate."""
+    context = context if len(items) > 1 else with_candidate(context, int(items[0]))
     place = find_keys(context.item, items)
     x = model.featurizer.compute(context)
     score = model.scorer.score(x)
@@ -208,22 +219,29 @@ def _explained(model: Model, catalog: Catalog, histories: Histories, context: Co
 
 def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, item: int, k: int,
             kept_out: Mapping[str, LongArray]) -> WhyNot:  # fmt: skip
-    """Tell at which stage one query's list `ranking`, made from `context` with `k` places, lost an item.
+    """Say at which stage the list of one query lost an item.
 
-    `kept_out` holds, by the name of the stage (a key of `KEPT_OUT`), the item rows that a rule blocked from the list.
+    Args:
+        model: The model.
+        catalog: The catalogue.
+        context: The candidates that the list was made from.
+        ranking: The list.
+        item: The row of the item.
+        k: The length of the list.
+        kept_out: By the name of the stage (a key of `KEPT_OUT`), the item rows that a rule kept out of the list.
     """
-    listed = np.flatnonzero(ranking.item == item)
+    in_list = np.flatnonzero(ranking.item == item)
     candidate = item in context.item
     rules = [stage for stage, rows in kept_out.items() if item in rows]
     proposers = [] if candidate or rules else model.retrieval.proposers
-    reaches = {name: _reached(model, context, name, item) for name in proposers}
-    context = joined(context, item)
+    reaches = {name: _measure_reach(model, context, name, item) for name in proposers}
+    context = with_candidate(context, item)
     x = model.featurizer.compute(context)
     score = model.scorer.score(x)
     order = order_by_score(context.owner, score)
     place = int(np.searchsorted(context.item, item))
-    rank = int(listed[0] if len(listed) else np.flatnonzero(order == place)[0]) + 1
-    if len(listed):
+    rank = int(in_list[0] if len(in_list) else np.flatnonzero(order == place)[0]) + 1
+    if len(in_list):
         stage = IN_THE_LIST
     elif candidate:
         stage = RANKED_BELOW if rank > k else DISPLACED
@@ -251,8 +269,8 @@ def why_not(model: Model, catalog: Catalog, context: Context, ranking: Ranking, 
     )
 
 
-def joined(context: Context, item: int) -> Context:
-    """Return one query's context with an item among the candidates, found by nobody if it was none of them."""
+def with_candidate(context: Context, item: int) -> Context:
+    """Return one query's context with an item among its candidates; a new one counts as found by no retriever."""
     own = context.candidates
     place = int(np.searchsorted(own.item, item))
     if place < len(own.item) and own.item[place] == item:
@@ -262,7 +280,7 @@ def joined(context: Context, item: int) -> Context:
     return replace(context, candidates=Candidates(np.array([0, len(more)]), more, found))
 
 
-def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
+def _measure_reach(model: Model, context: Context, name: str, item: int) -> Reach:
     """Look an item up in a retriever's order of all items that may be shown."""
     n_items, depth = context.n_items, model.retrieval.depths[name]
     hits = remove_blocked(context.answers[name].top(n_items, context.allowed), context.blocked_pairs, n_items, n_items)
@@ -275,10 +293,10 @@ def _reached(model: Model, context: Context, name: str, item: int) -> Reach:
 
 def _effects(model: Model, histories: Histories, context: Context,
              items: LongArray) -> tuple[IntArray, NDArray[np.float64]]:  # fmt: skip
-    """Leave out one history item at a time `(h,)`, newest first, and see its effects on some candidates `(h + 1, m)`.
+    """Leave out one history item at a time `(h,)`, newest first, and measure its effects on candidates `(h + 1, m)`.
 
-    Left out are the newest history items, and older ones that are among the candidates asked for; the last row is the
-    effect of the whole history. Scores are told apart only within a list, so an effect is the change of the log odds of
+    Left out are the newest history items, and older ones that are among `items`; the last row is the effect of the
+    whole history. Scores compare only within a list, so an effect is the change of the log odds of
     the candidate against all others, by the softmax that listwise scorers learn. They do not flatten as the share nears
     1, which the log of the share would.
     """
@@ -286,7 +304,7 @@ def _effects(model: Model, histories: Histories, context: Context,
     distinct, first = np.unique(newest, return_index=True)
     had = distinct[np.argsort(first)]
     had = had[(np.arange(len(had)) < NEWEST) | np.isin(had, items)]
-    again = _asked_again(model, context, _without_each(histories, had).newest(model.retrieval.history))
+    again = _context_of(model, context, _without_each(histories, had).newest(model.retrieval.history))
     score = model.score(again).astype(np.float64).reshape(len(had) + 2, -1)
     place = find_keys(context.item, items)
     rest = [np.delete(score, at, axis=1) for at in place]
@@ -298,7 +316,7 @@ def _effects(model: Model, histories: Histories, context: Context,
 def _without_each(histories: Histories, item: IntArray) -> Histories:
     """Return one history `h + 2` times: as it is, without each of the items `(h,)`, and without any event.
 
-    A behaviour text is not written anew, which takes the encoder: its vector stays as long as any event does.
+    A behaviour text is not encoded again, which needs the encoder: its vector stays while any event does.
     """
     events = (1, len(histories.item))
     kept = np.concatenate([np.ones(events, bool), histories.item != item[:, None], np.zeros(events, bool)])
@@ -309,8 +327,8 @@ def _without_each(histories: Histories, item: IntArray) -> Histories:
                      histories.weight[rows], histories.as_of[queries], text)  # fmt: skip
 
 
-def _asked_again(model: Model, context: Context, histories: Histories) -> Context:
-    """Return what features see when other histories ask for one query's candidates: with who would have found them."""
+def _context_of(model: Model, context: Context, histories: Histories) -> Context:
+    """Return the candidates of one query as other histories would see them, with the retrievers that find them then."""
     n_lists, n_items, length = len(histories), context.n_items, len(context.item)
     answers = model.retrieval.ask(histories)
     blocked_pairs = (np.arange(n_lists)[:, None] * n_items + context.blocked_pairs).ravel()

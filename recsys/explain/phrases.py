@@ -1,4 +1,4 @@
-"""Numbers, times and the scorer's reasons in words."""
+"""The reasons of a score in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys.formatting import ago
 from recsys.ranking.features import FEATURES, OF_RETRIEVER
 from recsys.types import DAY
 
-# What pushes a score: words where it pushes up, and where it pushes down.
+# The topics of features and retrievers: words where one pushes a score up, and where it pushes it down.
 PUSHES = {
     "due": ("due again", "not due yet"),
     "again": ("people come back for it", "seldom taken twice"),
@@ -26,19 +26,30 @@ PUSHES = {
     "price": ("at the usual price", "at an unusual price"),
     "length": ("suits a history of this length", "does not suit a history of this length"),
     "ways": ("found in several ways", "found in few ways"),
+    "cold": ("suits a user without history", "suits users with a history more"),
 }
+# Topics that compare an item with the history: of a user without one they say only that there is none.
+OF_HISTORY = {"own", "due", "follows", "text", "category", "brand", "price", "length"}
 
 
 @dataclass(frozen=True)
 class Past:
-    """What a user did with one item: how often, and how many days before the present the last time was."""
+    """How often a user had one item, and how many days ago the last time was; None where time is no clock."""
 
     times: int
     days: float | None
 
 
 def pasts(history: pl.DataFrame, now: int | None) -> dict[object, Past]:
-    """Count a history (item_id, title, time) by item. `now` in microseconds; None where time is no clock."""
+    """Count a history by item.
+
+    Args:
+        history: The columns item_id and time, as `Recommender.history` returns them.
+        now: The present in microseconds; None where time is no clock.
+
+    Returns:
+        What the user did with each item, by its id.
+    """
     counted = history.group_by("item_id").agg(times=pl.len(), last=pl.col("time").max())
     return {
         item: Past(times, None if now is None else max(now - last, 0) / DAY)
@@ -55,7 +66,8 @@ def retriever_topics(config: Config) -> dict[str, str]:
     return {name: retriever.topic or name.replace("_", " ") for name, retriever in Plan.of(config).retrievers.items()}
 
 
-def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, str], follows: str | None = None) -> str:
+def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, str], follows: str | None = None, *,
+        cold: bool = False) -> str:  # fmt: skip
     """Say what moved an item's score most; what pushed it down comes after a "but".
 
     Args:
@@ -63,6 +75,7 @@ def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, st
         past: What the user did with this very item before, which is said first; None where nothing.
         topics: The topic of each retriever (see `retriever_topics`).
         follows: The title of the item that this one follows, where known.
+        cold: Whether the user has no history (`Recommendations.cold`); nothing is then said of one.
 
     Returns:
         One line, such as `popular; but not due yet`.
@@ -72,7 +85,9 @@ def why(reasons: Mapping[str, float], past: Past | None, topics: Mapping[str, st
     push: dict[str, float] = {"own": 0.0} if past else {}
     for feature, amount in reasons.items():
         topic = _topic(feature, topics)
-        if topic == "due" and past is None:
+        if cold and topic in OF_HISTORY:
+            topic = "cold"
+        elif topic == "due" and past is None:
             topic = "own"
         push[topic] = push.get(topic, 0) + amount
     if "popular" in push and "now" in push:  # "popular now but not popular" is the scorer splitting one hair

@@ -45,7 +45,7 @@ class Proposal:
     Attributes:
         raw: The config as plain values.
         reasons: Why a section is as it is, by its dotted name.
-        notes: What was assumed and what could not be told, a line each.
+        notes: What was assumed and what is unclear, a line each.
         facts: What the settings hang on.
         tables: The shop's tables, read by that config.
     """
@@ -230,7 +230,7 @@ def _kinds(roles: Roles, notes: list[str]) -> dict[str, Any]:
     bought = [kind for kind in kept if any(word in kind.lower() for word in BOUGHT)]
     unknown = [kind for kind in kept if not any(word in kind.lower() for word in WORTH)]
     if unknown and len(kept) > 1:
-        notes.append(f"kinds of events whose worth could not be told count 1: {', '.join(unknown)}")
+        notes.append(f"kinds of events of unknown worth count 1: {', '.join(unknown)}")
     settings: dict[str, Any] = {"events": worth}
     if bought and len(bought) < len(kept):
         settings["targets"] = bought

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recsys.artifacts.persistence import save
-from recsys.artifacts.versions import locked
+from recsys.artifacts.versions import write_lock
 from recsys.config import Config
 from recsys.engine.calibration import fit_calibrated
 from recsys.engine.embeddings import Embeddings, embed
@@ -40,7 +40,7 @@ def train(config: Config, progress: Progress = quiet) -> Path:
         DataError: as `ingest`; or the log is too short to learn from.
     """
     require("train", "recsys train")
-    with locked(config.folder):
+    with write_lock(config.folder):
         plan = Plan.of(config)
         tables = ingest(config)
         embeddings = embed(config.embedding, tables.catalog, config.vector_folder)

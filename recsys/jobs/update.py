@@ -64,7 +64,7 @@ def update(config: Config) -> Path:
         DataError: as `train`.
     """
     require("train", "recsys update")
-    with versions.locked(config.folder):
+    with versions.write_lock(config.folder):
         return _update(config)
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from recsys.arrays import BoolArray
 from recsys.artifacts import bundle, versions
 from recsys.artifacts.bundle import Bundle
-from recsys.artifacts.persistence import history_arrays, remembered
+from recsys.artifacts.persistence import history_arrays, load_histories
 from recsys.artifacts.versions import MANIFEST, POINTER, VERSIONS
 from recsys.config import DataConfig
 from recsys.embedding.store import Keys, VectorStore, keys_of
@@ -91,7 +91,7 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
     store = VectorStore(root.parent / "vectors")
     published = [root, *map(Path, outputs)]
     _check(published)
-    with versions.locked(root):
+    with versions.write_lock(root):
         return _forget(root, users, published, store, data)
 
 
@@ -117,7 +117,7 @@ def _forget(root: Path, users: list[str], published: list[Path], store: VectorSt
         leftovers = _tidy(root, published)
         rows = _remove_rows(published, root / VERSIONS, users)
         version = _publish_without(root, holders, users)
-        versions.discard(root, [path.name for path in holders])
+        versions.delete_versions(root, [path.name for path in holders])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ArtifactError(
             f"could not forget everybody in {root}: {atomic.why_not_written(error, root)}; what is done stays done"
@@ -169,7 +169,7 @@ def _tidy(root: Path, places: Sequence[Path]) -> list[Path]:
     files = [path for path, _ in atomic.asides(files_of(places))]
     for path in files:
         path.unlink(missing_ok=True)
-    return files + versions.sweep(root)
+    return files + versions.delete_leftovers(root)
 
 
 def _holders(root: Path, found: Scan) -> list[Path]:
@@ -190,7 +190,7 @@ def _behaviours(versions: Sequence[Path], users: Sequence[str]) -> Keys:
             loaded = bundle.load(path)
         except ArtifactError:
             continue  # what cannot be read is deleted; a damaged version that is current stops the run
-        histories = remembered(loaded)
+        histories = load_histories(loaded)
         titles = Catalog(loaded.tables["catalog"]).titles
         newest = int(loaded.manifest["config"]["embedding"]["user_items"])
         for row in np.flatnonzero(_named(loaded, users)):
@@ -293,7 +293,7 @@ def _publish_without(root: Path, holders: Sequence[Path], users: Sequence[str]) 
     if loaded.path not in holders:
         return None
     gone = _named(loaded, users)
-    kept = remembered(loaded).select(np.flatnonzero(~gone))
+    kept = load_histories(loaded).select(np.flatnonzero(~gone))
     tables = dict(loaded.tables) | {"users": loaded.tables["users"].filter(pl.Series(~gone))}
     about = loaded.about
     about["counts"] = dict(about["counts"]) | {"users": len(kept), "events": len(kept.item)}

@@ -1,1 +1,1 @@
-"""What services, people and nightly jobs ask of a published bundle."""
+"""Answers from a published bundle, for services, people and nightly jobs."""

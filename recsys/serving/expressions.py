@@ -1,11 +1,11 @@
-"""The small language of `where`: a condition on the columns of the catalogue, as a string.
+"""The language of `where`: a condition on the columns of the catalogue, as a string.
 
     price <= 20 and brand in ("A", "B") and not stock == 0
     category startswith "Home" and (country == "DE" or brand is null)
 
-The grammar is in docs/serving.md. Nothing is ever evaluated as code: a string is cut into tokens, and each test is one
-comparison of a column. An item whose value is missing (null, or NaN) meets no test on it but `is null`, and a `not`
-before the test does not change that (three-valued logic, as in SQL).
+The grammar is in docs/serving.md. Nothing is evaluated as code: a string is cut into tokens, and each test compares one
+column. An item whose value is missing (null or NaN) meets no test but `is null`, and `not` does not change that
+(three-valued logic, as in SQL).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import polars as pl
 from recsys.config import nearest
 from recsys.errors import RequestError
 
-NESTED = 50  # brackets and `not`s within each other
+MAX_DEPTH = 50  # brackets and `not`s within each other
 SHOWN = 60  # characters of an expression that an error shows
 INT64 = 1 << 63
 
@@ -46,10 +46,14 @@ Value = str | int | float | bool
 
 
 def evaluate(expression: str, frame: pl.DataFrame) -> pl.Series:
-    """Return whether each row of a frame meets an expression: booleans, null where a missing value leaves it open.
+    """Evaluate an expression for each row of a frame.
 
-    Raises `RequestError` naming the place where the expression cannot be read, a column that the frame lacks (with the
-    nearest), or a value that cannot be compared with its column.
+    Returns:
+        Booleans; null where a missing value leaves the answer open.
+
+    Raises:
+        RequestError: The expression cannot be read (the message names the place), the frame lacks a column (it names
+            the nearest), or a value cannot be compared with its column.
     """
     try:
         expression.encode()
@@ -72,7 +76,7 @@ class _Parser:
             if found is None:
                 place += len(text[place:]) - len(text[place:].lstrip())
                 hint = "; equality is written ==" if text[place] == "=" else ""
-                raise self._wrong(f"cannot read {text[place : place + 10]!r}{hint}", place)
+                raise self._error(f"cannot read {text[place : place + 10]!r}{hint}", place)
             kind = str(found.lastgroup)
             word, start = found[kind], found.start(kind)
             if kind == "word" and word.lower() in KEYWORDS:
@@ -84,30 +88,30 @@ class _Parser:
     def parse(self) -> pl.Series:
         met = self._any()
         if self._next < len(self._tokens):
-            raise self._wrong("expected `and`, `or` or the end")
+            raise self._error("expected `and`, `or` or the end")
         return met
 
     def _any(self) -> pl.Series:
         met = self._all()
-        while self._took("or"):
+        while self._take("or"):
             met = met | self._all()
         return met
 
     def _all(self) -> pl.Series:
         met = self._one()
-        while self._took("and"):
+        while self._take("and"):
             met = met & self._one()
         return met
 
     def _one(self) -> pl.Series:
         self._depth += 1
-        if self._depth > NESTED:
-            raise self._wrong(f"more than {NESTED} brackets and `not`s within each other")
-        if self._took("not"):
+        if self._depth > MAX_DEPTH:
+            raise self._error(f"more than {MAX_DEPTH} brackets and `not`s within each other")
+        if self._take("not"):
             met = ~self._one()
-        elif self._took("("):
+        elif self._take("("):
             met = self._any()
-            self._must(")")
+            self._expect(")")
         else:
             met = self._test()
         self._depth -= 1
@@ -116,76 +120,76 @@ class _Parser:
     def _test(self) -> pl.Series:
         kind, name, place = self._peek()
         if kind not in ("word", "quoted"):
-            raise self._wrong("expected a column")
+            raise self._error("expected a column")
         self._next += 1
         if name not in self._frame.columns:
             columns = self._frame.columns
-            near = nearest(name, columns)
-            raise self._wrong(f"the catalogue has no column {name!r}{near}; it has: {', '.join(columns)}", place)
+            hint = nearest(name, columns)
+            raise self._error(f"the catalogue has no column {name!r}{hint}; it has: {', '.join(columns)}", place)
         column = self._frame[name]
-        if self._took("is"):
-            wanted = not self._took("not")
-            self._must("null")
+        if self._take("is"):
+            wanted = not self._take("not")
+            self._expect("null")
             missing = column.is_nan() | column.is_null() if column.dtype.is_float() else column.is_null()
             missing = missing.fill_null(True)
             return missing if wanted else ~missing
         column = _comparable(column)
-        inverted = self._took("not")
-        if self._took("in"):
-            met = self._member(column)
+        inverted = self._take("not")
+        if self._take("in"):
+            met = self._membership(column)
             return ~met if inverted else met
         for operator in PARTS:
-            if self._took(operator):
-                met = self._part(column, operator)
+            if self._take(operator):
+                met = self._text_test(column, operator)
                 return ~met if inverted else met
         if inverted:
-            raise self._wrong("expected `in`, `startswith`, `endswith` or `contains` after `not`")
+            raise self._error("expected `in`, `startswith`, `endswith` or `contains` after `not`")
         kind, sign, _ = self._peek()
         if kind == "sign" and sign in COMPARE:
             self._next += 1
-            return self._compared(column, sign)
+            return self._comparison(column, sign)
         if column.dtype == pl.Boolean:
             return column
         known = [*COMPARE, "in", "is", *PARTS]
-        raise self._wrong(f"expected a comparison after {name!r}: {', '.join(known)}")
+        raise self._error(f"expected a comparison after {name!r}: {', '.join(known)}")
 
-    def _compared(self, column: pl.Series, sign: str) -> pl.Series:
+    def _comparison(self, column: pl.Series, sign: str) -> pl.Series:
         value = self._value()
         if column.dtype == pl.Boolean and sign not in ("==", "!="):
-            raise self._wrong(f"{column.name!r} is true or false, which {sign} cannot compare", back=1)
-        return COMPARE[sign](*self._matched(column, value))
+            raise self._error(f"{column.name!r} is true or false, which {sign} cannot compare", back=1)
+        return COMPARE[sign](*self._comparable_pair(column, value))
 
-    def _member(self, column: pl.Series) -> pl.Series:
-        end = ")" if self._took("(") else "]"
+    def _membership(self, column: pl.Series) -> pl.Series:
+        end = ")" if self._take("(") else "]"
         if end == "]":
-            self._must("[", "expected a list such as (1, 2) after `in`")
+            self._expect("[", "expected a list such as (1, 2) after `in`")
         values = []
-        while not self._took(end):
-            values.append(self._matched(column, self._value())[1])
-            if not self._took(","):
-                self._must(end)
+        while not self._take(end):
+            values.append(self._comparable_pair(column, self._value())[1])
+            if not self._take(","):
+                self._expect(end)
                 break
         if column.dtype.is_integer():
             values = [int(value) for value in values if value == value // 1 and -INT64 <= value < INT64]
         among = pl.Series(list(dict.fromkeys(values)), dtype=column.dtype)
         return pl.select(pl.lit(column).is_in(among.implode())).to_series()
 
-    def _part(self, column: pl.Series, operator: str) -> pl.Series:
+    def _text_test(self, column: pl.Series, operator: str) -> pl.Series:
         if operator == "contains" and isinstance(column.dtype, pl.List):
-            value = self._matched(column.explode(), self._value())[1]
+            value = self._comparable_pair(column.explode(), self._value())[1]
             if column.dtype.inner.is_integer() and (value != value // 1 or not -INT64 <= value < INT64):
                 return column.is_null() & False
             return column.list.contains(value)
         value = self._value()
         if column.dtype != pl.String or not isinstance(value, str):
-            told = f"{operator} asks for a text in a column of texts, and {column.name!r} holds {column.dtype}"
-            raise self._wrong(told, back=1)
+            problem = f"{operator} asks for a text in a column of texts, and {column.name!r} holds {column.dtype}"
+            raise self._error(problem, back=1)
         if operator == "contains":
             return column.str.contains(value, literal=True)
         return column.str.starts_with(value) if operator == "startswith" else column.str.ends_with(value)
 
-    def _matched(self, column: pl.Series, value: Value) -> tuple[pl.Series, Any]:
-        """A column and a value that can be compared with each other."""
+    def _comparable_pair(self, column: pl.Series, value: Value) -> tuple[pl.Series, Any]:
+        """Return the column and the value in types that can be compared."""
         dtype = column.dtype
         if isinstance(value, bool):
             if dtype == pl.Boolean:
@@ -201,7 +205,7 @@ class _Parser:
         elif dtype.is_float():
             return column, float(value)
         kind = "true or false" if isinstance(value, bool) else "a text" if isinstance(value, str) else "a number"
-        raise self._wrong(f"{column.name!r} holds {dtype}, which cannot be compared with {kind}", back=1)
+        raise self._error(f"{column.name!r} holds {dtype}, which cannot be compared with {kind}", back=1)
 
     def _moment(self, column: pl.Series, text: str) -> date:
         """Read an ISO date or time; one without a zone is in UTC."""
@@ -209,8 +213,8 @@ class _Parser:
             moment = datetime.fromisoformat(text)
             moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError) as error:
-            told = f"{column.name!r} holds {column.dtype}, and {text[:SHOWN]!r} is no date such as 2025-01-31"
-            raise self._wrong(told, back=1) from error
+            problem = f"{column.name!r} holds {column.dtype}, and {text[:SHOWN]!r} is no date such as 2025-01-31"
+            raise self._error(problem, back=1) from error
         if isinstance(column.dtype, pl.Datetime):
             return moment if column.dtype.time_zone else moment.replace(tzinfo=None)
         return moment.date()
@@ -225,31 +229,31 @@ class _Parser:
         if kind == "keyword" and word in ("true", "false"):
             return word == "true"
         hint = "; ask for missing values with `is null`" if word == "null" else "; texts stand in quotes"
-        raise self._wrong(f"expected a value{hint}", back=1)
+        raise self._error(f"expected a value{hint}", back=1)
 
     def _peek(self) -> tuple[str, str, int]:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("end", "", len(self._text))
 
-    def _took(self, word: str) -> bool:
+    def _take(self, word: str) -> bool:
         kind, found, _ = self._peek()
         if found != word or kind not in ("keyword", "sign"):
             return False
         self._next += 1
         return True
 
-    def _must(self, word: str, told: str = "") -> None:
-        if not self._took(word):
-            raise self._wrong(told or f"expected {word!r}")
+    def _expect(self, word: str, problem: str = "") -> None:
+        if not self._take(word):
+            raise self._error(problem or f"expected {word!r}")
 
-    def _wrong(self, told: str, place: int | None = None, back: int = 0) -> RequestError:
-        """What cannot be read, at a place of the expression: by default the next token, or some tokens `back`."""
+    def _error(self, problem: str, place: int | None = None, back: int = 0) -> RequestError:
+        """Make an error that shows a place of the expression: the next token, or `back` tokens before it."""
         if place is None:
             self._next -= back
             place = self._peek()[2]
         start = max(0, place - SHOWN // 2)
         shown = self._text[start : start + SHOWN]
         shown = f"{'…' if start else ''}{shown}{'…' if start + SHOWN < len(self._text) else ''}"
-        return RequestError(f"where: {told} (character {place + 1} of {shown!r})")
+        return RequestError(f"where: {problem} (character {place + 1} of {shown!r})")
 
 
 def _comparable(column: pl.Series) -> pl.Series:

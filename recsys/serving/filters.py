@@ -1,4 +1,4 @@
-"""What a request asks of the catalogue's columns, compiled once: filters and caps."""
+"""Conditions on the columns of the catalogue, compiled once: filters and caps."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from recsys.errors import RequestError
 from recsys.ranking.rules import Cap
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.serving.expressions import evaluate
-from recsys.serving.requests import shown
+from recsys.serving.requests import show_value
 from recsys.types import Catalog, codes_of
 
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 
 Where = str | pl.Expr
 
 
 class Filters:
-    """The catalogue's columns, asked for what they allow. Safe to share between threads.
+    """Filters and caps over the columns of a catalogue. Safe to share between threads.
 
-    The catalogue never changes, so what an expression allows is kept, up to `most_bytes` of memory; what was not asked
-    for longest is forgotten first.
+    The catalogue never changes, so the result of an expression is cached, up to `max_bytes` of memory; the least
+    recently used result goes first.
     """
 
-    def __init__(self, catalog: Catalog, popular: IntArray, most_bytes: int = MOST_BYTES) -> None:
-        self._catalog, self._popular, self._most_bytes = catalog, popular, most_bytes
+    def __init__(self, catalog: Catalog, popular: IntArray, max_bytes: int = MAX_BYTES) -> None:
+        self._catalog, self._popular, self._max_bytes = catalog, popular, max_bytes
         self._kept: OrderedDict[str | bytes, ItemFilter] = OrderedDict()
         self._bytes = 0
         self._codes: dict[str, IntArray] = {}
         self._turn = Lock()
 
     def allowed(self, where: Where | None) -> ItemFilter | None:
-        """Return the items that meet an expression, None where all do (as without one).
+        """Return the items that meet an expression; None where all do, as without one.
 
-        Raises `RequestError` for what is no expression over the catalogue.
+        Raises:
+            RequestError: It is no expression over the catalogue.
         """
         if where is None:
             return None
@@ -60,31 +61,34 @@ class Filters:
             if key not in self._kept:
                 self._bytes += allowed.nbytes + len(key)
             self._kept[key] = allowed
-            while self._bytes > self._most_bytes:
+            while self._bytes > self._max_bytes:
                 oldest, gone = self._kept.popitem(last=False)
                 self._bytes -= gone.nbytes + len(oldest)
 
     def _mask(self, where: Where) -> BoolArray:
         frame = self._catalog.frame
-        met = evaluate(where, frame) if isinstance(where, str) else _collected(where, frame)
+        met = evaluate(where, frame) if isinstance(where, str) else _collect(where, frame)
         return met.fill_null(False).to_numpy().astype(bool)
 
     def caps(self, caps: Mapping[str, int] | None) -> list[Cap]:
-        """Return the caps of a mapping from column to the most items of one value.
+        """Return the caps of a mapping from a column to the most items of one of its values.
 
-        Raises `RequestError` for a column that the catalogue lacks, one that holds lists, or a number below 1.
+        Raises:
+            RequestError: The catalogue lacks a column, a column holds lists, or a number is below 1.
         """
         if caps is None:
             return []
         if not isinstance(caps, Mapping):
             raise RequestError(f"caps: expected a mapping such as {{'brand': 2}}, got {type(caps).__name__}")
-        return [Cap(self._code(name), _whole(name, most, len(self._catalog))) for name, most in caps.items()]
+        return [Cap(self._code(name), _check_cap(name, most, len(self._catalog))) for name, most in caps.items()]
 
     def _code(self, name: str) -> IntArray:
         columns = self._catalog.frame.columns
         if name not in columns:
             near = nearest(name, columns) if isinstance(name, str) else ""
-            raise RequestError(f"caps: the catalogue has no column {shown(name)}{near}; it has: {', '.join(columns)}")
+            raise RequestError(
+                f"caps: the catalogue has no column {show_value(name)}{near}; it has: {', '.join(columns)}"
+            )
         if name not in self._codes:
             column = self._catalog.frame[name]
             if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
@@ -94,25 +98,25 @@ class Filters:
         return self._codes[name]
 
 
-def _whole(name: str, most: int, n_items: int) -> int:
+def _check_cap(name: str, most: int, n_items: int) -> int:
     if isinstance(most, bool) or not isinstance(most, int | np.integer) or most < 1:
-        raise RequestError(f"caps: the most items of one {name} must be a whole number from 1, got {shown(most)}")
+        raise RequestError(f"caps: the most items of one {name} must be a whole number from 1, got {show_value(most)}")
     return min(int(most), n_items)
 
 
 def _key(where: Where) -> str | bytes | None:
-    """What an expression is kept under; None for one that cannot be written down, such as a Python function."""
+    """Return the key of an expression in the cache; None for one that cannot be serialized, such as a function."""
     if isinstance(where, str):
         return where
     if not isinstance(where, pl.Expr):
         raise RequestError(f"where: expected a string or a polars expression, got {type(where).__name__}")
     try:
         return where.meta.serialize()
-    except Exception:  # whatever a caller's function may not survive
+    except Exception:  # polars raises many kinds here, and so may a caller's function
         return None
 
 
-def _collected(where: pl.Expr, frame: pl.DataFrame) -> pl.Series:
+def _collect(where: pl.Expr, frame: pl.DataFrame) -> pl.Series:
     try:
         found = frame.select(where)
     except Exception as error:  # polars has many, and a caller's function may raise its own

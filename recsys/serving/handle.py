@@ -1,4 +1,4 @@
-"""What a service that runs for weeks holds: the current model, replaced as a whole when the pointer moves."""
+"""For services that run for weeks: the current model, replaced as a whole when a new version is published."""
 
 from __future__ import annotations
 
@@ -21,9 +21,17 @@ class RecommenderHandle:
             recommender = handle.recommender  # once a request
             recommender.recommend("u383")
 
-    A new version is loaded, checked and tried out by a thread of the handle, looked for every `interval` seconds,
-    while the old one answers. If it fails the old one stays, `last_error` tells why, and it is tried again only when
-    the pointer or one of its files has changed. A request that takes `recommender` once is answered by one version.
+    Every `interval` seconds a thread of the handle looks for a new version, loads it, checks it and tries it out, while
+    the old one answers. If that fails, the old one stays, `last_error` says why, and the new one is tried again only
+    when the pointer or one of its files has changed. A request that takes `recommender` once is answered by one
+    version.
+
+    Args:
+        root: The bundle root.
+        interval: Seconds between two looks, above 0.
+
+    Raises:
+        ConfigError: `interval` is not above 0.
     """
 
     def __init__(self, root: str | Path, *, interval: float = 1.0) -> None:
@@ -34,7 +42,7 @@ class RecommenderHandle:
         self._root, self._interval = Path(root), interval
         self._recommender: Recommender | None = None
         self._last_error: Exception | None = None
-        self._tried: object = None
+        self._tried: object = None  # the fingerprint of the version that was loaded last, or tried to
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -47,7 +55,7 @@ class RecommenderHandle:
 
     @property
     def ready(self) -> bool:
-        """Whether a checked and warm model is there to answer."""
+        """Whether a model is loaded, checked and warm."""
         return self._recommender is not None
 
     @property
@@ -58,7 +66,7 @@ class RecommenderHandle:
     def start(self) -> RecommenderHandle:
         """Load the current version, then watch. Raises `ArtifactError` as `Recommender.load` does."""
         if self._thread is None:
-            self._tried = versions.stamp(self._root)
+            self._tried = versions.fingerprint(self._root)
             self._recommender = Recommender.load(self._root)
             self._stop.clear()
             self._thread = threading.Thread(target=self._watch, name=f"recsys {self._root}", daemon=True)
@@ -66,7 +74,7 @@ class RecommenderHandle:
         return self
 
     def close(self) -> None:
-        """Stop watching and let the model go; requests that hold it go on."""
+        """Stop watching and drop the model; requests that hold it finish."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
@@ -84,18 +92,18 @@ class RecommenderHandle:
                 self._look()
             except Exception as error:  # whatever is wrong with a new version, the old one goes on answering
                 self._last_error = error
-                told = "%s goes on with version %s; the new one is not served: %s"
-                log.warning(told, self._root, self.recommender.version, error,
+                message = "%s goes on with version %s; the new one is not served: %s"
+                log.warning(message, self._root, self.recommender.version, error,
                             exc_info=None if isinstance(error, RecsysError) else error)  # fmt: skip
 
     def _look(self) -> None:
-        stamp = versions.stamp(self._root)
-        if stamp == self._tried:
+        fingerprint = versions.fingerprint(self._root)
+        if fingerprint == self._tried:
             return
-        self._tried = stamp
+        self._tried = fingerprint
         serving = self.recommender
-        if versions.current(self._root) != serving.version:
+        if versions.current_version(self._root) != serving.version:
             serving = Recommender.load(self._root)
             log.info("%s: now serving version %s", self._root, serving.version)
-        self._last_error = None  # first: whoever sees the new version must not read the old one's error beside it
+        self._last_error = None  # first: who sees the new version must not see the old one's error
         self._recommender = serving

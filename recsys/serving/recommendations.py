@@ -1,15 +1,17 @@
-"""What a recommender answers."""
+"""The answer of a recommender: a list of items, as objects, a frame, JSON or a table to read."""
 
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
 
+from recsys import formatting
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.engine.model import Model
 from recsys.ragged import find_keys
@@ -19,6 +21,11 @@ from recsys.types import Catalog, Id, Ranking
 
 FILLED = "popularity_fill"
 PINNED = "pinned"
+N_REASONS = 3
+SHOWN = 50  # rows of a table to read
+TITLE_WIDTH = 48
+HEADINGS = ("rank", "item", "title", "score", "probability", "source")
+NUMBERS = ("rank", "score", "probability")
 COLUMNS = ["user_id", "item_id", "title", "rank", "score", "probability", "source", "model_version"]
 
 
@@ -26,10 +33,17 @@ COLUMNS = ["user_id", "item_id", "title", "rank", "score", "probability", "sourc
 class Recommendation:
     """One item of an answer.
 
-    `sources` tells at which place (from 1) each retriever proposed the item; empty where it only filled a short
-    list, or was pinned. `reasons` are the features that moved its score most, up or down, in units of the score;
-    empty unless asked for. `pinned` marks an item that the request put at its place. `probability` is that of the
-    statement in the manifest; None where the bundle has none, for an item that only filled the list, and beside a text.
+    Attributes:
+        item_id: The item.
+        title: Its title in the catalogue; the id where it has none.
+        rank: Its place in the list, from 1.
+        score: What it was ranked by; comparable within the list only.
+        sources: At which place (from 1) each retriever proposed it; empty where it only filled a short list, or was
+            pinned.
+        reasons: The features that moved its score most, up or down, in units of the score; empty unless asked for.
+        pinned: Whether the request put it at its place.
+        probability: That of the statement in the manifest. None where the bundle has none, for an item that only
+            filled the list, and where the request has a text.
     """
 
     item_id: Id
@@ -44,11 +58,17 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Shortage:
-    """Why a list is shorter than asked: counts of items, from the catalogue down to what was given.
+    """Why a list is shorter than `k`: counts of items, from the catalogue down to what was given.
 
-    Of the `catalogue`, `matching` meet `where`, of which `offered` are among the request's `candidates` (all, where it
-    names none). Of these, `excluded` are in `exclude`, `seen` others in the user's history where the rules keep those
-    out, and `capped` others had no room under the caps.
+    Attributes:
+        asked: `k`.
+        given: How many items the list has.
+        catalogue: How many items there are.
+        matching: How many of those meet `where`.
+        offered: How many of those are among the request's `candidates` (all, where it names none).
+        excluded: How many of those are in `exclude`.
+        seen: How many others the user had before, where the rules keep those out.
+        capped: How many others had no room under the caps.
     """
 
     asked: int
@@ -63,18 +83,18 @@ class Shortage:
     @property
     def reason(self) -> str:
         """The same as one sentence."""
-        told = [f"the catalogue holds {_items(self.catalogue)}"]
+        parts = [f"the catalogue holds {_items(self.catalogue)}"]
         if self.matching < self.catalogue:
-            told.append(f"{self.matching} meet the filter")
+            parts.append(f"{self.matching} meet the filter")
         if self.offered < self.matching:
-            told.append(f"{self.offered} of them are candidates")
+            parts.append(f"{self.offered} of them are candidates")
         kept_out = {
             "are excluded": self.excluded,
             "were seen before": self.seen,
             "have no room under the caps": self.capped,
         }
-        told += [f"{number} {why}" for why, number in kept_out.items() if number]
-        return f"{self.given} of {self.asked} items could be given: {', '.join(told)}"
+        parts += [f"{number} {why}" for why, number in kept_out.items() if number]
+        return f"{self.given} of {self.asked} items could be given: {', '.join(parts)}"
 
 
 def _items(number: int) -> str:
@@ -83,11 +103,16 @@ def _items(number: int) -> str:
 
 @dataclass(frozen=True)
 class Recommendations:
-    """An answer: `items` holds as many as were asked for, or `shortage` tells why not.
+    """An answer: a sequence of its items. It prints as a table, also in notebooks.
 
-    `cold` marks a user of whom neither the bundle nor the request knows any event; `fallback` a list that nothing
-    personal shaped: it holds what is popular. `request_id` is unique to the answer,
-    and no part of what makes two answers equal.
+    Attributes:
+        user_id: The user.
+        items: As many items as were asked for, best first; `shortage` says why where they are fewer.
+        cold: Whether neither the bundle nor the request holds any event of the user.
+        fallback: Whether nothing personal shaped the list: it holds what is popular.
+        model_version: The version that answered.
+        request_id: Unique to the answer; not compared by `==`.
+        shortage: Why the list is short; None where it is not.
     """
 
     user_id: Id
@@ -98,6 +123,57 @@ class Recommendations:
     request_id: str = field(compare=False)
     shortage: Shortage | None = None
 
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, place: int) -> Recommendation: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Recommendation]: ...
+
+    def __getitem__(self, place: int | slice) -> Recommendation | list[Recommendation]:
+        return self.items[place]
+
+    def __repr__(self) -> str:
+        rows = [list(HEADINGS), *self._cells(SHOWN)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.rjust(n) if heading in NUMBERS else cell.ljust(n)
+                      for cell, n, heading in zip(row, widths, HEADINGS, strict=True)).rstrip()
+            for row in rows
+        ]  # fmt: skip
+        return "\n".join([self._caption(), *(lines if self.items else []), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._cells(SHOWN)
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        caption = f"<caption>{html.escape(self._caption())}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+
+    def _caption(self) -> str:
+        popular = ", what is popular" if self.fallback else ""
+        return f"{formatting.plural(len(self.items), 'item')} for user {self.user_id}{popular}"
+
+    def _cells(self, most: int) -> list[list[str]]:
+        return [
+            [str(i.rank), _one_line(str(i.item_id)), _one_line(i.title), f"{i.score:.3f}",
+             formatting.percent(i.probability), _source(i)]
+            for i in self.items[:most]
+        ]  # fmt: skip
+
+    def _notes(self) -> list[str]:
+        more = len(self.items) - SHOWN
+        notes = [f"... and {formatting.plural(more, 'item')} more"] if more > 0 else []
+        return notes if self.shortage is None else [*notes, self.shortage.reason]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as JSON wants them."""
         short = {} if self.shortage is None else {"shortage": asdict(self.shortage) | {"reason": self.shortage.reason}}
@@ -107,7 +183,7 @@ class Recommendations:
         """Return one row an item: user_id, item_id, title, rank, score, probability, source, model_version."""
         rows = [
             {"user_id": self.user_id, "item_id": i.item_id, "title": i.title, "rank": i.rank, "score": i.score,
-             "probability": i.probability, "source": "+".join(i.sources) or (PINNED if i.pinned else FILLED),
+             "probability": i.probability, "source": _source(i),
              "model_version": self.model_version}
             for i in self.items
         ]  # fmt: skip
@@ -116,11 +192,20 @@ class Recommendations:
         return pl.DataFrame(rows, schema=COLUMNS, schema_overrides=dtypes)
 
 
-STRONGEST = 3  # features told for each item
+def _source(item: Recommendation) -> str:
+    return "+".join(item.sources) or (PINNED if item.pinned else FILLED)
 
 
-def sources(proposers: Sequence[str], ranking: Ranking) -> pl.Series:
-    """Name the retrievers that found each item, joined by `+`: made once for each combination, not once a row."""
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= TITLE_WIDTH else f"{text[: TITLE_WIDTH - 1]}…"
+
+
+def source_column(proposers: Sequence[str], ranking: Ranking) -> pl.Series:
+    """Return the retrievers that found each item of a ranking, joined by `+`.
+
+    Each combination of retrievers is joined once, not once a row.
+    """
     power = 1 << np.arange(len(proposers))
     code = (ranking.found >= 0) @ power
     distinct, place = np.unique(code, return_inverse=True)
@@ -128,26 +213,35 @@ def sources(proposers: Sequence[str], ranking: Ranking) -> pl.Series:
     return pl.Series(names, dtype=pl.String).gather(place)
 
 
-def strongest(model: Model, context: Context, x: FloatArray, items: IntArray) -> list[Mapping[str, float]]:
-    """For each item of one list the features that moved its score most; nothing where it was no candidate.
+def top_reasons(model: Model, context: Context, x: FloatArray, items: IntArray) -> list[Mapping[str, float]]:
+    """Return the features that moved the score of each item most.
 
-    `x` `(n, f)` are the features of the candidates, `items` `(k,)` rows of the catalogue.
+    Args:
+        model: The model.
+        context: The candidates of one user.
+        x: Their features `(n, f)`.
+        items: Rows of the items of one list `(k,)`.
+
+    Returns:
+        For each item the `N_REASONS` features of largest contribution, in units of the score; none where it was no
+        candidate.
     """
     names = model.featurizer.names(context)
     place = find_keys(context.item, items)
     parts = model.scorer.contributions(x[np.maximum(place, 0)]) if len(x) else np.zeros((len(place), 0))
-    most = np.argsort(-np.abs(parts), axis=1)[:, :STRONGEST]
+    most = np.argsort(-np.abs(parts), axis=1)[:, :N_REASONS]
     return [
         {names[j]: float(part[j]) for j in columns} if found >= 0 else {}
         for part, columns, found in zip(parts, most, place, strict=True)
     ]
 
 
-def listed(catalog: Catalog, proposers: Sequence[str], ranking: Ranking, reasons: Sequence[Mapping[str, float]],
-           lead: LongArray, probability: FloatArray, near: TextHits | None) -> list[Recommendation]:  # fmt: skip
-    """Tell the items of one user's list. `lead` are the pinned rows; `probability` `(k,)` is NaN where unknown."""
+def to_recommendations(catalog: Catalog, proposers: Sequence[str], ranking: Ranking,
+                       reasons: Sequence[Mapping[str, float]], pinned_rows: LongArray, probability: FloatArray,
+                       text_hits: TextHits | None) -> list[Recommendation]:  # fmt: skip
+    """Return the items of one user's list. `probability` `(k,)` is NaN where there is none."""
     ids = catalog.ids
-    pinned = find_keys(np.sort(lead), ranking.item) >= 0
+    pinned = find_keys(np.sort(pinned_rows), ranking.item) >= 0
     columns = (ranking.item, ranking.score, probability, ranking.found, pinned)
     return [
         Recommendation(
@@ -157,11 +251,11 @@ def listed(catalog: Catalog, proposers: Sequence[str], ranking: Ranking, reasons
             score=score,
             probability=None if math.isnan(likely) else likely,
             sources={n: f + 1 for n, f in zip(proposers, found, strict=True) if f >= 0}
-            | ({} if near is None else near.source(row)),
+            | ({} if text_hits is None else text_hits.source(row)),
             reasons=reasons[place],
-            pinned=first,
+            pinned=is_pinned,
         )
-        for place, (row, score, likely, found, first) in enumerate(
+        for place, (row, score, likely, found, is_pinned) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         )
     ]

@@ -58,7 +58,7 @@ def strength(name: str, role: str) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """What was found: the two tables, our column names to theirs, and what could not be told.
+    """What was found: the two tables, our column names to theirs, and what is unclear.
 
     Attributes:
         catalog: The items; None where no table holds them.

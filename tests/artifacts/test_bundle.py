@@ -16,7 +16,7 @@ from shops import Shop
 from tampering import Trap
 
 from recsys.artifacts.bundle import CHUNK, load, publish
-from recsys.artifacts.versions import MANIFEST, POINTER, VERSIONS, point
+from recsys.artifacts.versions import MANIFEST, POINTER, VERSIONS, set_current
 from recsys.errors import ArtifactError
 
 # There and back
@@ -158,7 +158,7 @@ def test_a_version_without_a_manifest_was_never_finished(root: Path, version: Pa
     later = publish(root, *parts(2))
     (later / MANIFEST).unlink()
     assert f"should name one of: {version.name}" in refused(root)
-    point(root, version.name)
+    set_current(root, version.name)
     assert whole(root) == 1
     (version / MANIFEST).unlink()
     assert "it should name one of: none, so train again" in refused(root)

@@ -15,7 +15,7 @@ from publications import PRELUDE, left, parts, python, whole
 from shops import ROOT
 
 from recsys.artifacts.bundle import publish
-from recsys.artifacts.versions import POINTER, versions
+from recsys.artifacts.versions import POINTER, list_versions
 from recsys.errors import ArtifactError
 
 # Dying
@@ -71,9 +71,9 @@ def fill():
         publish(root, *parts(10 * step + number))
     rollback(root)
 def check():
-    found = [whole(root), [whole(root / VERSIONS / name) for name in versions(root)]]
+    found = [whole(root), [whole(root / VERSIONS / name) for name in list_versions(root)]]
     prune(root, 1)
-    print(json.dumps([killed, *found, left(root), len(versions(root))]), flush=True)
+    print(json.dumps([killed, *found, left(root), len(list_versions(root))]), flush=True)
 for step in range(1, 100):
     at = 0
     child(fill)
@@ -143,7 +143,7 @@ publish(root, *parts(3))
         assert "make room, or set another output folder, and run again" in told
         assert told.endswith("; the earlier version is untouched")
         assert (leftovers, number) == ([], 1)
-    assert len(versions(root)) == 2
+    assert len(list_versions(root)) == 2
     assert whole(root) == 3
 
 
@@ -154,7 +154,7 @@ def test_no_pointer_can_be_written(tmp_path: Path) -> None:
     (tmp_path / POINTER).mkdir()
     with pytest.raises(ArtifactError, match="could not write the bundle in"):
         publish(tmp_path, *parts(2))
-    assert versions(tmp_path) == [old]
+    assert list_versions(tmp_path) == [old]
     assert left(tmp_path) == []
 
 

@@ -142,7 +142,7 @@ def test_a_feature_that_sees_the_labels(
     with pytest.raises(SystemExit) as stopped:
         main(["audit", str(path), "--json"])
     assert stopped.value.code == LeakageError.exit_code == 4
-    found = {told["name"]: told for told in json.loads(capsys.readouterr().out)}
+    found = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert found["future replaced"]["status"] == FAIL
     assert list(found["future replaced"]["numbers"]["changed"]) == ["peek"]
     assert "changed peek: they use data from after the cut" in found["future replaced"]["text"]
@@ -325,10 +325,10 @@ def test_chance_is_that_of_all_orders(length: int, relevant: int) -> None:
     values: dict[str, list[float]] = {"recall": [], "ndcg": []}
     for places in combinations(range(length), relevant):
         y = np.isin(np.arange(length), places)
-        told = Lists(np.zeros((length, 1), np.float32), np.array([length]), y)
-        for metric, value in told.metrics(-np.arange(length, dtype=np.float32)).items():
+        lists = Lists(np.zeros((length, 1), np.float32), np.array([length]), y)
+        for metric, value in lists.metrics(-np.arange(length, dtype=np.float32)).items():
             values[metric.removesuffix(f"@{K}")].append(value)
-    for metric, (low, high) in told.chance().items():
+    for metric, (low, high) in lists.chance().items():
         every = values[metric.removesuffix(f"@{K}")]
         assert (low + high) / 2 == pytest.approx(np.mean(every))
         assert (high - low) / 2 == pytest.approx(DEVIATIONS * np.std(every), abs=1e-6)

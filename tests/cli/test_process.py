@@ -36,8 +36,8 @@ def test_a_scored_user_imports_only_what_the_answer_needs(shop: Shop) -> None:
     code = (
         "import sys; from recsys.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print([m for m in ('rich', 'yaml', 'recsys.tables.ingest', 'recsys.embedding.transformer') if m in sys.modules], "
-        "file=sys.stderr)"
+        "unwanted = ('rich', 'yaml', 'recsys.tables.ingest', 'recsys.embedding.transformer')\n"
+        "print([m for m in unwanted if m in sys.modules], file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, "score", USER, "--json", "--bundle", str(shop.folder)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=True)
@@ -98,7 +98,7 @@ def test_ctrl_c(tmp_path: Path, tiny_model: Path) -> None:
     assert process.returncode == console.INTERRUPTED, err
     assert out == ""
     assert "Traceback" not in err
-    assert versions.versions(tmp_path / "artifacts" / "shop") == []
+    assert versions.list_versions(tmp_path / "artifacts" / "shop") == []
 
 
 def test_debug_shows_where_an_error_came_from(shop: Shop) -> None:

@@ -35,9 +35,9 @@ def test_pooling_is_the_library_s_own_last_hidden_state(tiny_model: Path) -> Non
 @pytest.mark.parametrize("layout", ["sentence", "nested"])
 def test_sentence_transformers_folders(layout: str, tiny_model: Path, encoder: Encoder, tmp_path: Path) -> None:
     folder = build_tiny_bert(tmp_path / layout, layout)
-    told = load_encoder(config_for(folder))
-    np.testing.assert_array_equal(told.encode(TEXTS), encoder.encode(TEXTS))
-    assert told.fingerprint == encoder.fingerprint
+    other = load_encoder(config_for(folder))
+    np.testing.assert_array_equal(other.encode(TEXTS), encoder.encode(TEXTS))
+    assert other.fingerprint == encoder.fingerprint
 
 
 def test_equals_sentence_transformers_on_a_real_model() -> None:

@@ -276,6 +276,6 @@ def test_progress_is_a_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     VectorStore(tmp_path).encode(["a", "b"], encoder)
-    told = capsys.readouterr()
-    assert "encoding texts" in told.err
-    assert not told.out
+    captured = capsys.readouterr()
+    assert "encoding texts" in captured.err
+    assert not captured.out

@@ -100,11 +100,11 @@ def bundle(world: World, tmp_path_factory: pytest.TempPathFactory, tiny_model: P
     return Recommender.load(train(load_config(path)))
 
 
-def within_four_errors(told: np.ndarray, happened: np.ndarray) -> None:
-    """In every decile of what was told, what happened lies within four standard errors of it."""
-    for rows in np.array_split(np.argsort(told, kind="stable"), 10):
-        mean = told[rows].mean()
-        error = np.sqrt((told[rows] * (1 - told[rows])).sum()) / len(rows)
+def within_four_errors(predicted: np.ndarray, happened: np.ndarray) -> None:
+    """In every decile of predictions, the rate of events lies within four standard errors of their mean."""
+    for rows in np.array_split(np.argsort(predicted, kind="stable"), 10):
+        mean = predicted[rows].mean()
+        error = np.sqrt((predicted[rows] * (1 - predicted[rows])).sum()) / len(rows)
         assert abs(happened[rows].mean() - mean) < 4 * error, (mean, happened[rows].mean(), error)
 
 
@@ -112,20 +112,20 @@ def test_published_probabilities_are_those_of_the_world(world: World, bundle: Re
     frame = bundle.recommend_batch(k=ITEMS)
     user = frame["user_id"].str.slice(1).cast(int).to_numpy()
     item = frame["item_id"].str.slice(1).cast(int).to_numpy()
-    told, truth = frame["probability"].cast(float).to_numpy(), world.chance[user, item]
-    assert len(told) == bundle.user_ids.len() * ITEMS
-    happened = np.random.default_rng(9).random(len(told)) < truth
-    within_four_errors(told, happened)
+    predicted, truth = frame["probability"].cast(float).to_numpy(), world.chance[user, item]
+    assert len(predicted) == bundle.user_ids.len() * ITEMS
+    happened = np.random.default_rng(9).random(len(predicted)) < truth
+    within_four_errors(predicted, happened)
     for band in (user % 2 == 0, np.isin(item, np.argsort(world.chance.sum(axis=0))[-3:]), truth > 0.1):
-        assert told[band].mean() == pytest.approx(truth[band].mean(), rel=0.1)
-    assert np.corrcoef(np.log(told), np.log(truth))[0, 1] > 0.9
+        assert predicted[band].mean() == pytest.approx(truth[band].mean(), rel=0.1)
+    assert np.corrcoef(np.log(predicted), np.log(truth))[0, 1] > 0.9
 
 
 def test_the_manifest_says_what_is_stated_and_how_well(world: World, bundle: Recommender) -> None:
-    told = bundle.manifest["probability"]
-    assert told["statement"] == "the user has an event on the item within 10 days of the end of the data"
-    assert (told["events"], told["horizon_days"], told["held_out"]) == ([], DAYS, "time")
-    quality = told["quality"]
+    about = bundle.manifest["probability"]
+    assert about["statement"] == "the user has an event on the item within 10 days of the end of the data"
+    assert (about["events"], about["horizon_days"], about["held_out"]) == ([], DAYS, "time")
+    quality = about["quality"]
     assert quality["base_rate"] == pytest.approx(world.chance.mean(), rel=0.1)
     assert quality["mean"] == pytest.approx(quality["base_rate"], rel=0.1)
     assert quality["ece"] < 0.1 * quality["base_rate"]
@@ -145,8 +145,8 @@ def test_negative_sampling_does_not_move_probabilities(world: World) -> None:
         config = config_of(scorer={"kind": "logistic", "negatives": negatives})
         model, *_ = fit_calibrated(Plan.of(config), world.log, embeddings_of(), end_of(world.log))
         context = model.retrieval.context(world.log.histories(np.arange(USERS), np.full(USERS, end_of(world.log))))
-        told = model.probability(context, model.score(context))
-        means.append([told.mean(), np.sort(told)[-1000:].mean()])
+        probability = model.probability(context, model.score(context))
+        means.append([probability.mean(), np.sort(probability)[-1000:].mean()])
     np.testing.assert_allclose(means[1:], [means[0]] * 2, rtol=0.05)
     assert means[0][0] == pytest.approx(world.chance.mean(), rel=0.1)
 
@@ -176,14 +176,14 @@ def test_the_scorer_that_is_tried_does_not_know_the_window_it_is_tried_on(world:
 
 
 def test_nothing_after_the_cut_reaches_the_calibrator(world: World) -> None:
-    told = []
+    runs = []
     for seed in (0, 1):
         rng, cut = np.random.default_rng(seed), end_of(world.log)
         future = [(int(u), int(rng.integers(ITEMS)), cut + 5) for u in rng.choice(USERS, 400, replace=False)]
         fold = holdout(log_of(world.rows + future, USERS), config_of(split=TIME | {"horizon_days": 1}).split, cut + DAY)
         model, about, _ = fit_calibrated(Plan.of(config_of()), fold.known, embeddings_of(), fold.as_of)
-        told.append(({name: array.tobytes() for name, array in model.calibrator.arrays().items()}, about))
-    assert told[0] == told[1]
+        runs.append(({name: array.tobytes() for name, array in model.calibrator.arrays().items()}, about))
+    assert runs[0] == runs[1]
 
 
 # What is measured, measured again
@@ -223,13 +223,13 @@ def test_figures_equal_those_of_a_plain_loop(world: World) -> None:
         "rank: 1-10": place < 10,
         "users: 5-19 events": (length > 4) & (length < 20),
     }.items():
-        told = later if name == "all" else later["segments"][name]
-        assert (told["pairs"], told["labels"]) == (mask.sum(), y[mask].sum())
-        assert told["brier"] == pytest.approx(
+        part = later if name == "all" else later["segments"][name]
+        assert (part["pairs"], part["labels"]) == (mask.sum(), y[mask].sum())
+        assert part["brier"] == pytest.approx(
             sum((a - b) ** 2 for a, b in zip(p[mask], y[mask], strict=True)) / mask.sum()
         )
-        assert told["mean"] == pytest.approx(p[mask].mean(), rel=1e-5)
-        assert told["ece"] == pytest.approx(loop_ece(p[mask], y[mask]), abs=1e-5)
+        assert part["mean"] == pytest.approx(p[mask].mean(), rel=1e-5)
+        assert part["ece"] == pytest.approx(loop_ece(p[mask], y[mask]), abs=1e-5)
 
 
 def loop_ece(p, y, bins=15):
@@ -246,11 +246,11 @@ def loop_ece(p, y, bins=15):
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=60))
 def test_reliability_of_any_list(pairs):
     p, y = np.array([a for a, _ in pairs], np.float32), np.array([b for _, b in pairs])
-    told = reliability(p, y, {"low": p < 0.5, "none": p > 1})
-    assert told["ece"] == pytest.approx(loop_ece(p.astype(float), y), abs=1e-9)
-    assert told["brier"] == pytest.approx(np.mean((p.astype(float) - y) ** 2), abs=1e-9)
-    assert told["segments"].keys() == ({"low"} if (p < 0.5).any() else set())
-    assert sum(b["count"] for b in told["bins"]) == len(p)
+    measured = reliability(p, y, {"low": p < 0.5, "none": p > 1})
+    assert measured["ece"] == pytest.approx(loop_ece(p.astype(float), y), abs=1e-9)
+    assert measured["brier"] == pytest.approx(np.mean((p.astype(float) - y) ** 2), abs=1e-9)
+    assert measured["segments"].keys() == ({"low"} if (p < 0.5).any() else set())
+    assert sum(b["count"] for b in measured["bins"]) == len(p)
 
 
 # The calibrator alone
@@ -269,13 +269,13 @@ def test_within_a_list_a_higher_score_is_never_less_probable(seed, n):
     label = rng.random(len(score)) < 0.3
     label[:2] = [True, False]
     calibrator = Calibrator.fit(share, candidates.owner, activity(histories, 0), label, 0)
-    told = calibrator.probability(share, candidates.owner, histories)
-    assert ((told > 0) & (told < 1)).all()
+    probability = calibrator.probability(share, candidates.owner, histories)
+    assert ((probability > 0) & (probability < 1)).all()
     for own in range(lists):
         mask = candidates.owner == own
-        assert (np.diff(told[mask][np.argsort(score[mask])]) >= -1e-7).all()
+        assert (np.diff(probability[mask][np.argsort(score[mask])]) >= -1e-7).all()
     again = Calibrator.from_arrays(calibrator.arrays())
-    np.testing.assert_array_equal(again.probability(share, candidates.owner, histories), told)
+    np.testing.assert_array_equal(again.probability(share, candidates.owner, histories), probability)
 
 
 def test_a_score_that_tells_the_wrong_way_round_tells_nothing():
@@ -283,9 +283,9 @@ def test_a_score_that_tells_the_wrong_way_round_tells_nothing():
     share = rng.normal(size=4000)
     label = rng.random(4000) < 1 / (1 + np.exp(3 + share))
     calibrator = Calibrator.fit(share, np.zeros(4000, int), activity(asks([[1]]), 0), label, 0)
-    told = calibrator.probability(share, np.zeros(4000, int), asks([[1]]))
+    probability = calibrator.probability(share, np.zeros(4000, int), asks([[1]]))
     assert calibrator.weight[1] == 0
-    np.testing.assert_allclose(told, label.mean(), rtol=0.02)
+    np.testing.assert_allclose(probability, label.mean(), rtol=0.02)
 
 
 def test_log_totals_of_empty_and_far_lists():
@@ -298,8 +298,8 @@ def test_log_totals_of_empty_and_far_lists():
 
 def test_activity_counts_events_baskets_and_days():
     histories = asks([[(0, 0), (1, 0), (2, 8 * DAY)], []], as_of=10 * DAY)
-    told = activity(histories, 3 * DAY)
-    np.testing.assert_allclose(told, [[*np.log1p([3 * 0.3, 2 * 0.3, 1, 2, 10]), 0], [0, 0, 0, 0, 0, 1]])
+    columns = activity(histories, 3 * DAY)
+    np.testing.assert_allclose(columns, [[*np.log1p([3 * 0.3, 2 * 0.3, 1, 2, 10]), 0], [0, 0, 0, 0, 0, 1]])
     np.testing.assert_allclose(activity(histories, 0), [[*np.log1p([3, 2]), 0], [0, 0, 1]])
 
 
@@ -308,8 +308,8 @@ def test_activity_counts_events_baskets_and_days():
 
 def test_a_short_log_is_calibrated_by_users(world: World) -> None:
     rows = [row for row in world.rows if row[2] >= 4 * DAYS * DAY]
-    model, about, _ = fit_calibrated(Plan.of(config_of(split=TIME | {"folds": 1})), log_of(rows, USERS), embeddings_of(),
-                                  6 * DAYS * DAY)  # fmt: skip
+    plan = Plan.of(config_of(split=TIME | {"folds": 1}))
+    model, about, _ = fit_calibrated(plan, log_of(rows, USERS), embeddings_of(), 6 * DAYS * DAY)
     assert (about["held_out"], model.calibrator is None) == ("users", False)
     assert about["users"] < 0.6 * USERS
     assert about["quality"]["mean"] == pytest.approx(about["quality"]["base_rate"], rel=0.1)
@@ -359,15 +359,15 @@ def test_every_door_tells_the_same_probability(recommender: Recommender) -> None
         answer = recommender.recommend(user, len(everything))
         listed = [item for item in answer.items if item.sources]
         assert all(item.probability is None for item in answer.items if not item.sources)
-        told = [item.probability for item in listed]
-        assert told == sorted(told, reverse=True)
-        assert 0 < told[-1] < told[0] < 1
+        probabilities = [item.probability for item in listed]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert 0 < probabilities[-1] < probabilities[0] < 1
         scored = dict(recommender.score(user, everything).select("item_id", "probability").iter_rows())
-        np.testing.assert_allclose([scored[item.item_id] for item in listed], told, rtol=1e-4)
+        np.testing.assert_allclose([scored[item.item_id] for item in listed], probabilities, rtol=1e-4)
         assert all(0 < scored[item] < 1 for item in everything), "what nobody proposed has one too"
         if user != "nobody":
             batch = recommender.recommend_batch([user], len(everything))
-            np.testing.assert_allclose(batch["probability"].drop_nulls(), told, rtol=1e-4)
+            np.testing.assert_allclose(batch["probability"].drop_nulls(), probabilities, rtol=1e-4)
             assert batch["probability"].null_count() == len(everything) - len(listed)
 
 
@@ -375,9 +375,9 @@ def test_of_the_next_item_the_probabilities_of_a_list_sum_to_what_it_finds(
     shop: Shop, recommender: Recommender
 ) -> None:
     """In `leave_last_out` exactly one item comes next, and a list holds it or not."""
-    told = recommender.manifest["probability"]
-    assert told["statement"] == "the user's next target event (purchase) is on the item"
-    assert (told["events"], told["horizon_days"]) == (["purchase"], None)
+    about = recommender.manifest["probability"]
+    assert about["statement"] == "the user's next target event (purchase) is on the item"
+    assert (about["events"], about["horizon_days"]) == (["purchase"], None)
     frame = recommender.recommend_batch(k=len(recommender.catalog)).drop_nulls("probability")
     sums = frame.group_by("user_id").agg(pl.col("probability").sum())["probability"]
     report = evaluate(load_config(shop.config), probabilities=True)
@@ -405,8 +405,8 @@ def test_inspect_shows_and_draws_reliability(shop: Shop, tmp_path: Path) -> None
     plot = tmp_path / "deep" / "plot.svg"
     ran = CliRunner().invoke(app, ["inspect", "--bundle", str(shop.folder), "--plot", str(plot)])
     assert ran.exit_code == 0
-    for told in ("Probability that the user's next target event", "rank: 1-10", "Brier"):
-        assert told in ran.stdout
+    for words in ("Probability that the user's next target event", "rank: 1-10", "Brier"):
+        assert words in ran.stdout
     drawn = ElementTree.parse(plot).getroot()
     points = drawn.findall("{http://www.w3.org/2000/svg}circle")
     quality = Recommender.load(shop.folder).manifest["probability"]["quality"]
@@ -432,7 +432,7 @@ def test_no_filter_moves_a_probability(recommender: Recommender, request_of: Any
     asked = request_of(recommender.catalog.ids.to_list())
     for user in ("u029", "u123", "nobody"):
         items = recommender.recommend(user, 8, **asked).items
-        told = recommender.score(user, [item.item_id for item in items])["probability"].to_list()
-        for item, probability in zip(items, told, strict=True):
+        probabilities = recommender.score(user, [item.item_id for item in items])["probability"].to_list()
+        for item, probability in zip(items, probabilities, strict=True):
             assert item.probability is None or item.probability == pytest.approx(probability, rel=1e-4)
         assert any(item.probability is not None for item in items)

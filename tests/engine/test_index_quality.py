@@ -49,15 +49,15 @@ def trained(
 
 
 def test_the_manifest_tells_what_each_index_finds_and_costs(trained: tuple[Path, Path, list[int]]) -> None:
-    told = bundle.load(trained[1]).manifest["indexes"]
-    assert told.keys() == {"semantic", "tower", "exact"}
-    assert told["exact"] == {"factory": "Flat", "search": "", "recall@100": 1.0}
+    indexes = bundle.load(trained[1]).manifest["indexes"]
+    assert indexes.keys() == {"semantic", "tower", "exact"}
+    assert indexes["exact"] == {"factory": "Flat", "search": "", "recall@100": 1.0}
     for name, codes in (("semantic", 32), ("tower", 9)):
-        assert told[name].keys() == {"factory", "search", "recall@100", "ndcg@10", "ndcg@10 exact"}
-        assert told[name]["factory"] == f"IVF16,PQ{codes}x4fs"
-        assert told[name]["recall@100"] >= 0.98
-        assert told[name]["ndcg@10"] == pytest.approx(told[name]["ndcg@10 exact"], abs=0.02)
-        assert told[name]["ndcg@10"] > 0
+        assert indexes[name].keys() == {"factory", "search", "recall@100", "ndcg@10", "ndcg@10 exact"}
+        assert indexes[name]["factory"] == f"IVF16,PQ{codes}x4fs"
+        assert indexes[name]["recall@100"] >= 0.98
+        assert indexes[name]["ndcg@10"] == pytest.approx(indexes[name]["ndcg@10 exact"], abs=0.02)
+        assert indexes[name]["ndcg@10"] > 0
 
 
 def test_inspect_shows_it(trained: tuple[Path, Path, list[int]]) -> None:
@@ -87,19 +87,21 @@ def test_an_update_measures_again(trained: tuple[Path, Path, list[int]], tmp_pat
     config = load_config(trained[0])
     root = Path(shutil.copytree(config.folder, tmp_path / "artifacts" / config.folder.name))
     version = update(config.model_copy(update={"output": str(root.parent)}))
-    told = bundle.load(version).manifest["indexes"]
-    assert told["semantic"].keys() == {"factory", "search", "recall@100"}
-    assert min(index["recall@100"] for index in told.values()) >= 0.98
+    indexes = bundle.load(version).manifest["indexes"]
+    assert indexes["semantic"].keys() == {"factory", "search", "recall@100"}
+    assert min(index["recall@100"] for index in indexes.values()) >= 0.98
     assert Recommender.load(version).recommend(Recommender.load(version).user_ids[0], 5).items
 
 
 def test_below_the_floor_nothing_is_published(tmp_path: Path, tiny_model: Path) -> None:
     poor = {"semantic": {"depth": 20, "index": "IVF16,Flat", "search": "nprobe=1"}}
     config = load_config(write_shop_config(tmp_path, tiny_model, retrievers=poor))
-    told = r"'IVF16,Flat' finds 0\.\d+ of the true 100 nearest items, below the floor of 0.98: .* or use `index: auto`"
-    with pytest.raises(ArtifactError, match=told):
+    message = (
+        r"'IVF16,Flat' finds 0\.\d+ of the true 100 nearest items, below the floor of 0.98: .* or use `index: auto`"
+    )
+    with pytest.raises(ArtifactError, match=message):
         train(config)
-    assert not versions.versions(config.folder)
+    assert not versions.list_versions(config.folder)
 
 
 def test_an_index_that_looks_into_more_lists_than_it_has(trained: tuple[Path, Path, list[int]], tmp_path: Path) -> None:

@@ -331,8 +331,9 @@ def test_training_lists_hold_one_label_or_more_and_samples_keep_them_all(shop, l
     lengths, labels = (np.concatenate([part[n] for part in made]) for n in (1, 2))
     assert labels.sum() == y.sum(), "no label is lost by sampling"
     assert abs((lengths.sum() - labels.sum()) / len(lengths) - 20) < 2
-    fewer = label_candidates(Plan.of(config.model_copy(update={"train_users": 100})).sampling, retrieval, features, cut, embeddings, 0,
-                     np.random.default_rng(0), lambda *_: None)  # fmt: skip
+    sampling = Plan.of(config.model_copy(update={"train_users": 100})).sampling
+    fewer = label_candidates(sampling, retrieval, features, cut, embeddings, 0, np.random.default_rng(0),
+                             lambda *_: None)  # fmt: skip
     assert sum(len(part[1]) for part in fewer) <= 100
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from shops import Shop, write_shop_config
 
-from recsys import formatting
+from recsys import Recommender, formatting
 from recsys.cli import console
 from recsys.config import load_config
 from recsys.explain import phrases
@@ -35,6 +36,32 @@ def test_reasons_in_words(shop: Shop) -> None:
     assert why({"a_new_feature": 1.0}) == "a new feature"
     assert why({"a_new_feature": -1.0}) == "but a new feature (low)"
     assert why({}) == "popular: fills the list"
+
+
+def test_nothing_is_said_of_a_history_that_is_not_there(shop: Shop) -> None:
+    config = load_config(shop.config)
+
+    def why(reasons: dict[str, float]) -> str:
+        return phrases.why(reasons, None, config, cold=True)
+
+    assert why({"scores.covisitation": 1.0}) == "suits a user without history"
+    assert why({"scores.covisitation": 1.0, "ranks.tower": -1.5, "log_popularity": 0.4}) == (
+        "popular; but suits users with a history more"
+    )
+    assert why({"history_length": 0.5, "log_popularity": 2.0, "due.1": 0.1}) == "popular; suits a user without history"
+    assert why({"repeat_rate": 1.0, "found_by": -1.0}) == "people come back for it; but found in few ways"
+    about_history = re.compile("the history|usual price|history of this length|due|never had")
+    for feature in [*phrases.FEATURES, *(f"scores.{kind}" for kind in phrases.RETRIEVERS)]:
+        for amount in (1.0, -1.0):
+            assert not about_history.search(why({feature: amount})), feature
+
+
+def test_the_words_for_a_user_without_history_are_true(recommender: Recommender) -> None:
+    answer = recommender.recommend("nobody", 30, explain=True)
+    said = [phrases.why(item.reasons, None, recommender.config, cold=answer.cold) for item in answer]
+    assert answer.cold
+    assert all(said)
+    assert not any("the history" in line or "never had" in line for line in said)
 
 
 def test_every_feature_and_retriever_has_words() -> None:

@@ -15,7 +15,7 @@ import pytest
 import xxhash
 
 from recsys.artifacts.bundle import load
-from recsys.artifacts.versions import LOCK, MANIFEST, POINTER, TURN, VERSIONS, versions
+from recsys.artifacts.versions import HOLDER, LOCK, MANIFEST, POINTER, TURN, VERSIONS, list_versions
 from recsys.errors import ArtifactError
 
 Change = Callable[[dict[str, Any]], object]
@@ -46,8 +46,8 @@ def refused(path: Path) -> str:
 
 def left(root: Path) -> list[str]:
     """Return everything below a root but complete versions, the pointer and the lock files."""
-    known = set(versions(root))
-    found = [path.name for path in root.iterdir() if path.name not in (VERSIONS, POINTER, LOCK, TURN)]
+    known = set(list_versions(root))
+    found = [path.name for path in root.iterdir() if path.name not in (VERSIONS, POINTER, LOCK, HOLDER, TURN)]
     return found + [path.name for path in (root / VERSIONS).iterdir() if path.name not in known]
 
 
@@ -81,7 +81,7 @@ import json, os, resource, signal, sys
 from pathlib import Path
 from publications import left, parts, whole
 from recsys.artifacts.bundle import publish, rollback
-from recsys.artifacts.versions import VERSIONS, prune, versions
+from recsys.artifacts.versions import VERSIONS, prune, list_versions
 from recsys.errors import ArtifactError
 root = Path(sys.argv[1])
 """

@@ -82,8 +82,8 @@ def test_candidates_are_what_the_service_answers(whole: Path, recommender: Recom
 
 
 def test_the_marker_tells_the_totals_and_comes_last(whole: Path, recommender: Recommender, tmp_path: Path) -> None:
-    told = json.loads((whole / SUCCESS).read_text())
-    assert told == {
+    done = json.loads((whole / SUCCESS).read_text())
+    assert done == {
         "model_version": recommender.version, "k": K, "shard_users": SHARD, "users": 600, "rows": 600 * K, "shards": 7,
     }  # fmt: skip
     seen: list[tuple[int, bool]] = []
@@ -115,7 +115,7 @@ def test_a_second_run_writes_nothing_again(recommender: Recommender, tmp_path: P
 
 def test_killed_and_run_again(shop: Shop, recommender: Recommender, tmp_path: Path, whole: Path) -> None:
     script = (
-        WRITE + f"write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD}, lambda *told: print(*told, flush=True))"
+        WRITE + f"write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD}, lambda *step: print(*step, flush=True))"
     )
     kept: dict[str, int] = {}
     for lines in (1, 3, 5):  # SIGKILL after so many steps, a moment later
@@ -173,8 +173,8 @@ def test_a_folder_of_another_run_is_refused(recommender: Recommender, tmp_path: 
         write_candidates(recommender, tmp_path, 3, 200)
     plan = json.loads((tmp_path / PLAN).read_text())
     (tmp_path / PLAN).write_text(json.dumps(plan | {"model_version": "older"}))
-    told = f"model_version was 'older' and is '{recommender.version}'; choose an empty folder"
-    with pytest.raises(ArtifactError, match=re.escape(told)):
+    message = f"model_version was 'older' and is '{recommender.version}'; choose an empty folder"
+    with pytest.raises(ArtifactError, match=re.escape(message)):
         write_candidates(recommender, tmp_path, 2, 300)
     for text in ("{", "[1]", "7"):
         (tmp_path / PLAN).write_text(text)
@@ -211,9 +211,9 @@ except ArtifactError as error:
 """
     )
     command = [sys.executable, "-c", script, str(shop.folder), str(tmp_path)]
-    told = subprocess.run(command, check=True, timeout=3600, capture_output=True, text=True).stdout
-    assert told.startswith(f"could not write candidates to {tmp_path}: ")
-    assert "make room, or set another output folder, and run again" in told
+    message = subprocess.run(command, check=True, timeout=3600, capture_output=True, text=True).stdout
+    assert message.startswith(f"could not write candidates to {tmp_path}: ")
+    assert "make room, or set another output folder, and run again" in message
     assert os.listdir(tmp_path) == [PLAN]
     write_candidates(recommender, tmp_path, K, SHARD)
     assert same(tmp_path, whole)

@@ -16,7 +16,7 @@ import yaml
 from shops import ROOT, Shop, write_shop_config, write_tiny_config
 
 from recsys import Recommender, evaluate, train
-from recsys.artifacts.versions import locked, versions
+from recsys.artifacts.versions import list_versions, write_lock
 from recsys.config import Config, TimeSplit, load_config
 from recsys.engine.embeddings import embed
 from recsys.engine.plan import Plan
@@ -70,28 +70,28 @@ def test_train_publishes_what_load_reads(config: Config) -> None:
     report = json.loads((config.folder / "ingest.json").read_text())
     assert report["interactions"]["kept"] == EVENTS.height
     again = train(config)
-    assert versions(config.folder) == [version.name, again.name]
+    assert list_versions(config.folder) == [version.name, again.name]
     for name, array in Recommender.load(again)._bundle.arrays.items():
         np.testing.assert_array_equal(array, loaded._bundle.arrays[name], err_msg=name)
 
 
 def test_a_second_trainer_is_told_of_the_first_before_it_reads_anything(config: Config) -> None:
-    with locked(config.folder), ThreadPoolExecutor(1) as other:
+    with write_lock(config.folder), ThreadPoolExecutor(1) as other:
         with pytest.raises(ArtifactError, match=rf"is being written by process {os.getpid()} on .* since 20"):
             other.submit(train, config).result()
         assert not (config.folder / "ingest.json").exists()
         train(config)  # who holds the lock may
-    assert train(config).name == versions(config.folder)[-1]
+    assert train(config).name == list_versions(config.folder)[-1]
 
 
 def test_a_failed_run_leaves_the_earlier_bundle(config: Config, shop: Shop) -> None:
-    before = versions(shop.folder)
+    before = list_versions(shop.folder)
     raw = load_config(shop.config)
     with pytest.raises(ConfigError):
         train(raw.model_copy(update={"features": ["nothing"]}))
     with pytest.raises(DataError, match=r"known events and|nothing to learn from"):
         train(_no_labels(raw))
-    assert versions(shop.folder) == before
+    assert list_versions(shop.folder) == before
 
 
 def _no_labels(config: Config) -> Config:
@@ -115,31 +115,31 @@ def test_nothing_among_the_candidates(tmp_path: Path, tiny_model: Path) -> None:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Any]:
     config = load_config(write_shop_config(tmp_path_factory.mktemp("evaluated"), tiny_model))
-    told = evaluate(config)
-    assert json.loads((config.folder / "evaluation.json").read_text()) == told
-    return told
+    report = evaluate(config)
+    assert json.loads((config.folder / "evaluation.json").read_text()) == report
+    return report
 
 
 def test_a_report_holds_engine_and_baselines(report: dict[str, Any]) -> None:
     models = ["engine", "popularity", "item_knn", "repeat"]
     assert list(report["metrics"]) == models
     assert list(report["differences"]) == models[1:]
-    for told in report["metrics"].values():
-        assert list(told) == [*METRICS, "coverage@20", "novelty@20"]
-        assert all(0 <= told[name] <= 1 for name in METRICS)
-    for told in report["differences"].values():
-        assert told["low"] <= told["mean"] <= told["high"]
+    for metrics in report["metrics"].values():
+        assert list(metrics) == [*METRICS, "coverage@20", "novelty@20"]
+        assert all(0 <= metrics[name] <= 1 for name in METRICS)
+    for gap in report["differences"].values():
+        assert gap["low"] <= gap["mean"] <= gap["high"]
     assert set(report["candidate_recall"]) == {"semantic", "covisitation", "repeat", "popularity", "all", "deeper"}
     assert sorted(report["candidate_recall"].values())[-2:] == [
         report["candidate_recall"][n] for n in ("all", "deeper")
     ]
     assert report["users"] == report["targets"] == 600
-    assert sum(told["users"] for told in report["slices"]["users"].values()) == 600
-    assert sum(told["targets"] for told in report["slices"]["items"].values()) == 600
-    assert sum(told["targets"] for told in report["slices"]["gaps"].values()) == 600
+    assert sum(part["users"] for part in report["slices"]["users"].values()) == 600
+    assert sum(part["targets"] for part in report["slices"]["items"].values()) == 600
+    assert sum(part["targets"] for part in report["slices"]["gaps"].values()) == 600
     losses = report["losses"]
-    assert sum(told["share"] for told in losses.values()) == pytest.approx(1)
-    assert all(told["low"] <= told["share"] <= told["high"] for told in losses.values())
+    assert sum(loss["share"] for loss in losses.values()) == pytest.approx(1)
+    assert all(loss["low"] <= loss["share"] <= loss["high"] for loss in losses.values())
     assert losses["in the list"]["share"] == pytest.approx(report["metrics"]["engine"]["recall@10"]), "one target each"
     assert report["name"] == "shop"
     assert list(report["seconds"]) == ["ingest", "embed", "fit", "judge"]
@@ -149,20 +149,20 @@ def test_a_report_holds_engine_and_baselines(report: dict[str, Any]) -> None:
 
 def test_differences_are_those_of_the_metrics(report: dict[str, Any]) -> None:
     ours = report["metrics"]["engine"]["ndcg@10"]
-    for model, told in report["differences"].items():
-        assert told["mean"] == pytest.approx(ours - report["metrics"][model]["ndcg@10"])
+    for model, gap in report["differences"].items():
+        assert gap["mean"] == pytest.approx(ours - report["metrics"][model]["ndcg@10"])
 
 
 def test_the_engine_beats_the_baselines_even_with_random_texts(report: dict[str, Any]) -> None:
-    assert all(told["low"] > 0 for told in report["differences"].values())
+    assert all(gap["low"] > 0 for gap in report["differences"].values())
 
 
 def test_the_demo_judges_as_evaluate_does(report: dict[str, Any], config: Config) -> None:
     tables = ingest_job.ingest(config)
     trial = Rehearsal.run(config, tables, embed(config.embedding, tables.catalog, config.vector_folder))
-    told = trial.report()
-    assert told.pop("probability")["later"]["pairs"] > 0
-    assert told == {key: value for key, value in report.items() if key != "seconds"}
+    rehearsed = trial.report()
+    assert rehearsed.pop("probability")["later"]["pairs"] > 0
+    assert rehearsed == {key: value for key, value in report.items() if key != "seconds"}
 
 
 def _last_purchases(events: pl.DataFrame) -> pl.DataFrame:
@@ -195,7 +195,7 @@ def test_validation_never_looks_at_the_test_events(tmp_path: Path, tiny_model: P
     split = {"kind": kind, "folds": 1} | ({"horizon_days": 14} if kind == "time" else {})
     other = _last_purchases(EVENTS) if kind == "leave_last_out" else _last_days(EVENTS, 14)
     reports, tests = [], []
-    for name, events in (("told", EVENTS), ("changed", other)):
+    for name, events in (("real", EVENTS), ("changed", other)):
         config = with_events(tmp_path / name, tiny_model, events, split=split)
         reports.append(evaluate(config, validation=True) | {"seconds": None})
         tests.append(evaluate(config) | {"seconds": None})

@@ -94,7 +94,8 @@ def test_no_table_of_items(tmp_path: Path) -> None:
 
 def facts(**changes: Any) -> Facts:
     usual = {"users": 5_000, "items": 2_000, "events": 50_000, "again": 0.0, "days": 365.0, "tested": 900, "text": 1.0,
-             "columns": frozenset({"category", "brand", "price"}), "scripts": {"latin": 1.0}, "basket": 1.0}  # fmt: skip
+             "columns": frozenset({"category", "brand", "price"}), "scripts": {"latin": 1.0},
+             "basket": 1.0}  # fmt: skip
     return Facts(**(usual | changes))
 
 

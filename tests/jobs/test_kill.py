@@ -10,17 +10,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from shops import ROOT, write_tiny_config
+from shops import write_tiny_config
 
 from recsys import train
 from recsys.config import load_config
+
+HELPERS = Path(__file__).parents[1] / "helpers"
 
 # Every module is imported once, in a process without threads that forks one child for each run.
 DRIVER = """
 import importlib, json, os, signal, sys, time
 import scipy.optimize
 from recsys.config import load_config
-from recsys.artifacts.versions import current, prune, versions
+from recsys.artifacts.versions import current_version, prune, list_versions
 from recsys.jobs.train import train
 from recsys.serving.recommender import Recommender
 from publications import left
@@ -45,9 +47,9 @@ def fork(work):
 
 def wait(process, ours):
     with os.fdopen(ours, "rb") as pipe:
-        told = pipe.read()
+        printed = pipe.read()
     killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    return killed, json.loads(told) if told else None
+    return killed, json.loads(printed) if printed else None
 
 def answers():
     recommender = Recommender.load(root)
@@ -71,10 +73,10 @@ def dying(at):
     job(config)
 
 def finish():
-    after = current(root), answers()
+    after = current_version(root), answers()
     job(config)
     prune(root, 1)
-    return *after, answers(), left_over(), len(versions(root))
+    return *after, answers(), left_over(), len(list_versions(root))
 
 def left_over():
     # Refused rows and counts lie beside a bundle.
@@ -85,17 +87,17 @@ steps, seconds = wait(*fork(measured))[1]
 for point in range(points):
     share, killed = (point // 2 + 1) / (points // 2), False
     while not killed:
-        before = current(root)
+        before = current_version(root)
         if point % 2:
             process, pipe = fork(lambda: job(config) and None)
             time.sleep(share * seconds)
             os.kill(process, signal.SIGKILL)
-            killed, told = wait(process, pipe)
+            killed, ended = wait(process, pipe)
             share *= 0.9  # for the next attempt, where this run was faster than the measured one
         else:
-            killed, told = wait(*fork(lambda: dying(round(share * steps))))
+            killed, ended = wait(*fork(lambda: dying(round(share * steps))))
     after, same, finished, leftovers, kept = wait(*fork(finish))[1]
-    print(json.dumps([told, before, after, same == finished == wanted, leftovers, kept]), flush=True)
+    print(json.dumps([ended, before, after, same == finished == wanted, leftovers, kept]), flush=True)
 """
 
 
@@ -109,15 +111,15 @@ def test_killed_at_50_points(tmp_path: Path, tiny_model: Path, job: str, points:
     first = train(load_config(path))  # the vectors are in their store from here on, so no run needs torch
     command = [sys.executable, "-c", DRIVER, str(path), job, str(points)]
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=ROOT / "tests" / "helpers",
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False, cwd=HELPERS,
                          env=os.environ | single)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    told = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(told) == points
-    for said, _, _, same, leftovers, kept in told:
+    kills = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(kills) == points
+    for said, _, _, same, leftovers, kept in kills:
         assert said is None
         assert same
         assert (leftovers, kept) == ([], 1)
-    assert told[0][1] >= first.name
+    assert kills[0][1] >= first.name
     # Most died before the pointer was swapped; the last that counts what it does to files, just after.
-    assert 0 < sum(after != before for _, before, after, *_ in told) < points // 2
+    assert 0 < sum(after != before for _, before, after, *_ in kills) < points // 2

@@ -83,7 +83,7 @@ def tuned(ring: Path) -> tuning.Tuned:
     return tune(load_config(ring), AMPLE, trials=12)
 
 
-def told(found: tuning.Tuned) -> list[tuple[dict[str, Any], float | None]]:
+def trials_of(found: tuning.Tuned) -> list[tuple[dict[str, Any], float | None]]:
     return [(trial.changes, trial.ndcg) for trial in found.trials]
 
 
@@ -130,7 +130,7 @@ def test_the_written_config_loads_and_keeps_what_was_not_tuned(
 def test_the_test_events_never_matter(tmp_path: Path, tiny_model: Path, tuned: tuning.Tuned) -> None:
     other = load_config(write_ring(tmp_path, tiny_model, other_last=True))
     blind = tune(other, AMPLE, trials=12)
-    assert told(blind) == told(tuned)
+    assert trials_of(blind) == trials_of(tuned)
     here, there = (evaluate(found.config)["metrics"]["engine"][METRIC] for found in (tuned, blind))
     assert here > 2 * there
 
@@ -138,7 +138,7 @@ def test_the_test_events_never_matter(tmp_path: Path, tiny_model: Path, tuned: t
 def test_the_seed_decides_the_trials(ring: Path, tuned: tuning.Tuned) -> None:
     config = load_config(ring)
     again = tune(config, AMPLE, trials=5)
-    assert told(again) == told(tuned)[:5]
+    assert trials_of(again) == trials_of(tuned)[:5]
     other = tune(config.model_copy(update={"seed": 8}), AMPLE, trials=5)
     assert [trial.changes for trial in other.trials[1:]] != [trial.changes for trial in again.trials[1:]]
 
@@ -155,7 +155,7 @@ def test_all_trials_are_on_disk(ring: Path) -> None:
     stored = json.loads((load_config(ring).folder / "tuning.json").read_text(encoding="utf-8"))
     assert stored == found.to_dict()
     assert [(t["trial"], t["changes"], t[METRIC]) for t in stored["trials"]] == [
-        (number, *trial) for number, trial in enumerate(told(found))
+        (number, *trial) for number, trial in enumerate(trials_of(found))
     ]
     assert stored["before"].keys() == {path for trial in found.trials for path in trial.changes}
 
@@ -164,7 +164,7 @@ def test_a_sample_of_users_judges_the_same_ones_each_time(ring: Path, monkeypatc
     monkeypatch.setattr(tuning, "JUDGED_USERS", 20)
     first, second = (tune(load_config(ring), AMPLE, trials=2) for _ in range(2))
     assert first.users == 20
-    assert told(first) == told(second)
+    assert trials_of(first) == trials_of(second)
 
 
 # The budget

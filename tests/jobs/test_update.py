@@ -1,4 +1,4 @@
-"""`recsys update`: what is counted is counted again, what was learnt is kept, and what is new is told."""
+"""`recsys update`: counts are made again, learned parts are kept, and what is new is reported."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def write(folder: Path, model: Path, now: bool, **changes: Any) -> Path:
         table.write_csv(folder / f"{name}.csv")
     raw["data"]["catalog"]["path"] = str(folder / "items.csv")
     raw["data"]["interactions"]["path"] = str(folder / "events.csv")
-    for section, told in changes.items():
-        raw[section] = {**raw[section], **told} if isinstance(told, dict) and section != "split" else told
+    for section, change in changes.items():
+        raw[section] = {**raw[section], **change} if isinstance(change, dict) and section != "split" else change
     path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     return path
 
@@ -117,7 +117,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[P
 
 
 def test_only_what_is_new_reaches_the_encoder(grown: tuple[Path, Path, str]) -> None:
-    first, second, told = grown
+    first, second, printed = grown
     stored = [np.load(path) for path in (second.parents[2] / "vectors").rglob("*.npy")]
     news = bundle.load(second).manifest["update"]
     old, new = (item_texts(Catalog(bundle.load(v).tables["catalog"]), _config(v).embedding.text) for v in grown[:2])
@@ -133,7 +133,7 @@ def test_only_what_is_new_reaches_the_encoder(grown: tuple[Path, Path, str]) -> 
         "texts": 1,
         "encoded": news["encoded"],
     }
-    assert f"20 items; 1 changed texts, {news['encoded']} texts encoded. Gone: 0 users, 0 items" in told
+    assert f"20 items; 1 changed texts, {news['encoded']} texts encoded. Gone: 0 users, 0 items" in printed
     assert bundle.load(second.parents[1]).version == second.name
 
 
@@ -148,8 +148,8 @@ def test_the_whitening_is_kept(grown: tuple[Path, Path, str]) -> None:
         np.testing.assert_array_equal(second.arrays[f"whitening/{name}"], first.arrays[f"whitening/{name}"])
     texts = item_texts(Catalog(second.tables["catalog"]), config.embedding.text)
     raw = load_encoder(config.embedding).encode(texts)
-    told = Whitening.from_arrays(first.group("whitening")).apply(raw)
-    np.testing.assert_allclose(second.arrays["vectors"], told, atol=1e-5)
+    whitened = Whitening.from_arrays(first.group("whitening")).apply(raw)
+    np.testing.assert_allclose(second.arrays["vectors"], whitened, atol=1e-5)
 
 
 def test_an_update_of_nothing_changes_no_answer(grown: tuple[Path, Path, str]) -> None:
@@ -208,7 +208,7 @@ def test_an_updated_bundle_ranks_as_a_trained_one(tmp_path: Path, tiny_model: Pa
 
 def test_settings_that_what_was_learnt_does_not_fit(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
     config = _config(grown[1])
-    before = versions.versions(config.folder)
+    before = versions.list_versions(config.folder)
     changed = config.model_copy(update={"features": config.features[1:], "history": 50})
     with pytest.raises(ConfigError, match=r"2 settings differ from those that bundle .*: history was 200 and is 50; "
                                           r"features was \['scores', .* Train again: recsys train CONFIG"):  # fmt: skip
@@ -216,7 +216,7 @@ def test_settings_that_what_was_learnt_does_not_fit(grown: tuple[Path, Path, str
     deeper = config.model_copy(update={"retrievers": config.retrievers | {"repeat": {"depth": 31}}})
     with pytest.raises(ConfigError, match=r"1 settings differ .*: retrievers.repeat.depth was 30 and is 31\. Train"):
         update(deeper)
-    assert versions.versions(config.folder) == before
+    assert versions.list_versions(config.folder) == before
 
 
 def test_another_encoder_and_no_bundle(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_another_encoder_and_no_bundle(grown: tuple[Path, Path, str], tmp_path: 
 def test_the_command_tells_json_and_exit_codes(grown: tuple[Path, Path, str], tmp_path: Path) -> None:
     path = grown[1].parents[3] / "shop.yaml"
     ran = recsys_process(["update", str(path), "--json"])
-    told = json.loads(ran.stdout)
-    assert Path(told["bundle"]).name == told["version"]
-    assert told["update"]["encoded"] == 0
+    result = json.loads(ran.stdout)
+    assert Path(result["bundle"]).name == result["version"]
+    assert result["update"]["encoded"] == 0
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["history"] = 7
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")

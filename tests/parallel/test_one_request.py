@@ -86,7 +86,7 @@ def test_of_equals_at_the_edge_a_list_with_and_without_a_filter_see_the_same() -
 def test_an_item_that_nobody_proposed_scores_as_if_it_alone_had_joined(large: Recommender) -> None:
     model = large._model
     for user in range(5):
-        context = model.retrieval.context(large._known.histories(np.array([user])))
+        context = model.retrieval.context(large._lookup.histories(np.array([user])))
         items = np.random.default_rng(user).integers(ITEMS, size=20)
         items = np.concatenate([items, items[:3], context.item[:4]])
         alone = [joined(context, int(item)) for item in items]

@@ -38,29 +38,29 @@ def failing():
     except ZeroDivisionError:
         return "failed"
 
-told = {"before": teams(), "in workers": list(in_threads(teams, range(9))), "after": teams()}
+seen = {"before": teams(), "in workers": list(in_threads(teams, range(9))), "after": teams()}
 first, second = in_threads(teams, range(9)), in_threads(teams, range(9))
-told["begun"] = [next(first), next(second)]
-told["first"], told["second"], told["after both"] = list(first), list(second), teams()
+seen["begun"] = [next(first), next(second)]
+seen["first"], seen["second"], seen["after both"] = list(first), list(second), teams()
 given_up = in_threads(teams, range(9))
 next(given_up)
 given_up.close()
-told["after giving up"] = teams()
-told["error"], told["after an error"] = failing(), teams()
+seen["after giving up"] = teams()
+seen["error"], seen["after an error"] = failing(), teams()
 with ThreadPoolExecutor(2) as callers:  # who comes first is not who leaves last
-    told["callers"] = list(callers.map(lambda n: list(in_threads(teams, range(n))), [2, 60]))
-told["after callers"] = teams()
+    seen["callers"] = list(callers.map(lambda n: list(in_threads(teams, range(n))), [2, 60]))
+seen["after callers"] = teams()
 try:
     with one_thread():
-        told["one thread"] = openmp()
+        seen["one thread"] = openmp()
         with ThreadPoolExecutor(1) as other:
-            told["beside it"] = other.submit(openmp).result()
+            seen["beside it"] = other.submit(openmp).result()
         {}["missing"]
 except KeyError:
-    told["after one thread"] = teams()
+    seen["after one thread"] = teams()
 with ThreadPoolExecutor(2, initializer=single) as pool:
-    told["service"] = list(pool.map(teams, range(8)))
-print(json.dumps(told))
+    seen["service"] = list(pool.map(teams, range(8)))
+print(json.dumps(seen))
 """
 
 
@@ -68,19 +68,19 @@ def test_workers_compute_alone_and_others_as_before():
     """In a process of its own, where three threads are what OpenMP and BLAS begin with."""
     three = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "3")
     ran = subprocess.run([sys.executable, "-c", SCRIPT], env=os.environ | three, check=True, capture_output=True)
-    told = json.loads(ran.stdout)
-    assert told["in workers"] == [[1]] * 9
-    assert told["begun"] == [[1]] * 2
-    assert told["first"] == told["second"] == [[1]] * 8, "who ends first must not give the others their teams back"
-    assert told["error"] == "failed"
-    assert told["callers"] == [[[1]] * 2, [[1]] * 60]
-    assert told["one thread"] == [1]
-    assert told["beside it"] == [3], "another thread keeps its team"
-    assert told["service"] == [[1]] * 8
-    assert 3 in told["before"]  # OpenBLAS never has more than there are cores
-    after = {name: teams for name, teams in told.items() if name.startswith("after")}
+    seen = json.loads(ran.stdout)
+    assert seen["in workers"] == [[1]] * 9
+    assert seen["begun"] == [[1]] * 2
+    assert seen["first"] == seen["second"] == [[1]] * 8, "who ends first must not give the others their teams back"
+    assert seen["error"] == "failed"
+    assert seen["callers"] == [[[1]] * 2, [[1]] * 60]
+    assert seen["one thread"] == [1]
+    assert seen["beside it"] == [3], "another thread keeps its team"
+    assert seen["service"] == [[1]] * 8
+    assert 3 in seen["before"]  # OpenBLAS never has more than there are cores
+    after = {name: teams for name, teams in seen.items() if name.startswith("after")}
     assert len(after) == 6
-    assert all(teams == told["before"] for teams in after.values()), after
+    assert all(teams == seen["before"] for teams in after.values()), after
 
 
 def test_a_request_starts_no_team(recommender: Recommender) -> None:

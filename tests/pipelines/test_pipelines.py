@@ -21,7 +21,7 @@ def run(stage: str, *args: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, dict]:
+def results(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, dict]:
     """Run every stage in order on the made-up shop; return their summaries."""
     folder = tmp_path_factory.mktemp("pipelines")
     config = write_shop_config(folder, tiny_model)
@@ -34,38 +34,40 @@ def told(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str
     return summaries
 
 
-def test_ingest(told: dict[str, dict]) -> None:
-    assert told["ingest"]["catalog"]["kept"] == 344
-    assert told["ingest"]["interactions"]["kinds"] == {"purchase": 7838, "view": 1944}
+def test_ingest(results: dict[str, dict]) -> None:
+    assert results["ingest"]["catalog"]["kept"] == 344
+    assert results["ingest"]["interactions"]["kinds"] == {"purchase": 7838, "view": 1944}
 
 
-def test_embed(told: dict[str, dict]) -> None:
-    assert {key: told["embed"][key] for key in ("items", "dimension", "found")} == {
+def test_embed(results: dict[str, dict]) -> None:
+    assert {key: results["embed"][key] for key in ("items", "dimension", "found")} == {
         "items": 344,
         "dimension": 32,
         "found": 0,
     }
 
 
-def test_index(told: dict[str, dict]) -> None:
-    indexes = told["index"]["indexes"]
+def test_index(results: dict[str, dict]) -> None:
+    indexes = results["index"]["indexes"]
     assert set(indexes) == {"Flat", "semantic"}
     assert indexes["Flat"]["recall@100"] == 1
     assert indexes["semantic"]["floor"] == 0.98
     assert indexes["Flat"]["bytes"] == 0, "an exact index is the vectors"
 
 
-def test_train_and_candidates(told: dict[str, dict]) -> None:
-    assert Path(told["train"]["bundle"]).name == told["train"]["model_version"]
-    assert told["train"]["counts"] == {"users": 600, "items": 344, "events": 9782}
-    assert told["candidates"]["model_version"] == told["train"]["model_version"]
+def test_train_and_candidates(results: dict[str, dict]) -> None:
+    assert Path(results["train"]["bundle"]).name == results["train"]["model_version"]
+    assert results["train"]["counts"] == {"users": 600, "items": 344, "events": 9782}
+    assert results["candidates"]["model_version"] == results["train"]["model_version"]
     assert (
-        pl.read_parquet(Path(told["candidates"]["folder"]) / "*.parquet").height == told["candidates"]["rows"] == 60_000
+        pl.read_parquet(Path(results["candidates"]["folder"]) / "*.parquet").height
+        == results["candidates"]["rows"]
+        == 60_000
     )
 
 
-def test_evaluate(told: dict[str, dict]) -> None:
-    assert told["evaluate"]["metrics"]["engine"]["ndcg@10"] > told["evaluate"]["metrics"]["item_knn"]["ndcg@10"]
+def test_evaluate(results: dict[str, dict]) -> None:
+    assert results["evaluate"]["metrics"]["engine"]["ndcg@10"] > results["evaluate"]["metrics"]["item_knn"]["ndcg@10"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

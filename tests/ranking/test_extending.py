@@ -9,6 +9,7 @@ import pytest
 from example_feature import PRICE_LEVEL
 from example_metric import average_precision
 from example_scorer import Discriminant
+from members import add_member
 from shops import write_shop_config
 
 from recsys import Recommender, evaluate, train
@@ -21,9 +22,9 @@ from recsys.ranking.scorers.registry import SCORERS
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(SCORERS, Discriminant.name, Discriminant)
-    monkeypatch.setitem(FEATURES, PRICE_LEVEL.name, PRICE_LEVEL)
-    monkeypatch.setitem(METRICS, average_precision.__name__, average_precision)
+    add_member(monkeypatch, SCORERS, Discriminant.name, Discriminant)
+    add_member(monkeypatch, FEATURES, PRICE_LEVEL.name, PRICE_LEVEL)
+    add_member(monkeypatch, METRICS, average_precision.__name__, average_precision)
     return write_shop_config(
         tmp_path,
         tiny_model,

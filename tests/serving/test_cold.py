@@ -234,7 +234,7 @@ def test_new_items_join_a_copy_and_nothing_else_changes(recommender: Recommender
     assert before == {name: array.tobytes() for name, array in recommender._bundle.arrays.items()}
     assert not any(array.flags.writeable for array in copy._bundle.arrays.values() if array.size)
     whitening = Whitening.from_arrays(recommender._bundle.group("whitening"))
-    raw = real(recommender._space.encoder, ["green soap", "red lipstick for hair"])
+    raw = real(recommender._encoder.space.encoder, ["green soap", "red lipstick for hair"])
     np.testing.assert_allclose(copy._model.retrieval.vectors[-2:], whitening.apply(raw), atol=1e-5)
     assert copy.search("green soap", 1)["item_id"].to_list() == ["new0"]
     assert "new1" in copy.similar_items("new0", 345)["item_id"]

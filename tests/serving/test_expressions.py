@@ -183,14 +183,14 @@ def test_a_filter_is_compiled_once_and_memory_is_bounded(small: Recommender) -> 
         assert filters.allowed(same) is first
     assert filters.allowed("u < 0.5") is not filters.allowed(pl.col("u") < 0.5)
     each = filters.allowed("u < 0.5").nbytes + len("u < 0.5")
-    bounded = Filters(small.catalog, popular, most_bytes=4 * each)
+    bounded = Filters(small.catalog, popular, max_bytes=4 * each)
     first = bounded.allowed("u < 0.5")
     for number in range(500, 504):
         bounded.allowed(f"u < 0.{number}")
         assert bounded.allowed("u < 0.5") is first, "what was asked for lately is kept"
     assert sum(kept.nbytes + len(key) for key, kept in bounded._kept.items()) == bounded._bytes <= 4 * each
     assert "u < 0.500" not in bounded._kept
-    assert Filters(small.catalog, popular, most_bytes=1).allowed("u < 0.5") is not None
+    assert Filters(small.catalog, popular, max_bytes=1).allowed("u < 0.5") is not None
 
 
 def test_polars_expressions_filter_too(small: Recommender) -> None:

@@ -23,7 +23,7 @@ from tampering import change, put
 
 from recsys import Recommender, RecommenderHandle, train
 from recsys.artifacts.bundle import rollback
-from recsys.artifacts.versions import POINTER, VERSIONS, point, prune
+from recsys.artifacts.versions import POINTER, VERSIONS, prune, set_current
 from recsys.config import Config, load_config
 from recsys.errors import ArtifactError, ConfigError
 from recsys.serving.recommendations import Recommendations
@@ -78,7 +78,7 @@ def names(shelf: list[Path], root: Path) -> list[str]:
 def root(shelf: list[Path], tmp_path: Path) -> Path:
     """A copy of the shelf, the first version current."""
     shutil.copytree(shelf[0].parent.parent, tmp_path / "root")
-    point(tmp_path / "root", shelf[0].name)
+    set_current(tmp_path / "root", shelf[0].name)
     return tmp_path / "root"
 
 
@@ -106,7 +106,7 @@ def test_it_follows_the_pointer_forth_and_back(handle: RecommenderHandle, root: 
     assert handle.ready
     assert ids_of(handle.recommender.recommend("u0", K)) == favourites(0)
     for number in (3, 1, 2):
-        point(root, names[number])
+        set_current(root, names[number])
         until(serves(handle, names[number]))
         assert ids_of(handle.recommender.recommend("u0", K)) == favourites(number)
     rollback(root)
@@ -116,7 +116,7 @@ def test_it_follows_the_pointer_forth_and_back(handle: RecommenderHandle, root: 
 
 def test_an_unchanged_pointer_loads_nothing(handle: RecommenderHandle, root: Path, names: list[str]) -> None:
     held = handle.recommender
-    point(root, names[0])
+    set_current(root, names[0])
     time.sleep(20 * SOON)
     assert handle.recommender is held
 
@@ -125,7 +125,7 @@ def test_what_is_held_goes_on_while_versions_are_deleted(
     handle: RecommenderHandle, root: Path, names: list[str]
 ) -> None:
     held = handle.recommender
-    point(root, names[3])
+    set_current(root, names[3])
     until(serves(handle, names[3]))
     assert prune(root, 1) == names[:3]
     assert ids_of(held.recommend("u5", K)) == favourites(0)
@@ -134,7 +134,7 @@ def test_what_is_held_goes_on_while_versions_are_deleted(
 
 def test_nothing_of_an_old_model_stays_in_memory(handle: RecommenderHandle, root: Path, names: list[str]) -> None:
     old = weakref.ref(handle.recommender)
-    point(root, names[1])
+    set_current(root, names[1])
     until(serves(handle, names[1]))
     gc.collect()
     assert old() is None
@@ -149,7 +149,7 @@ def test_threads_during_swaps(handle: RecommenderHandle, root: Path, names: list
         try:
             for number in range(1, 21):
                 name = names[number % len(names)]
-                point(root, name)
+                set_current(root, name)
                 until(serves(handle, name))
         finally:
             swapped.set()
@@ -193,7 +193,7 @@ def test_a_version_that_fails_is_not_served(
     broken = root / VERSIONS / names[1]
     shutil.copytree(broken, root / "aside")
     breaks(broken)
-    point(root, names[1])
+    set_current(root, names[1])
     until(lambda: handle.last_error)
     assert isinstance(handle.last_error, ArtifactError)
     assert re.search(told, str(handle.last_error))
@@ -212,10 +212,10 @@ def test_a_version_that_fails_is_tried_once(
 ) -> None:
     (root / VERSIONS / names[1] / "popular.npy").unlink()
     with caplog.at_level(logging.INFO, "recsys"):
-        point(root, names[1])
+        set_current(root, names[1])
         until(lambda: handle.last_error)
         time.sleep(20 * SOON)
-        point(root, names[0])  # back to what is served all along
+        set_current(root, names[0])  # back to what is served all along
         until(lambda: handle.last_error is None)
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 1
@@ -229,7 +229,7 @@ def test_a_pointer_to_nothing(handle: RecommenderHandle, root: Path, names: list
     until(lambda: handle.last_error)
     assert str(root / POINTER) in str(handle.last_error) or "CURRENT is missing" in str(handle.last_error)
     assert handle.recommender.version == names[0]
-    point(root, names[2])
+    set_current(root, names[2])
     until(serves(handle, names[2]))
     assert handle.last_error is None
 

@@ -104,7 +104,7 @@ def test_sources_and_reasons(recommender: Recommender) -> None:
 
 def test_the_reasons_of_all_features_sum_to_the_score(recommender: Recommender) -> None:
     model = recommender._model
-    context = model.retrieval.context(recommender._known.histories(np.array([29])))
+    context = model.retrieval.context(recommender._lookup.histories(np.array([29])))
     x = model.featurizer.compute(context)
     mean = model.scorer.score(model.scorer.mean[None])
     np.testing.assert_allclose(model.scorer.contributions(x).sum(axis=1), model.scorer.score(x) - mean, atol=1e-3)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,6 @@ from random_bundles import ids_of, random_bundle
 from worlds import lists_of, random_vectors
 
 from recsys import Recommender
-from recsys.errors import RequestError, UnknownIdError
 from recsys.ragged import offsets_of
 from recsys.ranking import rules
 from recsys.ranking.feature_context import Context
@@ -158,14 +155,14 @@ def masks_of(recommender: Recommender, where: pl.Expr) -> np.ndarray:
 
 
 def seen_by(recommender: Recommender, row: int) -> set[int]:
-    return set(recommender._known.histories(np.array([row])).item.tolist())
+    return set(recommender._lookup.histories(np.array([row])).item.tolist())
 
 
 def test_filters_of_any_selectivity_give_what_brute_force_gives(large: Recommender) -> None:
     rng = np.random.default_rng(0)
     oracle, ids, u = Oracle(large), large.catalog.ids, large.catalog.frame["u"].to_numpy()
     users = rng.integers(0, len(large.user_ids), 12)
-    asked = {int(user): (large._known.histories(np.array([user])), seen_by(large, int(user))) for user in users}
+    asked = {int(user): (large._lookup.histories(np.array([user])), seen_by(large, int(user))) for user in users}
     exact, counted = 0, Counter()
     for number in range(2000):
         share = 10 ** rng.uniform(-4, 0) if number % 50 else [1.0, 0.0001][number // 50 % 2]
@@ -210,7 +207,7 @@ def test_a_part_of_everything_at_once_gives_what_brute_force_gives(large: Recomm
         mask = masks_of(large, where)
         if rerank:
             mask &= np.isin(np.arange(len(frame)), pool)
-        histories = large._known.history_for_request(f"u{user:05d}", [ids[i] for i in history], False)
+        histories = large._lookup.history_for_request(f"u{user:05d}", [ids[i] for i in history], False)
         assert histories.item.tolist()[len(histories.item) - len(history) :] == history
         seen = (seen_by(large, user) if known else set()) | set(history)
         right = oracle.answer(histories, k, mask, seen | set(out), rerank, caps, lead, lifted, diversity, key=number)
@@ -349,7 +346,7 @@ def test_page_after_page_gives_what_brute_force_gives(large: Recommender) -> Non
     """Whatever was shown is excluded from the next page: soon that is more than any retriever proposes."""
     oracle, ids, exact = Oracle(large), large.catalog.ids, 0
     for user in range(6):
-        histories, shown = large._known.histories(np.array([user])), []
+        histories, shown = large._lookup.histories(np.array([user])), []
         for _ in range(5):
             answer = large.recommend(large.user_ids[user], 60, exclude=[ids[i] for i in shown])
             barred = seen_by(large, user) | set(shown)
@@ -500,84 +497,3 @@ def test_reasons_are_told_only_where_asked_for(small: Recommender) -> None:
     assert all(item.reasons == {} for item in plain.items)
     assert all(1 <= len(item.reasons) <= 3 for item in told.items if item.sources)
     assert ids_of(plain) == ids_of(told)
-
-
-# Sessions
-
-
-def test_events_of_the_session_count_at_once(large: Recommender) -> None:
-    user = large.user_ids[2]
-    before = large.recommend(user, 10)
-    fresh = large.catalog.ids[7]  # popular, so that others had things with it
-    after = large.recommend(user, 10, history=[fresh])
-    assert ids_of(after) != ids_of(before)
-    assert fresh not in ids_of(after)
-    stranger = large.recommend("nobody", 10, history=[fresh])
-    assert (stranger.cold, stranger.fallback) == (False, False)
-    assert {name for item in stranger.items for name in item.sources} >= {"semantic", "covisitation"}
-    assert large.recommend("nobody", 10).cold
-    assert large.recommend(user, 10, history=[]) == before
-    scores = large.score(user, ids_of(after), history=[fresh])["score"]
-    np.testing.assert_allclose(scores, [item.score for item in after.items], rtol=1e-4, atol=1e-4)
-
-
-def test_a_session_is_the_history_with_its_events(large: Recommender) -> None:
-    user, row = large.user_ids[2], 2
-    known = large._known.histories(np.array([row]))
-    last, now = int(known.time[-1]), int(known.as_of[0])
-    ids = large.catalog.ids
-    told = [{"item_id": ids[5], "event": "buy", "time": last + 50}, {"item_id": ids[9], "time": last + 20}]
-    asking = large._known.history_for_request(user, told, True)
-    assert asking.item.tolist() == [*known.item, 9, 5]
-    assert asking.time.tolist() == [*known.time, last + 20, last + 50]
-    assert asking.weight.tolist() == [*known.weight, 1.0, 4.0]
-    assert asking.as_of.tolist() == [max(now, last + 51)]
-    plain = large._known.history_for_request(user, [ids[9], {"item_id": ids[5], "event": None}], True)
-    assert plain.item.tolist() == asking.item.tolist()
-    assert plain.time[-2:].tolist() == [now, now + 1]
-    assert plain.as_of.tolist() == [now + 2]
-    moment = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
-    for time in (moment, moment.isoformat(), "2030-01-01T10:00:00", int(moment.timestamp() * 1e6)):
-        assert (
-            large._known.history_for_request(user, [{"item_id": ids[9], "time": time}], True).time[-1]
-            == moment.timestamp() * 1e6
-        )
-    frame = pl.DataFrame({"item_id": ids[[9, 5]], "time": [datetime(2030, 1, 1, tzinfo=UTC)] * 2})
-    assert large._known.history_for_request(user, frame, True).item[-2:].tolist() == [9, 5]
-
-
-@pytest.mark.parametrize(
-    ("history", "told"),
-    [
-        ("i5", "history must be a list of events or item ids, got 'i5'"),
-        ({"item_id": "i5"}, "history must be a list of events or item ids, got {'item_id': 'i5'}"),
-        (7, "history must be a list of events or item ids, got 7"),
-        ([{"item": "i5"}], "history event 1: unknown key 'item'; did you mean 'item_id'?; known: item_id, event, time"),
-        ([{"item_id": "i5", 10**5000: 1}], "history event 1: unknown key a int that cannot be shown; known: item_id, "),
-        (["i4", {"time": 5}], "history event 2 has no item_id: {'time': 5}"),
-        ([{"item_id": "i5", "event": "bye"}], "event 1: unknown kind 'bye'; did you mean 'buy'?; known: view, buy"),
-        ([{"item_id": "i5", "event": 3}], "history event 1: unknown kind 3; known: view, buy"),
-        ([{"item_id": "i5", "time": 4e17}, "i4"], "history event 1: time must be a datetime, an ISO text, or micro"),
-        ([{"item_id": "i5", "time": "noon"}], "microseconds since 1970, got 'noon'"),
-        ([{"item_id": "i5", "time": True}], "microseconds since 1970, got True"),
-        ([{"item_id": "i5", "time": 1 << 70}], f"microseconds since 1970, got {1 << 70}"),
-        ([{"item_id": "i5", "time": 1 << 60}, "i4"], "history: 1 of 2 events have a time; give it for all or for none"),
-        ([{"item_id": "i5", "time": 9}, {"item_id": "i5", "time": 1 << 60}], "1 of 2 events are no newer than"),
-    ],
-)  # fmt: skip
-def test_a_session_that_cannot_be_read(large: Recommender, history: object, told: str) -> None:
-    for ask in (large.recommend, large.score):
-        with pytest.raises(RequestError, match=re.escape(told)):
-            ask(large.user_ids[2], *([["i1"]] if ask == large.score else []), history=history)  # type: ignore[operator]
-
-
-def test_an_event_that_the_bundle_knows_is_refused_with_its_time(large: Recommender) -> None:
-    user = large.user_ids[2]
-    newest = int(large.history(user)["time"][0])
-    told = f"1 of 1 events are no newer than the newest one that the bundle knows of user {user!r}, at {newest}; give"
-    with pytest.raises(RequestError, match=re.escape(told)):
-        large.recommend(user, history=[{"item_id": "i5", "time": newest}])
-    assert large.recommend(user, history=[{"item_id": "i5", "time": newest + 1}]).items
-    assert large.recommend("nobody", history=[{"item_id": "i5", "time": 9}]).items
-    with pytest.raises(UnknownIdError, match="1 of 2 items are not in the catalogue of 20000: 'x'"):
-        large.recommend(user, history=["i5", "x"])
