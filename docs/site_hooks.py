@@ -1,7 +1,8 @@
-"""Hooks of mkdocs: pages outside docs/ join the site, and links work on the site as they do in the repository."""
+"""Hooks of mkdocs: pages outside docs/ and the notebook join the site, and links work as they do in the repository."""
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import re
@@ -21,6 +22,7 @@ PAGES = {  # a file of the repository: its page on the site
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
+NOTEBOOK, TUTORIAL = "docs/tutorial.ipynb", "tutorial.md"
 SOURCES = {page: source for source, page in PAGES.items()}
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
@@ -30,7 +32,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie outside docs/."""
     for source, page in PAGES.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, TUTORIAL, content=notebook_page(ROOT / NOTEBOOK)))
     return files
+
+
+def notebook_page(path: Path) -> str:
+    """Return a notebook as Markdown: its texts, its code, and what it stored of each cell's outputs."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"```{'console' if source.startswith('!') else 'python'}\n{source}\n```")
+        for output in cell["outputs"]:
+            shown = output.get("data") or {"text/plain": output["text"]}
+            plain, page = "".join(shown["text/plain"]).rstrip(), "".join(shown.get("text/html", ""))
+            parts.append(page or f"```text\n{plain}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -55,7 +74,9 @@ def _link(link: re.Match[str], page: str) -> str:
     target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["path"]))
     if not os.path.exists(ROOT / target):
         raise PluginError(f"{source} links to {target}, which does not exist")
-    if target in PAGES:
+    if target == NOTEBOOK:
+        found = TUTORIAL
+    elif target in PAGES:
         found = PAGES[target]
     elif target.startswith("docs/") and (ROOT / target).is_file():
         found = target.removeprefix("docs/")

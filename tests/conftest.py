@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: the trained made-up shop, a tiny BERT, small and large bundles."""
+"""Fixtures that several packages share: the trained made-up shop, a tiny BERT, small and large bundles."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def encoder(tiny_model: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
-    """Threads of torch wait for each other, and much so on a busy machine: small models are slowed down."""
+    """Threads of torch wait for each other, all the more on a busy machine, which slows small models down."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,7 +1,7 @@
-"""Rivals that count: popularity, repetition, neighbours, texts; and matrix factorisation.
+"""Classical rivals: popularity, repetition, neighbours, texts, and matrix factorisation.
 
-Where a model has nothing to say of an item, or knows nothing of an query, what is popular of late speaks, so that no
-rival loses to the engine only for want of a list.
+Items that a model cannot score, and users it knows nothing of, are ranked by recent popularity, so that no rival loses
+to the engine only because its list is short.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from threadpoolctl import threadpool_limits
 
-from benchmarks.quality.rival import Fitted, Task
+from benchmarks.quality.protocols import Fitted, Task
 from recsys.arrays import FloatArray
 from recsys.embedding.texts import item_texts
 from recsys.retrieval.base import Fitted as FittedRetriever
@@ -34,13 +34,13 @@ Settings = list[dict[str, Any]]
 
 
 def popular(task: Task, known: Fold, half_life_days: float | None = 7) -> FloatArray:
-    """Events of each item, those of late counting more, as a share of the most popular one's `(I,)`, below 1."""
+    """Return each item's events, recent ones counting more, as a share `(I,)`, below 1, of the most popular item's."""
     count = PopularityRetriever(half_life_days=half_life_days).fit(task.state(known)).arrays()["count"]
     return count / (count.max() + 1)
 
 
 def known_counts(events: Fold, n_items: int) -> sparse.csr_matrix:
-    """How much of each item each user had `(U, I)`."""
+    """Return the summed weight of each user's events on each item `(U, I)`."""
     known = events.known
     return sparse.csr_matrix((known.weight, (known.user, known.item)), shape=(known.n_users, n_items))
 
@@ -57,7 +57,7 @@ class Same:
 
 @dataclass(frozen=True)
 class Counted:
-    """A retriever of ours over sparse statistics; ties, and items without evidence, go by popularity."""
+    """A retriever of the library over sparse statistics; popularity breaks ties and ranks items without a score."""
 
     fitted: FittedRetriever
     popular: FloatArray
@@ -71,13 +71,13 @@ class Counted:
 
 
 def or_popular(found: FloatArray, popular: FloatArray) -> FloatArray:
-    """Let what is popular settle equal scores, and order the items without a score, behind all others."""
+    """Break ties by popularity, and rank the items without a score by it, behind all others."""
     return np.where(found > 0, found * (1 + 1e-4 * popular), popular - 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """What all users did most."""
+    """The most popular items."""
 
     random: ClassVar[bool] = False
     grid: ClassVar[Settings] = [{}]
@@ -88,7 +88,7 @@ class Popularity:
 
 @dataclass(frozen=True)
 class RecentPopularity:
-    """What all users did most of late."""
+    """The most popular items, recent events counting more."""
 
     half_life_days: float = 30
     random: ClassVar[bool] = False
@@ -100,7 +100,7 @@ class RecentPopularity:
 
 @dataclass(frozen=True)
 class RepeatLast:
-    """What the query had most often (decay 1) or most lately (decay near 0)."""
+    """The items that the user had most often (decay 1) or most recently (decay near 0)."""
 
     decay: float = 1.0
     random: ClassVar[bool] = False
@@ -136,7 +136,7 @@ class ItemKNN:
 
 @dataclass(frozen=True)
 class Covisitation:
-    """What followed what within a few baskets of one user."""
+    """Items that followed one another within a few baskets of one user."""
 
     window: int = 5
     backward: float = 0.5
@@ -236,7 +236,7 @@ class Pooled:
 
 
 def for_strangers(score: FloatArray, histories: Histories, popular: FloatArray) -> FloatArray:
-    """Give what is popular to queries without a history, in place."""
+    """Score queries without a history by popularity, in place."""
     score[histories.lengths == 0] = popular
     return score
 
@@ -266,7 +266,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Factors:
-    """Item factors; those of an query are solved for from the history, so that a new event counts at once."""
+    """Item factors. The factors of a query are solved from its history, so that a new event counts at once."""
 
     model: Any
     alpha: float

@@ -1,6 +1,6 @@
 """The engine, and other scorers on its very candidates and features, by the library's own path.
 
-An query's candidates get the scorer's score; all other items score -inf, and nothing fills a short list.
+The candidates of a query get the scorer's score; all other items score -inf, and nothing fills a short list.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import yaml
 
-from benchmarks.quality.rival import Task
+from benchmarks.quality.protocols import Task
 from recsys.arrays import FloatArray, LongArray
 from recsys.config import Config, construct, parse_config
 from recsys.engine.embeddings import Embeddings, embed
@@ -33,7 +33,7 @@ SEED_RECIPE = Path(__file__).parents[2] / "configs" / "seed.yaml"
 
 @dataclass(frozen=True)
 class FittedEngine:
-    """A fitted path, and the texts of queries where it looks at them."""
+    """A fitted model, and the encoder of query texts if it uses them."""
 
     model: Model
     embeddings: Embeddings
@@ -47,7 +47,7 @@ class FittedEngine:
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine as the config of the task has it; `scorer` are settings that its scorer has otherwise."""
+    """The engine of the task's config; `scorer` are settings of its scorer that differ."""
 
     random: ClassVar[bool] = True
     grid: ClassVar[list[dict[str, Any]]] = [
@@ -71,22 +71,22 @@ class Engine:
         return FittedEngine(Model(stage.retrieval, stage.featurizer, fitted), own.embeddings)
 
     def config(self, task: Task) -> Config:
-        """The config that is fitted, but for the changed settings."""
+        """Return the config to fit, without the changed settings."""
         return task.config
 
     def embeddings(self, task: Task) -> Embeddings:
-        """The vectors that such a config asks for."""
+        """Return the vectors that the config needs."""
         return task.embeddings
 
     def built(self, config: Config) -> Scorer:
-        """The scorer of a config with the settings changed. Raises `ConfigError`."""
+        """Return the config's scorer with the settings changed. Raises `ConfigError`."""
         settings = {**config.scorer, **self.scorer}
         return construct(SCORERS, settings.pop("kind"), settings, "scorer")
 
 
 @dataclass(frozen=True)
 class Logistic(Engine):
-    """The engine with the listwise logistic regression for a scorer, learnt from as many negatives as the MLP."""
+    """The engine with the listwise logistic regression as scorer, with as many negatives as the MLP."""
 
     random: ClassVar[bool] = False
     grid: ClassVar[list[dict[str, Any]]] = [{}, *({"scorer": {"c": c}} for c in (0.1, 10, 0.01, 100))]
@@ -139,7 +139,7 @@ class Seed(Engine):
 
 @dataclass(frozen=True)
 class _Stage:
-    """All of the path but the scorer, and what that learns from: features, offsets, labels."""
+    """Everything but the scorer, and what the scorer learns from: features, offsets, labels."""
 
     lists: tuple[FloatArray, LongArray, FloatArray]
     retrieval: Retrieval
@@ -151,9 +151,9 @@ STAGES = 2  # the validation cut and the test cut
 
 
 def _stage(task: Task, known: Fold, negatives: int) -> _Stage:
-    """Fit all but the scorer; where an earlier call differed in nothing but the scorer, return what that fitted.
+    """Fit everything but the scorer, or return it from an earlier call that differed only in the scorer.
 
-    Its seed is that of the config: the seeds of the benchmark are the scorer's.
+    The seed is that of the config; the benchmark's seeds are the scorer's.
     """
     # Cuts nest, each with fewer events than the one after it: the count names the cut.
     key = (task.name, task.config.model_dump_json(exclude={"scorer"}), len(known.known), negatives)

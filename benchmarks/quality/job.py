@@ -1,7 +1,7 @@
-"""One model on one task: tuned on validation, refitted, judged on the test.
+"""One model on one task: tuned on validation, refitted, measured on the test cut.
 
-`run.py` starts it in a process of its own; alone: `python -m benchmarks.quality.job '[{"model": "ease", …}]'`. The
-engine and other scorers on its features come as several jobs for one process, which share all but the scorer.
+`run.py` starts it in its own process. By hand: `python -m benchmarks.quality.job '[{"model": "ease", …}]'`. The
+engine and other scorers on its features are several jobs of one process, which share all but the scorer.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.judge import board_of, judge, targets_of
+from benchmarks.quality.full_ranking import evaluator_of, rank_targets, targets_of
 from benchmarks.quality.models import RIVALS
-from benchmarks.quality.rival import Rival, Task
+from benchmarks.quality.protocols import Rival, Task
 from benchmarks.quality.tasks import TASKS, Habit, cuts, load
 from recsys.cli.console import guarded, note
 from recsys.tables.split import Fold
@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Job:
-    """What to do. `users` limits how many are judged, for a quick look; `budget` is in seconds."""
+    """What to run. `users` limits how many are measured, for a quick look; `budget` is in seconds."""
 
     task: str
     model: str
@@ -41,12 +41,12 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where the task's results lie: those of quick looks apart."""
+        """The folder of the task's results; quick looks have their own."""
         return Path(self.store) / ("all" if self.users is None else f"{self.users}_users") / self.task
 
     @property
     def about(self) -> Path:
-        """The figures; written last, so that it is there only where the job ended well."""
+        """The file of the figures. It is written last, so it exists only if the job succeeded."""
         return self.folder / f"{self.model}.json"
 
     @property
@@ -56,7 +56,7 @@ class Job:
 
     @property
     def places(self) -> Path:
-        """The targets, and the place of each: one array a habit and seed."""
+        """The file of the targets and the place of each, one array a habit and seed."""
         return self.folder / f"{self.model}.npz"
 
 
@@ -80,13 +80,13 @@ class Test:
 
     @property
     def key(self) -> str:
-        """Name of its places."""
+        """The name of its array of places."""
         return f"{self.habit}, seed {self.seed}"
 
 
 @dataclass
 class Result:
-    """All that a job leaves beside the places: what was tried and chosen, times, and the greatest memory in MB."""
+    """What a job stores beside the places: settings tried and chosen, seconds, and peak memory in MB."""
 
     budget: float
     trials: list[Trial] = field(default_factory=list)
@@ -97,13 +97,14 @@ class Result:
 
     @classmethod
     def read(cls, file: Path) -> Result:
+        """Read a result as `run` wrote it."""
         raw = json.loads(file.read_text(encoding="utf-8"))
         raw |= {"trials": [Trial(**one) for one in raw["trials"]], "tests": [Test(**one) for one in raw["tests"]]}
         return cls(**raw)
 
 
 def tune(rival: type[Rival], task: Task, fold: Fold, users: int, budget: float) -> list[Trial]:
-    """Try the settings in their order on a sample of users, as long as time is left; the first always."""
+    """Try settings in order on a sample of users while the budget lasts, the first in any case."""
     targets = targets_of(fold, len(task.tables.catalog), task.drop_seen, users)
     started = time.monotonic()
     trials: list[Trial] = []
@@ -112,15 +113,15 @@ def tune(rival: type[Rival], task: Task, fold: Fold, users: int, budget: float) 
             break
         begun = time.monotonic()
         fitted = rival(**settings).fit(task, fold, SEEDS[0])
-        places = judge(fitted, fold, targets, task.drop_seen)
-        figure = float(board_of(targets, {"": places}).per_user("", "ndcg", 10).mean())
+        places = rank_targets(fitted, fold, targets, task.drop_seen)
+        figure = float(evaluator_of(targets, {"": places}).per_user("", "ndcg", 10).mean())
         trials.append(Trial(settings, figure, round(time.monotonic() - begun, 2)))
         note(f"{task.name} {rival.__name__} {settings}: {figure:.4f} in {trials[-1].seconds:.0f} s")
     return trials
 
 
 def run(job: Job) -> None:
-    """Do it and write both files."""
+    """Run a job and write both files."""
     task, rival = load(job.task, Path(job.data), Path(job.store)), RIVALS[job.model]
     validation, test = cuts(task)
     result = Result(job.budget)
@@ -129,17 +130,17 @@ def run(job: Job) -> None:
     result.tune_seconds = round(time.monotonic() - started, 2)
     result.chosen = max(result.trials, key=lambda trial: trial.ndcg).settings
     targets = targets_of(test, len(task.tables.catalog), task.drop_seen, job.users)
-    learnt_from: dict[Habit, Fold] = {"refitted": test, "train only": validation}
+    known_by_habit: dict[Habit, Fold] = {"refitted": test, "train only": validation}
     arrays: dict[str, Any] = {"keys": targets.keys, "users": targets.users}
     for habit in TASKS[job.task].habits:
         for seed in SEEDS if rival.random and habit == "refitted" else SEEDS[:1]:
             begun = time.monotonic()
-            fitted = rival(**result.chosen).fit(task, learnt_from[habit], seed)
-            asked = time.monotonic()
-            found = judge(fitted, test, targets, task.drop_seen)
-            result.tests.append(Test(habit, seed, round(asked - begun, 2), round(time.monotonic() - asked, 2)))
+            fitted = rival(**result.chosen).fit(task, known_by_habit[habit], seed)
+            fitted_at = time.monotonic()
+            found = rank_targets(fitted, test, targets, task.drop_seen)
+            result.tests.append(Test(habit, seed, round(fitted_at - begun, 2), round(time.monotonic() - fitted_at, 2)))
             arrays[result.tests[-1].key] = found
-            note(f"{task.name} {job.model}, {result.tests[-1].key}: fitted in {asked - begun:.0f} s")
+            note(f"{task.name} {job.model}, {result.tests[-1].key}: fitted in {fitted_at - begun:.0f} s")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     result.peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def run(job: Job) -> None:
 
 
 def main() -> None:
-    """Do the jobs of the first argument, one after the other."""
+    """Run the jobs of the first argument in turn."""
     for job in json.loads(sys.argv[1]):
         run(Job(**job))
 

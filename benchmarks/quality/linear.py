@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from benchmarks.quality.classical import for_strangers, history_matrix, known_counts, popular
-from benchmarks.quality.rival import Fitted, Task
+from benchmarks.quality.protocols import Fitted, Task
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.retrieval.similarity import basket_matrix, most_frequent
 from recsys.tables.split import Fold
@@ -26,7 +26,7 @@ Settings = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Linear:
-    """Weights `(M, M)` from the items of a history to the items scored; items that are not `chosen` never come."""
+    """Weights `(M, M)` from the items of a history to the items scored; only `chosen` items are recommended."""
 
     chosen: LongArray
     weights: FloatArray
@@ -34,9 +34,9 @@ class Linear:
     popular: FloatArray
 
     def score(self, histories: Histories) -> FloatArray:
-        asked = history_matrix(histories, self.decay, len(histories.item), len(self.popular))[:, self.chosen]
+        query = history_matrix(histories, self.decay, len(histories.item), len(self.popular))[:, self.chosen]
         score = np.full((len(histories), len(self.popular)), -np.inf, dtype=np.float32)
-        score[:, self.chosen] = asked @ self.weights
+        score[:, self.chosen] = query @ self.weights
         return for_strangers(score, histories, self.popular)
 
 
@@ -58,6 +58,7 @@ def had_by_users(known: Fold, n_items: int) -> sparse.csr_matrix:
 
 @lru_cache(maxsize=1)
 def ease_weights(known: Fold, n_items: int, penalty: float) -> tuple[LongArray, FloatArray]:
+    """Return the items chosen and the weights `(M, M)` between them, kept for the next call."""
     chosen = most_frequent(known.known, n_items, MOST_ITEMS)
     users = had_by_users(known, n_items)[:, chosen]
     gram = dense_product(users, users)
@@ -70,7 +71,7 @@ def ease_weights(known: Fold, n_items: int, penalty: float) -> tuple[LongArray, 
 
 @dataclass(frozen=True)
 class EASE:
-    """The linear autoencoder without self-weights (Steck 2019), asked with a decayed history."""
+    """The linear autoencoder without self-weights (Steck 2019); queries are decayed histories."""
 
     penalty: float = 100.0
     decay: float = 1.0
@@ -103,6 +104,7 @@ def steps(user: IntArray, distances: Iterable[int], decay: float) -> sparse.csr_
 @lru_cache(maxsize=1)
 def slist_weights(known: Fold, n_items: int, penalty: float, alpha: float, past_decay: float, next_decay: float,
                   half_life_days: float | None) -> tuple[LongArray, FloatArray]:  # fmt: skip
+    """Return the items chosen and the weights `(M, M)` between them, kept for the next call."""
     chosen = most_frequent(known.known, n_items, MOST_ITEMS)
     baskets, user = basket_matrix(known.known, n_items)
     baskets = baskets[:, chosen]
@@ -111,14 +113,14 @@ def slist_weights(known: Fold, n_items: int, penalty: float, alpha: float, past_
     weight = np.ones(len(user), dtype=np.float32)
     if half_life_days is not None and known.as_of is not None:
         weight = (0.5 ** ((known.as_of - basket_times(known)) / (half_life_days * DAY))).astype(np.float32)
-    going_on = np.flatnonzero(user[:-1] == user[1:])
-    past = (steps(user, before, past_decay) @ baskets)[going_on]
-    future = (steps(user, after, next_decay) @ baskets)[going_on]
+    not_last = np.flatnonzero(user[:-1] == user[1:])
+    past = (steps(user, before, past_decay) @ baskets)[not_last]
+    future = (steps(user, after, next_decay) @ baskets)[not_last]
     newest = np.zeros(known.known.n_users, dtype=np.float32)
     np.maximum.at(newest, user, weight)
     whole = had_by_users(known, n_items)[:, chosen]
     whole_weighted = sparse.diags(alpha * newest) @ whole
-    past_weighted = sparse.diags((1 - alpha) * weight[going_on]) @ past
+    past_weighted = sparse.diags((1 - alpha) * weight[not_last]) @ past
     same = dense_product(whole_weighted.tocsr(), whole)
     gram = same + dense_product(past_weighted.tocsr(), past)
     gram[np.diag_indices(len(gram))] += penalty
@@ -144,8 +146,8 @@ class SLIST:
 
     One ridge regression over two kinds of rows: whole histories that predict themselves (SLIS, worth `alpha`), and the
     baskets up to a moment, decayed by `past_decay`, that predict those after it, decayed by `next_decay` (SLIT, worth
-    1 - `alpha`). Rows count half for each `half_life_days` that they lie back; `decay` is that of the history asked
-    with. Solved in closed form, with the self-weights that repurchases need.
+    1 - `alpha`). Rows count half for each `half_life_days` that they lie back; `decay` is that of the
+    query. Solved in closed form, with the self-weights that repurchases need.
     """
 
     penalty: float = 20.0

@@ -1,14 +1,14 @@
-"""Every model of the benchmark, by the name it has in tables, `--models` and the files of its results."""
+"""Every model of the benchmark by its name in tables, in `--models` and in the files of results."""
 
 from __future__ import annotations
 
 from benchmarks.quality import classical, engine_models, linear, sasrec
-from benchmarks.quality.rival import Rival
+from benchmarks.quality.protocols import Rival
 from recsys.config import Config
 
-# The model that all others are compared with.
+# Every other model is compared with this one.
 ENGINE = "mlp"
-# Models that share a process, since they differ in the scorer alone.
+# Models that differ only in the scorer share a process.
 TOGETHER = ("mlp", "lightgbm", "logistic")
 
 RIVALS: dict[str, type[Rival]] = {
@@ -31,7 +31,7 @@ RIVALS: dict[str, type[Rival]] = {
 
 
 def pointless(model: str, config: Config) -> str:
-    """Why a model has nothing to say to a task; empty where it has."""
+    """Say why a model is left out of a task; empty if it is not."""
     if model == "recent_popularity" and config.data.clock == "order":
         return "the log has no dates"
     if model == "repeat_last" and config.rules.seen == "drop":

@@ -1,4 +1,4 @@
-"""The page: tables from the files that the jobs left."""
+"""The page: tables of the results that the jobs stored."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.page import machine, read_parts, sections, write_part
+from benchmarks.quality.full_ranking import evaluator_of, targets_of
 from benchmarks.quality.job import MOST_SETTINGS, SEEDS, VALIDATION_USERS, Job, Result
-from benchmarks.quality.judge import board_of, targets_of
 from benchmarks.quality.models import ENGINE, RIVALS, TOGETHER, pointless
 from benchmarks.quality.tasks import TASKS, Habit, load, refit_per_cut
 from recsys.arrays import BoolArray, IntArray, LongArray
@@ -33,40 +33,39 @@ LENGTHS = {"0 events": (0, 0), "1–4": (1, 4), "5–9": (5, 9), "10–19": (10,
 
 HEAD = """# Benchmarks
 
-How well the engine recommends, beside the models that it has to beat. `make bench-quality` writes this part of the
-page, or anew those sections of it that it was asked for; each tells when and where it was made.
+How well the engine recommends, compared with other models. `make bench-quality` writes this part of the page, or only
+the sections that it was called for; each says when and where it was measured.
 
-- Every model ranks the whole catalogue; every other item with an equal score stands ahead of the target.
+- Every model ranks the whole catalogue; items whose score equals the target's count as ranked ahead of it.
 - Settings are chosen by ndcg@10 on the validation cut, one holdout before the test, on at most {validation:,} users.
-  Each model may try up to {most} settings, and begins another only within the `--budget` of seconds.
-- Then a model learns again from everything before the test cut: *refitted*. *Train only* learns from what came before
-  the validation cut, and is asked with the whole history.
-- Where training is random there are {seeds} seeds (*train only*: one): figures are means, the range of ndcg@10 stands
-  in brackets. The engine's seeds are its scorer's; what its retrievers draw is fixed by the config.
-- The interval is that of `{engine}`'s ndcg@10 less the model's: 95%, paired bootstrap over users, who count with their
-  mean over the seeds.
-- A model runs in a process of its own: seconds and greatest memory (of the process) are its own; fit and ask are those
-  of one seed. {together} share a process, its memory, and all but the scorer: the first to need a cut
-  fits retrievers and features there, so only its seconds hold them.
+  Each model tries up to {most} settings, and starts another only within the `--budget` of seconds.
+- Then the model is fitted again on everything before the test cut: *refitted*. *Train only* is fitted on what came
+  before the validation cut, and its queries are the whole histories.
+- Models whose training is random run with {seeds} seeds (*train only*: one): figures are means, with the range of
+  ndcg@10 in brackets. The seeds of the engine are those of its scorer; the config fixes those of its retrievers.
+- The interval is that of `{engine}`'s ndcg@10 less the model's: 95%, paired bootstrap over users, each with the mean
+  over the seeds.
+- Each model runs in its own process, so seconds and peak memory are its own; fit and ask are the seconds of one seed.
+  {together} share a process, its memory, and all but the scorer: the first of them to reach a cut
+  fits retrievers and features there, and only its seconds include them.
 """
 
 WEAK_SPOTS = """## Where targets are lost
 
-Shares of all that users did next, with 95% intervals (bootstrap over users); [data.md](data.md) tells the stages. The
-last row leaves out what a rule removed. By `python -m benchmarks.quality.weak_spots --data DIR`, with the engine as its
-config has it.
+Shares of all targets, with 95% intervals (bootstrap over users); [data.md](data.md) explains the stages. The last row
+leaves out what a rule removed. By `python -m benchmarks.quality.weak_spots --data DIR`, with the engine of each config.
 
 {losses}
 
 ## Cold start
 
-Cells are recall@10 / ndcg@10. Users with 5 events or more are asked as if only their newest ones were known. A tenth of
-the items is new: hidden from all that learns, and the only targets. By the same command.
+Cells are recall@10 / ndcg@10. Users with 5 events or more get lists as if only their newest events were known. A tenth
+of the items is new: hidden from everything that learns, and the only targets. By the same command.
 """
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ModelResult:
     """A model's result on a task with the places of its targets, by habit one array a seed."""
 
     model: str
@@ -75,35 +74,38 @@ class Judged:
 
     def per_user(self, targets: Targets, metric: str, k: int, habit: Habit) -> Values:
         """One metric of each user `(U,)`, mean over the seeds."""
-        return np.mean([_board(targets, one).per_user("", metric, k) for one in self.places[habit]], axis=0)
+        return np.mean([_evaluator(targets, one).per_user("", metric, k) for one in self.places[habit]], axis=0)
 
     def found(self, habit: Habit = "refitted") -> Values:
-        """Whether each target stands among the first 10 `(P,)`, mean over the seeds."""
+        """Whether each target is among the first 10 `(P,)`, mean over the seeds."""
         return np.mean([(one >= 0) & (one < K) for one in self.places[habit]], axis=0)
 
 
-def _board(targets: Targets, places: IntArray) -> Evaluator:
-    return board_of(targets, {"": places}, (K, DEEP))
+def _evaluator(targets: Targets, places: IntArray) -> Evaluator:
+    return evaluator_of(targets, {"": places}, (K, DEEP))
 
 
 def write(page: Path, jobs: Sequence[Job], command: str, spots: Mapping[str, Any]) -> None:
-    """Write the sections of these jobs, all of which have results; `command` is what made them.
+    """Write the sections of jobs that have results. Other sections of the page stay.
 
-    `spots` is what `weak_spots.py` keeps, by data set; there may be none. Sections of what has no results here stay as
-    they stand on the page.
+    Args:
+        page: The file.
+        jobs: The jobs, grouped by task.
+        command: The command that ran them, for the page.
+        spots: What `weak_spots.py` stored, by data set; may be empty.
     """
     parts = [head(), *(section(name, list(some), command) for name, some in groupby(jobs, key=lambda job: job.task))]
     if spots:
         parts.append(weak_spots(spots))
-    told = sections(read_parts(page)[0]) | sections("\n".join(parts))
-    if len(told) == 1:
-        told[""] += "\n\nThere are no results yet."
+    written = sections(read_parts(page)[0]) | sections("\n".join(parts))
+    if len(written) == 1:
+        written[""] += "\n\nThere are no results yet."
     order = ["", *TASKS, *sections(WEAK_SPOTS)]
-    write_part(page, "\n\n".join(told[name] for name in dict.fromkeys(order) if name in told), speed=False)
+    write_part(page, "\n\n".join(written[name] for name in dict.fromkeys(order) if name in written), speed=False)
 
 
 def head() -> str:
-    """Say how to read it."""
+    """Return the head of the page: how to read it."""
     return HEAD.format(
         validation=VALIDATION_USERS,
         most=MOST_SETTINGS,
@@ -114,12 +116,12 @@ def head() -> str:
 
 
 def section(name: str, jobs: Sequence[Job], command: str) -> str:
-    """Everything about one task, and what was run, where and when."""
+    """Return the section of one task: its tables, and what was run, where and when."""
     store = Path(jobs[0].store)
     task = load(name, Path(jobs[0].data), store)
     test = refit_per_cut(task, store)
     targets = targets_of(test, len(task.tables.catalog), task.drop_seen, jobs[0].users, clock="time")
-    models = [judged(job, targets) for job in jobs]
+    models = [read_result(job, targets) for job in jobs]
     models.sort(key=lambda one: -one.per_user(targets, "ndcg", K, "refitted").mean())
     recipe = TASKS[name]
     counts = (
@@ -142,8 +144,8 @@ def section(name: str, jobs: Sequence[Job], command: str) -> str:
     return "\n".join(lines)
 
 
-def judged(job: Job, targets: Targets) -> Judged:
-    """Read what a job left. Raises `DataError` where it judged other targets than those of today's data."""
+def read_result(job: Job, targets: Targets) -> ModelResult:
+    """Read what a job stored. Raises `DataError` if its targets are not those of today's data."""
     result = Result.read(job.about)
     with np.load(job.places) as arrays:
         if not np.array_equal(arrays["keys"], targets.keys):
@@ -154,10 +156,10 @@ def judged(job: Job, targets: Targets) -> Judged:
         places: dict[Habit, list[IntArray]] = {}
         for test in result.tests:
             places.setdefault(test.habit, []).append(arrays[test.key])
-    return Judged(job.model, result, places)
+    return ModelResult(job.model, result, places)
 
 
-def quality(models: Sequence[Judged], targets: Targets, habit: Habit) -> Table:
+def quality(models: Sequence[ModelResult], targets: Targets, habit: Habit) -> Table:
     """The main table."""
     rows = [["model", "recall@10", "ndcg@10", "recall@50", "mrr@10", f"{ENGINE} less model", "tune s", "fit s", "ask s",
              "peak GB", "settings tried"]]  # fmt: skip
@@ -166,7 +168,7 @@ def quality(models: Sequence[Judged], targets: Targets, habit: Habit) -> Table:
         figures = [one.per_user(targets, metric, k, habit)
                    for metric, k in (("recall", K), ("ndcg", K), ("recall", DEEP), ("mrr", K))]  # fmt: skip
         cells = [f"{figure.mean():.4f}" for figure in figures]
-        seeds = [_board(targets, places).per_user("", "ndcg", K).mean() for places in one.places[habit]]
+        seeds = [_evaluator(targets, places).per_user("", "ndcg", K).mean() for places in one.places[habit]]
         if len(seeds) > 1:
             cells[1] += f" ({min(seeds):.4f}–{max(seeds):.4f})"
         tests = [test for test in one.result.tests if test.habit == habit]
@@ -179,12 +181,11 @@ def quality(models: Sequence[Judged], targets: Targets, habit: Habit) -> Table:
 def _interval(engine: Values | None, theirs: Values, model: str) -> str:
     if engine is None or model == ENGINE:
         return ""
-    told = paired_interval(engine, theirs, 0)
-    return f"{told['mean']:+.4f} ({told['low']:+.4f} to {told['high']:+.4f})"
+    return "{mean:+.4f} ({low:+.4f} to {high:+.4f})".format(**paired_interval(engine, theirs, 0))
 
 
-def slices(models: Sequence[Judged], targets: Targets) -> Iterable[tuple[str, Table]]:
-    """Tables of the parts of a task, each with how many targets or users it has."""
+def slices(models: Sequence[ModelResult], targets: Targets) -> Iterable[tuple[str, Table]]:
+    """Return tables of slices of a task, each with its number of targets or users."""
     events = targets.item_events[targets.item]
     if targets.gap_days is not None:
         title = "Recall of targets at 10, by calendar days since the user's event before"
@@ -194,7 +195,7 @@ def slices(models: Sequence[Judged], targets: Targets) -> Iterable[tuple[str, Ta
     yield "ndcg@10, by events in the user's history", _sliced(ndcg, targets.known_events, LENGTHS, "users")
 
 
-def _by_target(models: Sequence[Judged], value: LongArray, spans: dict[str, tuple[int, int | None]]) -> Table:
+def _by_target(models: Sequence[ModelResult], value: LongArray, spans: dict[str, tuple[int, int | None]]) -> Table:
     return _sliced({one.model: one.found() for one in models}, value, spans, "targets")
 
 
@@ -209,8 +210,8 @@ def _sliced(figures: dict[str, Values], value: LongArray, spans: dict[str, tuple
     return rows
 
 
-def settings(models: Sequence[Judged]) -> Table:
-    """What each model chose, of how many, and its figure on validation."""
+def settings(models: Sequence[ModelResult]) -> Table:
+    """Return the table of chosen settings and their figure on validation."""
     rows = [["model", "ndcg@10 on validation", "settings"]]
     for one in models:
         best = max(trial.ndcg for trial in one.result.trials)
@@ -219,15 +220,15 @@ def settings(models: Sequence[Judged]) -> Table:
     return rows
 
 
-def weak_spots(told: Mapping[str, Any]) -> str:
-    """Where targets are lost, and how cold users and items fare, by data set: the form is told in `weak_spots.py`."""
-    stages: Table = [["stage", *told]]
-    for stage in next(iter(told.values()))["losses"]:
-        losses = [one["losses"][stage] for one in told.values()]
+def weak_spots(spots: Mapping[str, Any]) -> str:
+    """Return the sections on lost targets, cold users and new items; `weak_spots.py` describes `spots`."""
+    stages: Table = [["stage", *spots]]
+    for stage in next(iter(spots.values()))["losses"]:
+        losses = [one["losses"][stage] for one in spots.values()]
         stages.append([stage, *("{share:.1%} ({low:.1%} to {high:.1%})".format(**loss) for loss in losses)])
-    stages.append(["targets among the candidates", *(f"{one['candidate_recall']:.1%}" for one in told.values())])
+    stages.append(["targets among the candidates", *(f"{one['candidate_recall']:.1%}" for one in spots.values())])
     lines = [WEAK_SPOTS.format(losses=markdown(stages))]
-    for name, one in told.items():
+    for name, one in spots.items():
         counts = ", ".join(f"{count:,} {what}" for what, count in one["counts"].items())
         lines += [f"### Cold start: {name}", "", f"{counts}.", ""]
         lines += [markdown(_cold("what is known of users", one["users"])), ""]
@@ -244,7 +245,7 @@ def _cold(title: str, figures: Mapping[str, Mapping[str, Mapping[str, float]]]) 
 
 
 def markdown(rows: Table) -> str:
-    """A Markdown table; the first row is its head, all columns but the first stand right."""
+    """Return a Markdown table. The first row is its head; all columns but the first are right-aligned."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---" + "|---:" * (len(rows[0]) - 1) + "|")
     return "\n".join(lines)

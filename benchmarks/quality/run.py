@@ -39,16 +39,16 @@ def quality(
     tasks: Annotated[str, typer.Option(help="Which tasks, separated by commas.")] = ",".join(TASKS),
     models: Annotated[str, typer.Option(help="Which models, separated by commas.")] = ",".join(RIVALS),
     budget: Annotated[float, typer.Option(min=0, help="Seconds to tune each model on each task.")] = 60,
-    jobs: Annotated[int, typer.Option(min=1, help="Models at a time; they share the cores evenly.")] = 2,
-    users: Annotated[int | None, typer.Option(min=1, help="Judge so many users only: a quick look.")] = None,
-    again: Annotated[str, typer.Option(help="Models to run again though their results are there.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Models at a time, which share the cores.")] = 2,
+    users: Annotated[int | None, typer.Option(min=1, help="Measure only so many users: a quick look.")] = None,
+    again: Annotated[str, typer.Option(help="Models to run again even if they have results.")] = "",
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing, write the report.")] = False,
 ) -> None:
-    """Tune, fit and judge every model on every task, and write docs/benchmarks.md.
+    """Tune, fit and measure every model on every task, and write docs/benchmarks.md.
 
-    Each model runs in a process of its own. Results stay in artifacts/quality, and only what is missing is run; the
-    page tells all results of this budget, and what `benchmarks.quality.weak_spots` found. With --users it goes beside
-    those results instead.
+    Each model runs in its own process. Results stay in artifacts/quality, and only what is missing is run. The page has
+    all results of this budget, and those of `benchmarks.quality.weak_spots`. With --users it is written beside the
+    results instead.
     """
 
     def job_of(task: str, model: str) -> Job:
@@ -75,8 +75,8 @@ def quality(
     write(page, [job for job in everything if job.done], f"python -m benchmarks.quality {limits}", spots)
     note(f"The report is in {page}.")
     if failed:
-        told = ", ".join(f"{job.model} on {job.task}" for job in failed)
-        raise RecsysError(f"{len(failed)} of {len(wanted)} runs failed (see above): {told}")
+        names = ", ".join(f"{job.model} on {job.task}" for job in failed)
+        raise RecsysError(f"{len(failed)} of {len(wanted)} runs failed (see above): {names}")
 
 
 def known_names(text: str, known: Mapping[str, object], option: str) -> list[str]:
@@ -89,7 +89,7 @@ def known_names(text: str, known: Mapping[str, object], option: str) -> list[str
 
 
 def run_all(wanted: Sequence[Job], repeated: Sequence[str], at_once: int) -> list[Job]:
-    """Run the jobs that have no result, or are to be repeated; return those that failed."""
+    """Run the jobs that have no result or are to be repeated; return those that failed."""
     open_jobs = [job for job in wanted if job.model in repeated or not job.done]
     for name in dict.fromkeys(TASKS[job.task].data for job in open_jobs):
         heading(f"Preparing {name}")
@@ -108,8 +108,8 @@ def run_all(wanted: Sequence[Job], repeated: Sequence[str], at_once: int) -> lis
         command = [sys.executable, "-m", "benchmarks.quality.job", json.dumps([asdict(job) for job in some])]
         subprocess.run(command, env=environment, check=False)
         for job in some:
-            told = "done" if job.done else "failed"
-            note(f"[{next(counter)} of {len(open_jobs)}] {job.task} {job.model}: {told}")
+            outcome = "done" if job.done else "failed"
+            note(f"[{next(counter)} of {len(open_jobs)}] {job.task} {job.model}: {outcome}")
 
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(one, shared.values()))

@@ -5,16 +5,16 @@ RecTools): pre-norm causal blocks, tied item embeddings, every event of a histor
 cross-entropy over all items, the epoch kept that does best on held-out events. Three departures, each in the model's
 favour:
 
-- Where the judge bars items that the query had, only first-time events are targets.
-- A sample of the known users lends its last event to that choice; all others are learnt from whole.
-- Places count back from the newest event, so that the place from which the model is asked is one it has learnt at.
+- If seen items are not recommended, only first-time events are targets.
+- The epoch is chosen by the last events of a sample of the known users; the model trains on all events of the others.
+- Positions count back from the newest event, so that the position of a query is one the model has trained on.
 
 A fit takes minutes. It is `epochs` passes under a rate that rises for one and then falls along a cosine, which ends as
 well as twice the passes at a low constant rate. Dropout is everywhere but on attention's weights, which would rule out
 torch's fused kernel. The network knows the `vocabulary` most frequent items (on Beauty and Online Retail all with an
 event, on completejourney 12,500 of some 68,000) and leaves events of other items out of every history. It learns from
-all of the rest in pieces of `length`, and is asked with the newest `length`. Other items score -inf; who has no known
-item is shown what is popular.
+all of the rest in pieces of `length`; a query is the newest `length` events. Other items score -inf; users without a
+known item get what is popular.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
 
-from benchmarks.quality.rival import Task
+from benchmarks.quality.protocols import Task
 from recsys.arrays import BoolArray, FloatArray, LongArray
 from recsys.parallel.threads import batches
 from recsys.ragged import offsets_of, pair_keys
@@ -79,18 +79,20 @@ class SASRec:
         log = known.known.take(code[known.known.item] >= 0)
         wanted = _first_time(log, len(count)) if task.drop_seen else np.ones(len(log), dtype=bool)
 
-        asked = _held(log, wanted, rng)
-        learnt = np.ones(len(log), dtype=bool)
-        learnt[asked] = False
-        lists = _Lists.of(log.take(learnt), wanted[learnt], code, self.length)
+        held = _held(log, wanted, rng)
+        train = np.ones(len(log), dtype=bool)
+        train[held] = False
+        lists = _Lists.of(log.take(train), wanted[train], code, self.length)
         network = _Network(len(items), self.hidden, self.blocks, self.heads, self.length, self.dropout)
         fitted = FittedSASRec(network, items, code, np.log(count[items]).astype(np.float32))
-        questions = log.take(learnt).histories(log.user[asked], log.time[asked] + 1)
-        self._train(fitted, lists, lambda: fitted.ndcg(questions, code[log.item[asked]], task.drop_seen), rng)
+        queries = log.take(train).histories(log.user[held], log.time[held] + 1)
+        self._train(fitted, lists, lambda: fitted.ndcg(queries, code[log.item[held]], task.drop_seen), rng)
         return fitted
 
-    def _train(self, fitted: FittedSASRec, lists: _Lists, judge: Callable[[], float], rng: np.random.Generator) -> None:
-        """Leave the network as it was after the epoch that `judge` liked best."""
+    def _train(
+        self, fitted: FittedSASRec, lists: _Lists, measure: Callable[[], float], rng: np.random.Generator
+    ) -> None:
+        """Leave the network as it was after the epoch that `measure` scored highest."""
         network = fitted.network
         optimizer = torch.optim.Adam(network.parameters())
         best, best_score = network.state_dict(), -1.0
@@ -105,7 +107,7 @@ class SASRec:
                 loss = full_softmax(network(item, lengths)[real], network.items.weight, target[real])
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            score = judge()
+            score = measure()
             if score > best_score:
                 best, best_score = copy.deepcopy(network.state_dict()), score
         network.load_state_dict(best)
@@ -161,7 +163,7 @@ class FittedSASRec:
 
 @dataclass(frozen=True, eq=False)
 class _Lists:
-    """What is learnt, ragged: of each history every item and the one after it, as codes; `target` -1 where unwanted.
+    """Training lists, ragged: every item of each history and the one after it, as codes; `target` is -1 where unwanted.
 
     Long histories are cut into lists of `length`.
     """
@@ -249,19 +251,19 @@ class _Network(nn.Module):
 
 
 class _Block(nn.Module):
-    """Causal self-attention, then a layer of its own for each place; each is added to what came in."""
+    """Causal self-attention, then a feed-forward layer at each position, both residual."""
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(2))
-        self.asks, self.mixes = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.attends, self.mixes = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
         self.widens, self.narrows = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
 
     def forward(self, state: Tensor) -> Tensor:
         rate = self.dropout if self.training else 0.0
-        asked = self.asks(self.norms[0](state)).unflatten(2, (3, self.heads, -1))
-        query, key, value = asked.permute(2, 0, 3, 1, 4)
+        projected = self.attends(self.norms[0](state)).unflatten(2, (3, self.heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
         mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
         state = state + dropout(self.mixes(mixed.transpose(1, 2).flatten(2)), rate)
         wide = dropout(gelu(self.widens(self.norms[1](state))), rate)

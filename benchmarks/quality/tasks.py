@@ -1,7 +1,7 @@
-"""The questions asked: which data, cut how, and what counts as a target.
+"""The tasks: which data, how it is cut, and what counts as a target.
 
-A data set is read, checked and encoded once, and kept as plain files, so that the process of a model holds nothing
-but that model.
+Each data set is read, checked and encoded once, and stored as plain files, so that a model's process holds only that
+model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from benchmarks.quality.rival import Task
+from benchmarks.quality.protocols import Task
 from recsys.arrays import LongArray
 from recsys.config import Config, RulesConfig, load_config
 from recsys.engine.embeddings import Embeddings, embed
@@ -33,9 +33,9 @@ Habit = Literal["refitted", "train only"]
 class Recipe:
     """How a task is made of a config.
 
-    `folder` holds the data under `--data`, empty where the package `package` brings them. `shuffled` puts events of
-    one user and one day in random order. A habit is what a model may learn from before the test: everything before
-    the cut, or (leave-last-out) the training part alone, without the event that chose the settings.
+    `folder` is the folder of the data under `--data`, empty if the package `package` brings them. `shuffled` puts the
+    events of one user and day in random order. A habit is what a model may learn from: everything before the test cut,
+    or (leave-last-out) the training part alone, without the event that chose the settings.
     """
 
     config: str
@@ -58,7 +58,7 @@ class Recipe:
         return config.model_copy(update={"rules": RulesConfig(seen=self.seen)})
 
     def missing(self, data: Path) -> str:
-        """What is needed and not there; empty where nothing is missing."""
+        """Name what is missing to run the task; empty if nothing is."""
         if self.package:
             return "" if importlib.util.find_spec(self.package) else f"the package {self.package}"
         return "" if (data / self.folder).is_dir() else f"the folder {data / self.folder}"
@@ -101,7 +101,7 @@ TASKS: dict[str, Recipe] = {
 
 
 def prepare(recipe: Recipe, data: Path, store: Path) -> None:
-    """Read, check and encode a data set, and keep it under `store`."""
+    """Read, check and encode a data set, and store it under `store`."""
     config = recipe.settings(data)
     folder = store / recipe.data
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,13 +131,13 @@ def days_of_order(tables: Tables, file: Path) -> LongArray:
 
 
 def shuffled_within_days(events: Interactions, day: LongArray, seed: int) -> Interactions:
-    """Put the events of one user and one day in random order; the moments of the log stay as they are."""
+    """Put the events of one user and day in random order; the times stay where they are."""
     chance = np.random.default_rng(seed).random(len(events))
     return replace(events, item=events.item[np.lexsort((chance, day, events.user))])
 
 
 def load(name: str, data: Path, store: Path) -> Task:
-    """Load a task from what `prepare` kept."""
+    """Load a task that `prepare` stored."""
     recipe = TASKS[name]
     config, folder = recipe.settings(data), store / recipe.data
     users = pl.read_parquet(folder / "users.parquet")["user_id"]
@@ -150,14 +150,14 @@ def load(name: str, data: Path, store: Path) -> Task:
 
 
 def cuts(task: Task) -> tuple[Fold, Fold]:
-    """The validation cut, at which settings are chosen, and the test cut one holdout later."""
+    """Return the validation cut, where settings are chosen, and the test cut, one holdout later."""
     split = task.config.split
     test = holdout(task.tables.interactions, split)
     return holdout(test.known, split, test.as_of), test
 
 
 def refit_per_cut(task: Task, store: Path) -> Fold:
-    """The test cut with microseconds for times even where the log is only ordered: for slices by days."""
+    """Return the test cut with times in microseconds even if the log is only ordered, for slices by days."""
     with np.load(store / TASKS[task.name].data / "events.npz") as arrays:
         events = replace(task.tables.interactions, time=arrays["day"])
     return holdout(events, task.config.split)

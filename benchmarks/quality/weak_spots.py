@@ -1,9 +1,9 @@
-"""Where the engine is weak: at which stage it loses targets, users of whom little is known, items nobody had yet.
+"""Where the engine is weak: the stage at which it loses targets, users with few events, items without any.
 
     python -m benchmarks.quality.weak_spots --data DIR [--tasks beauty ...] [--validation] [--again]
 
-prints tables and keeps what it measured in `artifacts/quality/weak_spots.json` (with `--validation` in
-`weak_spots_validation.json`), from which the page is written. Only data sets missing there are measured:
+prints tables and stores the results in `artifacts/quality/weak_spots.json` (with `--validation` in
+`weak_spots_validation.json`), from which the page is written. Only data sets without results are measured:
 
     {task: {"counts": {...},
             "losses": {stage: {"share", "low", "high"}},
@@ -11,13 +11,13 @@ prints tables and keeps what it measured in `artifacts/quality/weak_spots.json` 
             "users": {"0 events": {model: {"recall@10", "ndcg@10"}}, "1 event": ...},
             "items": {"among all items": {model: ...}, "among new items only": {model: ...}}}}
 
-The engine is that of the config as it stands, fitted on all before the cut.
+The engine is that of the config, fitted on everything before the cut.
 
-Users: those with 5 known events or more are asked again and again, as if only their newest 0, 1, 2, 5 were known. What
-they had stays blocked as it was, and the statistics, which know the rest of them, stay as they were fitted.
+Users: those with 5 known events or more get lists as if only their newest 0, 1, 2 or 5 events were known. Items they
+had stay blocked, and the statistics, which know all of their events, stay as fitted.
 
-Items: a random tenth is new. All that happened to them before the cut is hidden from statistics, histories and training
-labels; the targets are what users then had of them for the first time.
+Items: a random tenth is new. Their events before the cut are hidden from statistics, histories and training labels; the
+targets are the new items that users then had for the first time.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ AGAINST = ["popularity", "text"]
 EVENTS = [0, 1, 2, 5]
 HIDDEN = 0.1
 K = 10
-BATCH = 64  # queries: each is asked about every new item
+BATCH = 64  # queries: each ranks every new item
 
 Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
 class NewestEmbeddings(Embeddings):
-    """Encodes what the newest `events` say of a user, and nothing older."""
+    """Encodes only the newest `events` of each user."""
 
     events: int = 0
 
@@ -75,39 +75,39 @@ class NewestEmbeddings(Embeddings):
 
 
 def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model, tick: Progress) -> dict[str, Figures]:
-    """Judge the model for the same users, as if only so many of their events were known."""
+    """Measure the model for the same users, as if only so many of their events were known."""
     enough = np.diff(fold.known.offsets) >= max(EVENTS)
-    asked = replace(fold, labels=fold.labels.take(enough[fold.labels.user]))
-    told = {}
+    known_well = replace(fold, labels=fold.labels.take(enough[fold.labels.user]))
+    by_events = {}
     for events in EVENTS:
         forgetful = replace(model, retrieval=replace(model.retrieval, history=events))
         newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.settings, events)
-        told[plural(events, "event")] = figures(
-            judge(config.evaluation, config.data.clock, asked, newest, forgetful, tick)
+        by_events[plural(events, "event")] = figures(
+            judge(config.evaluation, config.data.clock, known_well, newest, forgetful, tick)
         )
-    return told
+    return by_events
 
 
 def hide(fold: Fold, n_items: int, seed: int) -> tuple[Fold, BoolArray]:
-    """Choose new items `(I,)`; return the cut at which nobody had them before, labelled by them alone."""
+    """Choose new items `(I,)`; return the cut without their earlier events, labelled by them alone."""
     new = sample_items(HIDDEN, fold, n_items, np.random.default_rng(seed))
     hidden = hide_items(fold, new)
     return replace(hidden, labels=hidden.labels.take(new[hidden.labels.item])), new
 
 
 def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, new: BoolArray) -> Evaluator:
-    """Rank the new items alone for every user of the fold: which of them?"""
+    """Rank only the new items for every user of the fold."""
     targets = Targets.of(fold, len(new), model.retrieval.drop_seen)
     board, rng = Evaluator(targets, [K]), np.random.default_rng(config.seed)
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
     others = {name: BASELINES[name].fit(state) for name in AGAINST}
     for number, users in enumerate(batches(targets.users, BATCH)):
         context = with_candidates(model, embeddings.with_text_vectors(fold.histories(users)), np.flatnonzero(new))
-        asked = new[context.item]
-        owner, item = context.owner[asked], context.item[asked]
+        rows = new[context.item]
+        owner, item = context.owner[rows], context.item[rows]
         offsets = offsets_of(np.bincount(owner, minlength=len(users)))
         candidates = Candidates(offsets, item, np.zeros((len(item), 1), dtype=np.int32))
-        scores = {ENGINE: model.score(context)[asked], "random": rng.random(len(item), dtype=np.float32)}
+        scores = {ENGINE: model.score(context)[rows], "random": rng.random(len(item), dtype=np.float32)}
         scores |= {name: fitted.ask(context.histories).score(owner, item) for name, fitted in others.items()}
         for name, score in scores.items():
             board.add(name, number * BATCH, best(candidates, score, board.length))
@@ -115,7 +115,7 @@ def among_new(config: Config, fold: Fold, embeddings: Embeddings, model: Model, 
 
 
 def with_candidates(model: Model, histories: Histories, items: LongArray) -> Context:
-    """What the model would retrieve, and these items besides, as candidates that no retriever found."""
+    """Return the model's candidates and these items, as candidates that no retriever found."""
     context = model.retrieval.context(histories)
     n = len(histories)
     every = Hits(
@@ -132,7 +132,7 @@ def figures(board: Evaluator) -> Figures:
 
 
 def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
-    """Fit twice, with all items and with the new ones hidden, and ask both models."""
+    """Fit twice, with all items and with the new ones hidden, and measure both models."""
     evaluation = config.evaluation.model_copy(update={"k": [K], "baselines": AGAINST})
     config = config.model_copy(update={"evaluation": evaluation})
     tables = ingest(config)
@@ -149,9 +149,9 @@ def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
         "among all items": figures(judge(config.evaluation, config.data.clock, hidden, embeddings, model, tick)),
         "among new items only": figures(among_new(config, hidden, embeddings, model, new)),
     }
-    asked = fold.labelled_users[np.diff(fold.known.offsets)[fold.labelled_users] >= max(EVENTS)]
+    users_measured = fold.labelled_users[np.diff(fold.known.offsets)[fold.labelled_users] >= max(EVENTS)]
     counts = {
-        "users asked with fewer events": len(asked),
+        "users asked with fewer events": len(users_measured),
         "items": len(tables.catalog),
         "new items": int(new.sum()),
         "users who had a new item next": len(hidden.labelled_users),
@@ -166,7 +166,7 @@ def measure(config: Config, validation: bool, tick: Progress) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure each data set that is there and not yet measured, and show what is known of those asked for."""
+    """Measure the chosen data sets that have no results yet, and print the results of all of them."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.weak_spots",
         description=__doc__,
@@ -176,20 +176,20 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=DATA_SETS, default=DATA_SETS, metavar="TASK")
     parser.add_argument("--validation", action="store_true", help="one cut earlier: choose settings here")
     parser.add_argument("--again", action="store_true", help="measure also what was measured before")
-    asked = parser.parse_args()
-    out = SPOTS.with_stem(f"{SPOTS.stem}_validation") if asked.validation else SPOTS
+    options = parser.parse_args()
+    out = SPOTS.with_stem(f"{SPOTS.stem}_validation") if options.validation else SPOTS
     out.parent.mkdir(parents=True, exist_ok=True)
-    told = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    for task in asked.tasks:
-        if task in told and not asked.again:
+    results = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    for task in options.tasks:
+        if task in results and not options.again:
             continue
-        if missing := TASKS[task].missing(asked.data):
+        if missing := TASKS[task].missing(options.data):
             note(f"{task}: left out, {missing} is not there")
             continue
         with progress() as tick:
-            told[task] = measure(TASKS[task].settings(asked.data), asked.validation, tick)
-        out.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    if known := {task: told[task] for task in asked.tasks if task in told}:
+            results[task] = measure(TASKS[task].settings(options.data), options.validation, tick)
+        out.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    if known := {task: results[task] for task in options.tasks if task in results}:
         print(weak_spots(known))
 
 

@@ -1,4 +1,4 @@
-"""Texts a second beside `SentenceTransformer.encode`, and what a faster mode costs in cosine and in ranking."""
+"""Texts a second beside `SentenceTransformer.encode`, and what a faster mode costs in cosine and ranking quality."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from recsys.types import Catalog, Ranking, State, Tables
 TITLE = "Encoding texts"
 ABOUT = """
 Products of Beauty (title and category path, 32 tokens on average) by all-MiniLM-L6-v2, beside
-`SentenceTransformer.encode` as it comes (float32, batches of 32), with the same pooling and length. What a mode costs
-is told of all 12,101 products: their cosine to float32, and ndcg of the ranking by text alone, where each user's last
-event but one is asked for. Last, the stage `embed` with an empty store, then with one product in a hundred renamed;
-torch is imported before either.
+`SentenceTransformer.encode` with its defaults (float32, batches of 32), with the same pooling and length. What a mode
+costs is measured on all 12,101 products: their cosine to float32, and the ndcg of ranking by text alone, with each
+user's last event but one as the target. Last, the stage `embed` with an empty store, then with one product in a hundred
+renamed; torch is imported before either.
 """
 CASES = ("speed", "cost", "again")
 RIVAL = "SentenceTransformer.encode"
@@ -56,7 +56,7 @@ def run(case: str, data: Path) -> list[Row]:
 
 
 def speed(catalogue: list[str]) -> list[Row]:
-    """All modes and the rival on the same texts, in turn."""
+    """Time all modes and the rival on the same texts, in turn."""
     from sentence_transformers import SentenceTransformer
 
     texts = [catalogue[row] for row in np.random.default_rng(0).permutation(len(catalogue))[:TEXTS]]
@@ -72,7 +72,7 @@ def speed(catalogue: list[str]) -> list[Row]:
 
 
 def cost(config: Config, tables: Tables) -> list[Row]:
-    """Cosine to float32, and ndcg of the ranking by text alone at the validation cut."""
+    """Measure the cosine to float32, and the ndcg of ranking by text alone at the validation cut."""
     fold = holdout(holdout(tables.interactions, config.split).known, config.split)
     raw, gained = {}, {}
     for mode in WANTED:
@@ -85,20 +85,20 @@ def cost(config: Config, tables: Tables) -> list[Row]:
     rows = []
     for mode in ("bfloat16", "int8"):
         cosine = np.einsum("nd,nd->n", raw[mode], raw["float32"])
-        told = paired_interval(gained[mode], gained["float32"], config.seed)
+        change = paired_interval(gained[mode], gained["float32"], config.seed)
         rows += [
             Row(f"{mode}, cosine to float32, mean", float(cosine.mean()), "",
                 wanted=">= 0.999" if mode == "bfloat16" else "", note=f"1% lie below {np.quantile(cosine, 0.01):.4f}"),
             Row(f"{mode}, ndcg@{K} by text alone", float(gained[mode].mean()), "", "float32",
                 float(gained["float32"].mean()), note=f"{len(gained[mode]):,} users"),
-            Row(f"{mode}, upper end of what ndcg@{K} changes by", told["high"], "", wanted=">= 0",
-                note=f"{told['mean']:+.5f}, 95% from {told['low']:+.5f} to {told['high']:+.5f}"),
+            Row(f"{mode}, upper end of what ndcg@{K} changes by", change["high"], "", wanted=">= 0",
+                note=f"{change['mean']:+.5f}, 95% from {change['low']:+.5f} to {change['high']:+.5f}"),
         ]  # fmt: skip
     return rows
 
 
 def again(config: Config, catalog: Catalog) -> list[Row]:
-    """A first run of the stage and one after a hundredth of the rows changed; torch is imported beforehand."""
+    """Time a first run of the stage and one after a hundredth of the rows changed; torch is imported beforehand."""
     load_encoder(config.embedding).encode(["warm"])
     output = STORE / "embedding" / "again"
     shutil.rmtree(output, ignore_errors=True)
@@ -121,7 +121,7 @@ def _with(config: Config, **settings: Any) -> Config:
 
 
 def _text_alone(catalog: Catalog, fold: Fold, vectors: FloatArray) -> NDArray[np.float64]:
-    """The ndcg `(U,)` of the nearest unseen items to what each user had."""
+    """Return the ndcg `(U,)` of the unseen items nearest to each user's history."""
     targets = Targets.of(fold, len(catalog), drop_seen=True)
     fitted = Semantic(depth=K).fit(State(catalog, fold.known, vectors))
     board = Evaluator(targets, [K])

@@ -1,4 +1,4 @@
-"""Everyone: candidates for all users, reranked and written to Parquet, beside what cannot be done without."""
+"""Candidates for all users, reranked and written to Parquet, beside FAISS alone and `implicit`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from benchmarks.speed.measure import Row, alternately, growth_mb, median, peak_mb
 from recsys import Recommender
 from recsys.arrays import LongArray
@@ -32,25 +32,25 @@ TITLE = "Everyone"
 ABOUT = """
 `write_candidates`: 100 items for each user, from about 330 candidates that text vectors (200), co-visitation (100)
 and recent popularity (50) propose, without what the user had; 21 features, three averaged MLPs, probabilities,
-Parquet. Beside it stand the batch search for the 200 nearest in the same index with all cores, the limit (FAISS, and
-where it compares short codes the exact products of what it found), and `implicit` (`recommend` for 100 items without
-those already liked, factors of the same size). Retrieval alone is the same retriever asked through the engine: query
-vectors made of histories, room in what was found to leave out what the user had, ragged lists. Made shops of 384
+Parquet. Beside it: the limit, which is the batch search for the 200 nearest in the same index with all cores (FAISS,
+and the exact products of what it found if it compares short codes), and `implicit` (`recommend` for 100 items without
+those already liked, factors of the same size). Retrieval alone is the same retriever called through the engine: query
+vectors computed from histories, a deeper search to leave out what the user had, ragged lists. Synthetic shops of 384
 dimensions and 20 events a user, `index: auto`; users per second.
 """
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000, "1m_everyone": 1_000_000}
 CASES = tuple(SIZES)
-ASKING = {"10k": 20_000, "100k": 20_000, "1m": 8_192, "1m_everyone": 1_000_000}
+USERS = {"10k": 20_000, "100k": 20_000, "1m": 8_192, "1m_everyone": 1_000_000}
 RIVAL_SCORES = 1e9  # (user, item) pairs that `implicit` scores in a round
 DEPTH, K = 200, 100
 FOLDER = Path("artifacts/speed")  # where there is room: a bundle of a million items takes 4 GB
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Make a shop in a process of its own, and answer its users in every way."""
+    """Publish a shop in its own process, and measure every way to answer its users."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # so that what making takes is not in the peak
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # so that the peak is without publishing
             apart.submit(publish, case, Path(folder) / "bundle").result()
         recommender = Recommender.load(Path(folder) / "bundle")
         if case == "1m_everyone":
@@ -59,7 +59,7 @@ def run(case: str, data: Path) -> list[Row]:
 
 
 def settings() -> Config:
-    """A usual config."""
+    """Return a usual config."""
     return parse_config({
         "name": "made",
         "data": {"catalog": {}, "interactions": {}},
@@ -78,14 +78,14 @@ def settings() -> Config:
 
 
 def publish(case: str, folder: Path) -> None:
-    """Make the shop of a case."""
-    n_items, asking = SIZES[case], ASKING[case]
+    """Publish the shop of a case."""
+    n_items, asking = SIZES[case], USERS[case]
     n_users = max(asking, n_items // 4)
-    made.publish(folder, settings(), n_users, n_items, 20 * n_users, asking)
+    synthetic.publish(folder, settings(), n_users, n_items, 20 * n_users, asking)
 
 
 def whole_job(recommender: Recommender, out: Path) -> list[Row]:
-    """Everyone once, and the most memory that the process ever had."""
+    """Measure everyone once, and the peak memory of the process."""
     users = len(recommender.user_ids)
     seconds = median(alternately({"whole": lambda: write_candidates(recommender, out, K)}, rounds=1, warm=0)["whole"])
     size = f"{users:,} users x {len(recommender.catalog):,} items, one run"
@@ -96,7 +96,7 @@ def whole_job(recommender: Recommender, out: Path) -> list[Row]:
 
 
 def compared(recommender: Recommender, case: str, folder: Path) -> list[Row]:
-    """Users per second of everything in turn, and by how much the memory of each grows."""
+    """Measure users per second in turn, and how much the memory of each grows."""
     retrieval = recommender._model.retrieval
     histories = load_histories(bundle.load(folder / "bundle"))
     users, n_items = len(histories), len(recommender.catalog)
@@ -132,40 +132,40 @@ def compared(recommender: Recommender, case: str, folder: Path) -> list[Row]:
 
 
 def rows(users: int) -> Any:
-    """Batches of the first so many users."""
+    """Return batches of the first so many users."""
     return batches(np.arange(users))
 
 
 def last(results: Any) -> None:
-    """Take results one by one and keep none."""
+    """Consume results one by one and keep none."""
     for _ in results:
         pass
 
 
 def searched(retrieval: Retrieval) -> Index:
-    """The index itself."""
+    """Return the index of the semantic retriever."""
     fitted = retrieval.fitted["semantic"]
     assert fitted.index is not None
     return fitted.index
 
 
 def text_alone(retrieval: Retrieval) -> Retrieval:
-    """The same retrieval with text vectors as the only retriever."""
+    """Return the same retrieval with text vectors as the only retriever."""
     return replace(retrieval, fitted={"semantic": retrieval.fitted["semantic"]}, depths={"semantic": DEPTH})
 
 
 def queries_of(retrieval: Retrieval, histories: Histories) -> Any:
-    """The query vectors of all users, ready to be searched for."""
-    asked = text_alone(retrieval).ask
+    """Return the query vectors of all users."""
+    ask = text_alone(retrieval).ask
 
     def queries(some: LongArray) -> Any:
-        return asked(histories.select(some))["semantic"].queries  # type: ignore[attr-defined]
+        return ask(histories.select(some))["semantic"].queries  # type: ignore[attr-defined]
 
     return np.concatenate(list(in_threads(queries, rows(len(histories)))))
 
 
 def implicit_of(retrieval: Retrieval, queries: Any, histories: Histories) -> Callable[[int], object]:
-    """`recommend` of `implicit` for the first so many users: query and item vectors are its factors."""
+    """Return `recommend` of `implicit` for the first so many users, with query and item vectors as factors."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     with threadpool_limits(1, "blas"):  # the package has threads of its own

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from benchmarks.speed.measure import MEGABYTE, Row, alternately, growth_mb, median
 from recsys.arrays import FloatArray
 from recsys.retrieval.index import Index
 from recsys.retrieval.index_spec import IndexSpec, synthetic_queries
 
 TITLE = "The index"
-ABOUT = """What `index: auto` chooses for vectors of 384 numbers, beside exact search (`faiss.knn`) of the same ones.
-Queries are decayed sums of 2 to 10 items. One query asks for 400 items on one thread, 512 queries ask for 200 each on
-all. `demo` has the whitened titles of the demo's bundle, where that was made."""
+ABOUT = """What `index: auto` chooses for vectors of 384 numbers, beside exact search (`faiss.knn`) of the same vectors.
+Queries are decayed sums of 2 to 10 items. One query finds 400 items on one thread, 512 queries find 200 each on all
+threads. `demo` has the whitened titles of the demo's bundle, if there is one."""
 
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 DEMO = Path("artifacts/demo")
@@ -27,7 +27,7 @@ CASES = (*SIZES, *(["demo"] if DEMO.is_dir() else []))
 
 def run(case: str, data: Path) -> list[Row]:
     """Measure one catalogue."""
-    vectors = _demo() if case == "demo" else made.vectors(SIZES[case])
+    vectors = _demo() if case == "demo" else synthetic.vectors(SIZES[case])
     queries = synthetic_queries(vectors, 512)
     built: list[Index] = []
 
@@ -39,7 +39,8 @@ def run(case: str, data: Path) -> list[Row]:
     seconds = time.perf_counter() - begun
     chosen, exact = built[0], Index(vectors)
     size = 0 if case == "demo" else len(vectors)
-    what = f"{len(vectors):,} {'real' if case == 'demo' else 'made'} items, {' '.join([chosen.factory, chosen.search_params])}"
+    kind = "real" if case == "demo" else "made"
+    what = f"{len(vectors):,} {kind} items, {chosen.factory} {chosen.search_params}"
 
     def ask(index: Index, q: FloatArray, k: int) -> Callable[[], object]:
         return lambda: index.search(q, k)

@@ -1,4 +1,4 @@
-"""Timing rivals in turn, and what a piece of work needs in memory."""
+"""Times rivals in turn, and measures memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MEGABYTE = 2**20
 class Row:
     """One figure of ours beside that of a rival or a limit, both in `unit`.
 
-    `wanted` is what the ratio ours / theirs (or, where there is no rival, ours) should reach, as it is told: `>= 0.85`.
-    `size` (items, users or events) is the horizontal axis of the topic's plot; 0 stays out of it. `ours_mb` and
-    `theirs_mb` are by how much memory grew at most meanwhile.
+    `wanted` is what the ratio ours / theirs (or, where there is no rival, ours) should reach, such as `>= 0.85`.
+    `size` (items, users or events) is the horizontal axis of the topic's plot; 0 leaves the row out. `ours_mb` and
+    `theirs_mb` are the most by which memory grew meanwhile.
     """
 
     what: str
@@ -41,12 +41,12 @@ class Row:
 
     @property
     def figure(self) -> float:
-        """What `wanted` speaks of."""
+        """The figure that `wanted` refers to."""
         return self.ours if self.ratio is None else self.ratio
 
     @property
     def reached(self) -> bool | None:
-        """Whether the figure is what was wanted; None where nothing was."""
+        """Whether the figure is what was wanted; None if nothing was."""
         if not self.wanted:
             return None
         sign, limit = self.wanted.split()[:2]
@@ -58,9 +58,9 @@ class Row:
 
 
 def alternately(works: Mapping[str, Callable[[], object]], rounds: int = 5, warm: int = 1) -> dict[str, list[float]]:
-    """Time each work once a round, in turn, the order turned round every other time: seconds by name.
+    """Time each work once a round, in turn, reversing the order every other round: seconds by name.
 
-    What slows the machine for a while slows all of them alike. The first `warm` rounds do not count.
+    Whatever slows the machine for a while slows all of them. The first `warm` rounds do not count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + warm):
@@ -75,12 +75,12 @@ def alternately(works: Mapping[str, Callable[[], object]], rounds: int = 5, warm
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle one."""
+    """Return the median."""
     return float(np.median(values))
 
 
 def growth_mb(work: Callable[[], object]) -> float:
-    """By how many megabytes the memory of this process grows at most while it works (Linux; elsewhere NaN)."""
+    """Return the most megabytes by which this process grows while it works (Linux; elsewhere NaN)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from now
         before = _status("VmRSS")
@@ -92,12 +92,12 @@ def growth_mb(work: Callable[[], object]) -> float:
 
 
 def own_mb() -> float:
-    """Megabytes in memory that are this process's own, no pages of files (Linux)."""
+    """Return the megabytes of this process without mapped pages of files (Linux)."""
     return _status("RssAnon") / MEGABYTE
 
 
 def peak_mb() -> float:
-    """The most megabytes that this process ever had in memory (Linux)."""
+    """Return the most megabytes that this process ever had in memory (Linux)."""
     return _status("VmHWM") / MEGABYTE
 
 

@@ -1,4 +1,4 @@
-"""One user asks, everything warm: how long `recommend` takes beside the search of its index."""
+"""The time of one warm `recommend` call, beside the search of its index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from benchmarks.speed.measure import Row
 from recsys import Recommender
 from recsys.config import Config, parse_config
@@ -20,11 +20,10 @@ from recsys.types import Catalog, Id
 TITLE = "One user, warm"
 ABOUT = """
 `Recommender.recommend` for ten items: retrieval (text vectors, co-visitation, what the user had, recent popularity),
-the features of `configs/demo.yaml`, three averaged MLPs, calibrated probabilities and rules, over made catalogues, and
-over the bundle of `recsys demo`. Each request is that of another user. Next to it stands what it cannot do without, its
-own searches in the index (under conditions an approximate index is asked twice: for the list, and for what the user
-would be offered without them); *beside its searches* is what a request takes more than that. One thread asks;
-BLAS is as it comes.
+the features of `configs/demo.yaml`, three averaged MLPs, calibrated probabilities and rules, over synthetic catalogues
+and the bundle of `recsys demo`. Each request has another user. Next to it, the searches in the index that the request
+makes (with a filter an approximate index is searched twice: for the list, and for what the user would get without it);
+*beside its searches* is the rest of the request. One thread calls; BLAS has its default threads.
 """
 SIZES = {"10k": 10_000, "100k": 100_000, "1m": 1_000_000}
 CASES = (*SIZES, "demo")
@@ -36,17 +35,17 @@ K = 10
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Ask for many users, in every way, and search for them."""
+    """Measure one case."""
     if case == "demo":
         return measured(Recommender.load(DEMO), case)
     with tempfile.TemporaryDirectory() as folder:
         n_items = SIZES[case]  # twenty events a user, for each fourth item one
-        made.publish(Path(folder), settings(), n_items // 4, n_items, 5 * n_items)
+        synthetic.publish(Path(folder), settings(), n_items // 4, n_items, 5 * n_items)
         return measured(Recommender.load(folder), case)
 
 
 def settings() -> Config:
-    """The retrievers, features and scorer of `configs/demo.yaml`, a little less deep."""
+    """Return the retrievers, features and scorer of `configs/demo.yaml`, a little less deep."""
     return parse_config({
         "name": "made",
         "data": {"catalog": {}, "interactions": {}},
@@ -66,8 +65,8 @@ def settings() -> Config:
     })  # fmt: skip
 
 
-def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping[str, Any]]]:
-    """What a request of each kind tells, drawn anew for each."""
+def requests_of(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping[str, Any]]]:
+    """Return a function a kind of request that draws the arguments of one."""
     price, ids = catalog.frame["price"].drop_nulls().sort(), catalog.ids
 
     def some(rng: np.random.Generator, number: int) -> list[Id]:
@@ -77,7 +76,7 @@ def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping
         return f"price <= {price[round(share * len(ids))]:.6f}"
 
     half, few = up_to(0.5), up_to(0.01)
-    told: tuple[Callable[[np.random.Generator], Mapping[str, Any]], ...] = (
+    kinds: tuple[Callable[[np.random.Generator], Mapping[str, Any]], ...] = (
         lambda rng: {},
         lambda rng: {"where": half},
         lambda rng: {"where": few},
@@ -86,36 +85,36 @@ def asked(catalog: Catalog) -> dict[str, Callable[[np.random.Generator], Mapping
         lambda rng: {"pinned": some(rng, 3)},
         lambda rng: {"history": some(rng, 3)},
     )
-    return dict(zip(KINDS, told, strict=True))
+    return dict(zip(KINDS, kinds, strict=True))
 
 
 def measured(recommender: Recommender, case: str) -> list[Row]:
-    """Time requests of every kind, and apart the searches that each of them makes."""
+    """Time requests of every kind, and the searches that each of them makes."""
     rng = np.random.default_rng(0)
     searching = searches(recommender)
     rows = []
-    for kind, request in asked(recommender.catalog).items():
+    for kind, request in requests_of(recommender.catalog).items():
         users = rng.permutation(len(recommender.user_ids))[: WARM + REQUESTS]
-        asked_for = [(recommender.user_ids[int(row)], request(rng)) for row in users]
+        requests = [(recommender.user_ids[int(row)], request(rng)) for row in users]
         whole, alone = np.empty((2, len(users)))
-        for number, (user, told) in enumerate(asked_for):
+        for number, (user, arguments) in enumerate(requests):
             searching.clear()
             begun = time.perf_counter()
-            recommender.recommend(user, K, **told)
+            recommender.recommend(user, K, **arguments)
             whole[number], alone[number] = time.perf_counter() - begun, sum(searching)
-        rows += told_of(kind, case, len(recommender.catalog), 1000 * whole[WARM:], 1000 * alone[WARM:])
+        rows += rows_of(kind, case, len(recommender.catalog), 1000 * whole[WARM:], 1000 * alone[WARM:])
     return rows
 
 
 def searches(recommender: Recommender) -> list[float]:
-    """Let the semantic retriever's index note the seconds of each of its searches from now on."""
+    """Return a list to which the semantic retriever's index appends the seconds of each search."""
     fitted = recommender._model.retrieval.fitted["semantic"]
     assert fitted.index is not None
     search, seconds = fitted.index.search, list[float]()
 
-    def timed(*told: Any) -> Any:
+    def timed(*arguments: Any) -> Any:
         begun = time.perf_counter()
-        found = search(*told)
+        found = search(*arguments)
         seconds.append(time.perf_counter() - begun)
         return found
 
@@ -123,8 +122,8 @@ def searches(recommender: Recommender) -> list[float]:
     return seconds
 
 
-def told_of(kind: str, case: str, n_items: int, whole: NDArray[np.float64], alone: NDArray[np.float64]) -> list[Row]:
-    """The rows of one kind of request, in milliseconds, each with the goal that holds for its catalogue."""
+def rows_of(kind: str, case: str, n_items: int, whole: NDArray[np.float64], alone: NDArray[np.float64]) -> list[Row]:
+    """Return the rows of one kind of request in milliseconds, each with the goal for its catalogue."""
     beside, rows = whole - alone, []
     for name, share, most in (("p50", 50, 2), ("p99", 99, 6)):
         mine, theirs = float(np.percentile(whole, share)), float(np.percentile(alone, share))

@@ -1,4 +1,4 @@
-"""From results to the second part of docs/benchmarks.md; a topic that was measured at several sizes has a plot."""
+"""The second part of docs/benchmarks.md, from results; topics measured at several sizes have a plot."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarks.speed.topic import TOPICS, result_of, topic
 
 HEAD = """# Speed
 
-How fast, beside what people use now or what the hardware allows. `make bench-speed` writes this part; here on
-{machine}, {date}.
+How fast, compared with what people use now or with what the hardware allows. `make bench-speed` writes this part; here
+on {machine}, {date}.
 
-Rivals take turns in one process, and figures are medians; `x` is ours over theirs. Memory is by how much that of the
-process grew at most. *Wanted* is the goal that was set before anything was measured.
+Rivals take turns in one process, and figures are medians; `x` is ours over theirs. Memory is the most by which the
+process grew. *Wanted* is the goal, set before anything was measured.
 """
 
 
 def write() -> Path:
-    """Write the part for all results there are; return the page."""
+    """Write the part from all results; return the page."""
     parts = [HEAD.format(machine=machine(), date=datetime.now(UTC).strftime("%Y-%m-%d"))]
     for name in TOPICS:
         module = topic(name)
@@ -42,7 +42,7 @@ def write() -> Path:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
+    """Return the rows as a Markdown table."""
     lines = [
         "| what | ours | beside | theirs | x | wanted | MB | theirs MB |",
         "|---|---:|---|---:|---:|---|---:|---:|",
@@ -50,21 +50,21 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         theirs = "" if row.theirs is None else f"{number(row.theirs)} {row.unit}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        told = f"{row.what}{f' ({row.note})' if row.note else ''}"
+        what = f"{row.what}{f' ({row.note})' if row.note else ''}"
         wanted = f"{row.wanted}: {'reached' if row.reached else '**missed**'}" if row.wanted else ""
         memory = ("" if mb is None else f"{mb:,.0f}" for mb in (row.ours_mb, row.theirs_mb))
-        lines.append(f"| {told} | {number(row.ours)} {row.unit} | {row.rival} | {theirs} | {ratio} | {wanted} | "
+        lines.append(f"| {what} | {number(row.ours)} {row.unit} | {row.rival} | {theirs} | {ratio} | {wanted} | "
                      f"{' | '.join(memory)} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Format three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> bool:
-    """Draw figures against sizes, both on log scales, one panel a unit; False where nothing has two sizes."""
+    """Draw figures against sizes, both on log scales, one panel a unit; return False if nothing has two sizes."""
     curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row.size:

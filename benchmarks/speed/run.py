@@ -23,14 +23,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def speed(
     data: Annotated[Path, typer.Option(help="The folder that holds the real sets.")] = Path("../shared/data"),
     topics: Annotated[str, typer.Option(help="Which topics, separated by commas.")] = ",".join(TOPICS),
-    cases: Annotated[str, typer.Option(help="Only cases whose name begins so, separated by commas.")] = "",
-    again: Annotated[bool, typer.Option("--again", help="Run cases that have a result, too.")] = False,
+    cases: Annotated[str, typer.Option(help="Only cases whose names start so, separated by commas.")] = "",
+    again: Annotated[bool, typer.Option("--again", help="Also run cases that have results.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing, write the page.")] = False,
 ) -> None:
-    """Measure speed and memory beside rivals and limits, and write the second part of docs/benchmarks.md.
+    """Measure speed and memory against rivals and limits, and write the second part of docs/benchmarks.md.
 
-    Cases run one after the other, each in a process of its own: nothing else should run meanwhile. Results stay in
-    artifacts/speed, and only what is missing is run.
+    Cases run in turn, each in its own process; run nothing else meanwhile. Results stay in artifacts/speed, and only
+    what is missing is run.
     """
     failed = []
     for name in [part.strip() for part in topics.split(",") if part.strip()]:

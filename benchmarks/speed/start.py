@@ -1,4 +1,4 @@
-"""From nothing to the first answer: a whole process, and the loading of a bundle."""
+"""The time to the first answer: a whole process, and loading a bundle."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from benchmarks.speed.measure import Row, alternately, median, own_mb
 from recsys import Recommender
 from recsys.config import Config, parse_config
 
 TITLE = "Start"
 ABOUT = """
-A whole process, `recsys score USER --json` on the bundle of `recsys demo`, next to a process that does no more than
-import numpy, FAISS and polars. `Recommender.load` of made bundles, of as many items as users, ten events each: every
-byte is looked at (checksum, range), and the model answers for a few users. Beside it stands the reading of the same
-files. Everything comes from the page cache; from a disk it takes the disk's time. MB are the process's own memory,
-without the mapped pages of the files.
+A whole process, `recsys score USER --json` on the bundle of `recsys demo`, beside a process that only imports numpy,
+FAISS and polars. `Recommender.load` of synthetic bundles with as many items as users and ten events each: every byte is
+checked (checksum, range), and the model answers for a few users. Beside it, reading the same files. Everything comes
+from the page cache; from a disk it takes the disk's time. MB are the process's own memory, without the mapped pages of
+the files.
 """
 SIZES = {"100k": 100_000, "1m": 1_000_000}
 CASES = ("demo", *SIZES)
@@ -30,16 +30,16 @@ IMPORTS = "import numpy, faiss, polars"
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Start a process, or load, some times."""
+    """Measure one case."""
     if case == "demo":
         return [process(DEMO)]
     n_items = SIZES[case]
     with tempfile.TemporaryDirectory() as folder:
-        return loading(made.publish(Path(folder), settings(), n_items, n_items, EVENTS * n_items), case, n_items)
+        return loading(synthetic.publish(Path(folder), settings(), n_items, n_items, EVENTS * n_items), case, n_items)
 
 
 def settings() -> Config:
-    """A few retrievers and features, each kind of array among what they store."""
+    """Return a config with a few retrievers and features that store each kind of array."""
     return parse_config({
         "name": "made",
         "data": {"catalog": {}, "interactions": {}},
@@ -57,7 +57,7 @@ def settings() -> Config:
 
 
 def process(bundle: Path) -> Row:
-    """Whole processes in turn."""
+    """Time whole processes in turn."""
     user = str(Recommender.load(bundle).user_ids[0])
 
     def python(*command: str) -> None:
@@ -72,7 +72,7 @@ def process(bundle: Path) -> Row:
 
 
 def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
-    """Load a bundle and read its files in turn."""
+    """Time loading a bundle and reading its files in turn."""
     files = [path for path in bundle.rglob("*") if path.is_file()]
     before = own_mb()
     first = Recommender.load(bundle)
@@ -89,7 +89,7 @@ def loading(bundle: Path, case: str, n_items: int) -> list[Row]:
 
 
 def read(files: Sequence[Path]) -> None:
-    """Read files piece by piece into one place."""
+    """Read files into one buffer."""
     piece = bytearray(1 << 18)
     for path in files:
         with path.open("rb", buffering=0) as file:

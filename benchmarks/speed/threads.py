@@ -1,4 +1,4 @@
-"""Eight request threads on few cores: what it costs where BLAS and OpenMP start threads of their own."""
+"""Eight request threads on few cores: the cost of threads that BLAS and OpenMP start themselves."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from recsys.parallel.threads import cores, single
 
 TITLE = "Threads"
 ABOUT = """
-Eight threads call `Recommender.recommend` for ten items each, as fast as they get answers, over the made shops of
-*Everyone*. Ours: as `examples/ranking_service` does it, `recsys.parallel.threads.single` for each of them. Beside it: the same
-requests without what holds OpenMP and BLAS back, so each call has as many threads as there are cores. Each figure is
-the median of runs in processes of their own, in turn.
+Eight threads call `Recommender.recommend` for ten items each, one call after the other, over the synthetic shops of
+*Everyone*. Ours: each thread calls `recsys.parallel.threads.single`, as `examples/ranking_service` does. Beside it: the
+same requests without that limit, so each call has as many OpenMP and BLAS threads as there are cores. Each figure is
+the median of runs in their own processes, in turn.
 """
 CASES = ("10k", "100k")
 CALLERS, REQUESTS, ROUNDS = 8, 1_000, 3
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Ask with and without the limit, in turn."""
+    """Measure with and without the limit, in turn."""
     figures: dict[str, list[list[float]]] = {"single": [], "as they come": []}
     with tempfile.TemporaryDirectory() as folder:
         everyone.publish(case, Path(folder))
         for _ in range(ROUNDS):
-            for way, told in figures.items():
+            for way, runs in figures.items():
                 environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
                 command = [sys.executable, "-m", "benchmarks.speed.threads", way, folder]
                 ran = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-                told.append([float(number) for number in ran.stdout.split()])
-    rate, p99 = ({way: median([one[column] for one in told]) for way, told in figures.items()} for column in range(2))
+                runs.append([float(number) for number in ran.stdout.split()])
+    rate, p99 = ({way: median([one[column] for one in runs]) for way, runs in figures.items()} for column in range(2))
     beside = f"threads as they come ({cores()} cores)"
     return [
         Row(f"requests, {case} items", rate["single"], "requests/s", beside, rate["as they come"], ">= 1"),
@@ -48,8 +48,8 @@ def run(case: str, data: Path) -> list[Row]:
     ]
 
 
-def asked(way: str, folder: str) -> tuple[float, float]:
-    """Requests a second and the 99th percentile of their milliseconds, once all threads are warm."""
+def measure_requests(way: str, folder: str) -> tuple[float, float]:
+    """Return requests a second and the 99th percentile of their milliseconds, with all threads warm."""
     recommender = Recommender.load(folder)
     users = recommender.user_ids.gather(np.random.default_rng(0).permutation(len(recommender.user_ids))).to_list()
 
@@ -68,4 +68,4 @@ def asked(way: str, folder: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    print(*asked(*sys.argv[1:]))
+    print(*measure_requests(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What a topic of the page is: a module of this folder with a title, a few words, cases, and `run`."""
+"""The topics of the page: each a module of this folder with a title, a description, cases, and `run`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STORE = Path("artifacts/speed")
 
 
 class Topic(Protocol):
-    """A module. `ABOUT` says what is measured and against what; `CASES` run each in a process of their own."""
+    """A module. `ABOUT` says what is measured and against what; each of `CASES` runs in its own process."""
 
     TITLE: str
     ABOUT: str
@@ -35,12 +35,12 @@ class Topic(Protocol):
 
 
 def topic(name: str) -> Topic:
-    """The module of a topic."""
+    """Return the module of a topic."""
     return cast(Topic, importlib.import_module(f"benchmarks.speed.{name}"))
 
 
 def result_of(name: str, case: str) -> Path:
-    """Where a case's rows lie; written when it ended well."""
+    """Return the file of a case's rows, which exists if the case succeeded."""
     return STORE / name / f"{case}.json"
 
 

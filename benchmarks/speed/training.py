@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from benchmarks.speed.measure import Row, alternately, growth_mb, median
 from recsys.config import Config, parse_config
 from recsys.engine.calibration import fit_calibrated
@@ -27,13 +27,13 @@ from recsys.types import Interactions, State
 
 TITLE = "Training"
 ABOUT = """
-Made logs of 1, 4 and 20 million events, 20 a user and 100 an item: Parquet in, a bundle out, all that `recsys train`
-does but the encoding, whose vectors are made too. The config is that of a large shop: retrievers, features and network
-of `configs/demo.yaml`, with co-visitation over five baskets and a second one of the very next, two cuts to learn from
-and a third for the probabilities. The scorer learns from the lists of 10,000 users a cut (`train_users`, by default
-50,000): its time goes with them and not with the log. Beside co-visitation stand the same counts, neither scaled nor
-cut to the strongest, by a join of the log with itself in polars. Each retriever that a shop may have is also fitted
-once, alone.
+Synthetic logs of 1, 4 and 20 million events, 20 a user and 100 an item: from Parquet to a bundle, all that `recsys
+train` does except the encoding, whose vectors are synthetic too. The config is that of a large shop: retrievers,
+features and network of `configs/demo.yaml`, with co-visitation over five baskets and a second one of the very next, two
+cuts to learn from and a third for the probabilities. The scorer learns from the lists of 10,000 users a cut
+(`train_users`, by default 50,000): its time grows with them and not with the log. Beside co-visitation: the same
+counts, neither scaled nor cut to the strongest, by a join of the log with itself in polars. Each retriever is also
+fitted once, alone.
 """
 CASES = (
     "1m", "1m_covisitation", "1m_retrievers", "4m", "4m_covisitation", "4m_retrievers", "20m", "20m_covisitation",
@@ -79,9 +79,9 @@ def config_of(folder: Path, retrievers: dict[str, dict[str, Any]] = RETRIEVERS) 
 
 
 def write(folder: Path, n_events: int) -> None:
-    """Write both tables as a shop would have them: ids as text, the log in the order of time."""
+    """Write both tables as a shop has them: ids as text, the log in order of time."""
     n_items = n_events // PER_ITEM
-    catalog, log = made.catalog(n_items), made.interactions(n_events // PER_USER, n_items, n_events)
+    catalog, log = synthetic.catalog(n_items), synthetic.interactions(n_events // PER_USER, n_items, n_events)
     catalog.frame.write_parquet(folder / "items.parquet")
     order = np.argsort(log.time)
     frame = pl.DataFrame({"user": log.user[order], "item": log.item[order], "time": log.time[order]})
@@ -93,7 +93,7 @@ def write(folder: Path, n_events: int) -> None:
 
 
 class Laps:
-    """What a training reports its progress to: seconds by stage.
+    """Progress of a training: seconds by stage.
 
     The time before a cut's first lists and that between the two scorers are spent on retrievers and features; each
     report comes after its work, so the first batch or pass of a stage counts to what went before it.
@@ -106,7 +106,7 @@ class Laps:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Count the time since the last report."""
         now = time.perf_counter()
-        kind, before = (re.split(r"\W", told)[0] for told in (stage, self._stage))
+        kind, before = (re.split(r"\W", name)[0] for name in (stage, self._stage))
         fitted = stage != self._stage and (kind == "candidates" or (kind == before and stage.startswith("scorer 1/")))
         self.seconds["retrievers" if fitted else kind] += now - self._last
         self._stage, self._last = stage, now
@@ -119,7 +119,7 @@ def whole(folder: Path, n_items: int) -> dict[str, float]:
     begun = time.perf_counter()
     tables = ingest(config)
     seconds["ingest"] = time.perf_counter() - begun
-    embeddings = Embeddings(made.vectors(n_items), tables.catalog)
+    embeddings = Embeddings(synthetic.vectors(n_items), tables.catalog)
     laps = Laps()
     model, about, _ = fit_calibrated(plan, tables.interactions, embeddings, plan.end(tables.interactions), laps)
     laps("probabilities", 1, 1)
@@ -130,7 +130,7 @@ def whole(folder: Path, n_items: int) -> dict[str, float]:
 
 
 def joined_counts(log: Interactions) -> pl.DataFrame:
-    """The pairs within `WINDOW` events of one user and what they are worth, by a join of the log with itself."""
+    """Return the pairs within `WINDOW` events of one user and their weights, by a join of the log with itself."""
     frame = pl.DataFrame({"user": log.user, "item": log.item}).with_columns(place=pl.int_range(pl.len()).over("user"))
     pairs = frame.lazy().join(frame.lazy(), on="user", suffix="_then")
     gap = pl.col("place_then") - pl.col("place")
@@ -140,7 +140,7 @@ def joined_counts(log: Interactions) -> pl.DataFrame:
 
 
 def run(case: str, data: Path) -> list[Row]:
-    """Measure one size: whole, co-visitation beside a join, or one retriever after the other."""
+    """Measure one size: the whole training, co-visitation beside a join, or each retriever."""
     size, _, only = case.partition("_")
     return {"": _whole, "covisitation": _beside_a_join, "retrievers": _retrievers}[only](size)
 
@@ -153,7 +153,7 @@ def _whole(size: str) -> list[Row]:
         parts: dict[str, float] = {}
         grown = growth_mb(lambda: parts.update(whole(folder, n_events // PER_ITEM)))
     large = n_events == EVENTS["20m"]
-    told = {
+    parts_named = {
         "ingest": "tables read, checked, numbered",
         "retrievers": "retrievers and features, at three cuts and at the end",
         "candidates": "lists to learn from, at three cuts",
@@ -165,14 +165,14 @@ def _whole(size: str) -> list[Row]:
         Row(f"from tables to bundle, {size} events", sum(parts.values()), "s", wanted="<= 900" if large else "",
             size=n_events, ours_mb=grown),
         Row(f"its peak memory, {size} events", grown, "MB", wanted="<= 10000" if large else ""),
-        *(Row(f"{told[part]}, {size} events", parts[part], "s") for part in told),
+        *(Row(f"{name}, {size} events", parts[part], "s") for part, name in parts_named.items()),
     ]  # fmt: skip
 
 
 def _beside_a_join(size: str) -> list[Row]:
-    """Co-visitation beside a join; where the join's pairs, a history squared a user, outgrow the memory, alone."""
+    """Measure co-visitation beside a join, or alone if the pairs of the join outgrow the memory."""
     n_events = EVENTS[size]
-    log = made.interactions(n_events // PER_USER, n_events // PER_ITEM, n_events)
+    log = synthetic.interactions(n_events // PER_USER, n_events // PER_ITEM, n_events)
     works: dict[str, Callable[[], object]] = {
         "ours": lambda: covisitation_matrix(log, n_events // PER_ITEM, WINDOW, 0.5, 200),
         "join": lambda: joined_counts(log),
@@ -189,8 +189,8 @@ def _beside_a_join(size: str) -> list[Row]:
 def _retrievers(size: str) -> list[Row]:
     n_events = EVENTS[size]
     n_items = n_events // PER_ITEM
-    log = made.interactions(n_events // PER_USER, n_items, n_events)
-    state = State(made.catalog(n_items), log, made.vectors(n_items), int(log.time.max()) + 1)
+    log = synthetic.interactions(n_events // PER_USER, n_items, n_events)
+    state = State(synthetic.catalog(n_items), log, synthetic.vectors(n_items), int(log.time.max()) + 1)
     rows = []
     for name, retriever in Plan.of(config_of(Path(), RETRIEVERS | FURTHER)).retrievers.items():
         begun = time.perf_counter()

@@ -12,7 +12,7 @@ from worlds import asks, catalog_of, log_of, random_vectors
 
 from benchmarks.quality import engine_models
 from benchmarks.quality.models import RIVALS
-from benchmarks.quality.rival import Task
+from benchmarks.quality.protocols import Task
 from benchmarks.quality.sasrec import SASRec, full_softmax
 from recsys.config import parse_config
 from recsys.engine.embeddings import Embeddings
@@ -69,14 +69,14 @@ def brief_sasrec():
     return SASRec(**SMALL | {"epochs": 2, "length": 4}).fit(task, first_cut(task), 0)
 
 
-def test_sasrec_pays_no_heed_to_padding_or_to_who_else_asks(brief_sasrec):
+def test_sasrec_ignores_padding_and_the_other_queries(brief_sasrec):
     lists = [[3], [1, 2, 3, 4], [], [7, 7], [0, 5, 9]]
     together = brief_sasrec.score(asks(lists))
     for row, one in enumerate(lists):
         np.testing.assert_allclose(brief_sasrec.score(asks([one]))[0], together[row], atol=1e-5)
 
 
-def test_sasrec_never_recommends_what_has_no_event_and_shows_strangers_what_is_popular(brief_sasrec):
+def test_sasrec_never_recommends_items_without_events_and_gives_strangers_popular_ones(brief_sasrec):
     task = ring_task(n_users=40, n_items=RING + 5)
     counts = np.bincount(first_cut(task).known.item, minlength=RING + 5)
     of_stranger, of_one, of_unknown = brief_sasrec.score(asks([[], [3], [RING + 1]]))

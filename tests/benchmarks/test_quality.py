@@ -1,4 +1,4 @@
-"""The quality benchmark: the judge is right, and every rival gets right what can be proved."""
+"""The quality benchmark: places are right, and every rival is right where that can be proved."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from worlds import DAY, GROUP, N_ITEMS, asks, catalog_of, checkerboard, log_of, 
 
 from benchmarks.page import read_parts, sections
 from benchmarks.quality import report
+from benchmarks.quality.full_ranking import evaluator_of, place, rank_targets, targets_of
 from benchmarks.quality.job import Job, Result, run
-from benchmarks.quality.judge import board_of, judge, place, targets_of
 from benchmarks.quality.linear import ease_weights, slist_weights
 from benchmarks.quality.models import RIVALS, pointless
-from benchmarks.quality.rival import Task
+from benchmarks.quality.protocols import Task
 from benchmarks.quality.run import known_names, quality
 from benchmarks.quality.tasks import (
     TASKS,
@@ -67,7 +67,7 @@ def task_of(known: Interactions, n_items: int, seen: str = "drop", vectors=None,
 
 
 @dataclass
-class Told:
+class FixedScores:
     """A model whose scores are given: one row of `(U, I)` a user."""
 
     scores: np.ndarray
@@ -76,19 +76,19 @@ class Told:
         return self.scores[histories.user]
 
 
-# The judge
+# Places
 
 
 @quick
 @given(logs(last=5), logs(min_size=4, last=5), st.booleans(), st.randoms(use_true_random=False))
-def test_the_judge_agrees_with_a_plain_loop(known, after, drop_seen, chance):
+def test_places_agree_with_a_plain_loop(known, after, drop_seen, chance):
     fold = fold_of(known, [(user, item, 10 + time) for user, item, time, *_ in rows_of(after)], 10)
     targets = targets_of(fold, N_ITEMS, drop_seen)
     levels = [-np.inf, -1.0, -0.0, 0.0, 0.5, 1.0]
     scores = np.array([[chance.choice(levels) for _ in range(N_ITEMS)] for _ in range(4)], np.float32)
     if not len(targets.users):
         return
-    found = judge(Told(scores), fold, targets, drop_seen)
+    found = rank_targets(FixedScores(scores), fold, targets, drop_seen)
     for user_place, user in enumerate(targets.users):
         mine = targets.owner == user_place
         right = set(targets.item[mine].tolist())
@@ -112,8 +112,8 @@ def test_users_are_judged_in_batches_by_their_own_scores():
     scores = np.full((n, 7), -1, np.float32)
     scores[np.arange(n), (np.arange(n) + 1) % 7] = 1
     scores[np.arange(n), np.arange(n) % 7] = 2  # each user's own item would be first
-    assert judge(Told(scores), fold, targets_of(fold, 7, True), True).tolist() == [0] * n
-    assert judge(Told(scores), fold, targets_of(fold, 7, False), False).tolist() == [1] * n
+    assert rank_targets(FixedScores(scores), fold, targets_of(fold, 7, True), True).tolist() == [0] * n
+    assert rank_targets(FixedScores(scores), fold, targets_of(fold, 7, False), False).tolist() == [1] * n
 
 
 def test_a_sample_of_users_is_always_the_same_and_keeps_their_targets():
@@ -125,13 +125,13 @@ def test_a_sample_of_users_is_always_the_same_and_keeps_their_targets():
     assert len(targets_of(fold, 3, True, 50).users) == 50
 
 
-def test_the_judge_refuses_scores_that_are_no_numbers_or_of_another_shape():
+def test_scores_that_are_no_numbers_or_of_another_shape_are_refused():
     fold = fold_of(log_of([(0, 0, 0)]), [(0, 1, 20)], 10)
     targets = targets_of(fold, 3, False)
     with pytest.raises(DataError, match="2 of 3 scores are not a number"):
-        judge(Told(np.array([[np.nan, 0, np.nan]])), fold, targets, False)
-    with pytest.raises(DataError, match=r"Told scored \(1, 4\) for 1 queries and 3 items"):
-        judge(Told(np.zeros((1, 4))), fold, targets, False)
+        rank_targets(FixedScores(np.array([[np.nan, 0, np.nan]])), fold, targets, False)
+    with pytest.raises(DataError, match=r"FixedScores scored \(1, 4\) for 1 queries and 3 items"):
+        rank_targets(FixedScores(np.zeros((1, 4))), fold, targets, False)
 
 
 # The rivals
@@ -164,7 +164,7 @@ def test_it_finds_the_one_item_of_the_users_colour_that_is_left(name):
     fold = fold_of(known, [(user, item, GROUP * DAY) for user, item in enumerate(world.left_out)], GROUP * DAY)
     # As many factors as items would learn the very lists by heart.
     fitted = built(name, **({"factors": 2} if name == "ials" else {})).fit(task, fold, 0)
-    assert judge(fitted, fold, targets_of(fold, 2 * GROUP, True), True).tolist() == [0] * known.n_users
+    assert rank_targets(fitted, fold, targets_of(fold, 2 * GROUP, True), True).tolist() == [0] * known.n_users
 
 
 @pytest.mark.parametrize("name", ["item_knn", "covisitation", "bm25", "text", "ials", "ease", "slist"])
@@ -326,13 +326,15 @@ def test_a_job_tunes_on_validation_and_tests_both_habits(tmp_path, shop_task, ca
     assert np.array_equal(refit_per_cut(task, tmp_path / "store").labels.item, test.labels.item)
     targets = targets_of(test, len(task.tables.catalog), False)
     for habit, known in (("refitted", test), ("train only", validation)):
-        places = judge(RIVALS["popularity"]().fit(task, known, 0), test, targets, False)
+        places = rank_targets(RIVALS["popularity"]().fit(task, known, 0), test, targets, False)
         with np.load(jobs[0].places) as arrays:
             assert np.array_equal(arrays[f"{habit}, seed 0"], places)
 
     report.write(tmp_path / "page.md", jobs, "python -m benchmarks.quality --budget 0", {})
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    figure = board_of(targets, {"popularity": judge(RIVALS["popularity"]().fit(task, test, 0), test, targets, False)})
+    figure = evaluator_of(
+        targets, {"popularity": rank_targets(RIVALS["popularity"]().fit(task, test, 0), test, targets, False)}
+    )
     assert f"| popularity | {figure.per_user('popularity', 'recall', 10).mean():.4f} |" in page
     assert page.count("| repeat_last |") == 2 + 3 + 1  # habits, slices, settings
     assert f"{len(targets.users):,} users, {len(targets.keys):,} targets" in page
@@ -346,12 +348,12 @@ def test_a_report_leaves_the_sections_of_what_was_not_run(tmp_path, shop_task, m
     run(job)
     page.write_text("# Old head\n\n## gone\n\nno task\n\n## shop\n\nold\n\n## other\n\nkept\n\n## Cold start\n\nkept\n")
     report.write(page, [job], "", {})
-    told = sections(read_parts(page)[0])
-    assert list(told) == ["", "shop", "other", "Cold start"]
-    assert told["other"] == "## other\n\nkept"
-    assert told["Cold start"] == "## Cold start\n\nkept"
-    assert "old" not in told["shop"]
-    assert told[""].startswith("# Benchmarks")
+    written = sections(read_parts(page)[0])
+    assert list(written) == ["", "shop", "other", "Cold start"]
+    assert written["other"] == "## other\n\nkept"
+    assert written["Cold start"] == "## Cold start\n\nkept"
+    assert "old" not in written["shop"]
+    assert written[""].startswith("# Benchmarks")
 
 
 def test_a_report_refuses_results_of_other_data(tmp_path, shop_task):

@@ -1,4 +1,4 @@
-"""The harness of benchmarks/speed: what it tells must be what was measured."""
+"""The harness of benchmarks/speed: what it reports is what was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import page
-from benchmarks.speed import made, measure, report, topic
+from benchmarks.speed import measure, report, synthetic, topic
 from benchmarks.speed.measure import Row, alternately, growth_mb
 from recsys.types import State
 
@@ -77,10 +77,10 @@ def test_the_page_tells_results_and_what_is_missing(tmp_path: Path, monkeypatch:
 
 
 def test_what_is_made_is_what_a_shop_could_have() -> None:
-    events, vectors, catalog = made.interactions(300, 200, 5_000), made.vectors(200), made.catalog(200)
+    events, vectors, catalog = synthetic.interactions(300, 200, 5_000), synthetic.vectors(200), synthetic.catalog(200)
     assert len(events) == 5_000
     State(catalog, events, vectors, int(events.time.max()) + 1)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     count = np.sort(np.bincount(events.item, minlength=200))[::-1]
     assert count[:20].sum() > 2 * count[100:120].sum()
-    assert (made.vectors(200) == vectors).all()
+    assert (synthetic.vectors(200) == vectors).all()

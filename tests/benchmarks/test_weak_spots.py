@@ -46,24 +46,26 @@ def model_at(fold, embeddings):
 HEAD, STAR = 12, 12  # items 0 to 11: everyone had them; item 12: most of the others did
 
 
-def test_users_are_asked_by_their_newest_events_and_what_they_had_stays_barred():
+def test_users_are_known_by_their_newest_events_and_what_they_had_stays_blocked():
     rows = [(user, item, item) for user in range(20) for item in range(HEAD)]
     rows += [(user, STAR, HEAD) for user in range(2, 20)]
     rows += [(user, 14 + 2 * user, 20 + time) for user in range(20) for time in range(5)]
     rows += [(user, STAR if user < 2 else 15 + 2 * user, 30) for user in range(20)]  # the star, or the newest's twin
-    rows += [(20, 0, 0), (20, 55, 1)]  # too few events to be asked
+    rows += [(20, 0, 0), (20, 55, 1)]  # too few events to be measured
     fold, embeddings = holdout(log_of(rows), CONFIG.split), twins(56)
     model = model_at(fold, embeddings)
-    told = weak_spots.cold_users(CONFIG, fold, embeddings, model, quiet)
-    assert list(told) == ["0 events", "1 event", "2 events", "5 events"]
-    assert set(told["0 events"]) == {"engine", *weak_spots.AGAINST}
+    measured = weak_spots.cold_users(CONFIG, fold, embeddings, model, quiet)
+    assert list(measured) == ["0 events", "1 event", "2 events", "5 events"]
+    assert set(measured["0 events"]) == {"engine", *weak_spots.AGAINST}
     found = {"recall@10": pytest.approx(0.1), "ndcg@10": pytest.approx(0.1)}
-    for model_name in told["0 events"]:
-        assert told["0 events"][model_name] == found, "the head barred, the star leads; two of the twenty asked want it"
+    for model_name in measured["0 events"]:
+        assert measured["0 events"][model_name] == found, (
+            "the head is blocked, the star leads; it is the target of two of twenty"
+        )
     for events in ("1 event", "2 events", "5 events"):
-        assert told[events]["popularity"] == found
-        assert told[events]["text"] == told[events]["engine"]
-        assert told[events]["text"]["ndcg@10"] >= 0.9
+        assert measured[events]["popularity"] == found
+        assert measured[events]["text"] == measured[events]["engine"]
+        assert measured[events]["text"]["ndcg@10"] >= 0.9
 
 
 N_NEW, OTHERS = 12, 120
@@ -118,9 +120,9 @@ def test_the_command(tmp_path, tiny_model, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert f"beauty: left out, the folder {tmp_path / 'beauty'} is not there" in err
     file = tmp_path / "artifacts" / "quality" / "weak_spots_validation.json"
-    told = json.loads(file.read_text())
-    assert list(told) == ["shop"]
-    shop = told["shop"]
+    results = json.loads(file.read_text())
+    assert list(results) == ["shop"]
+    shop = results["shop"]
     assert list(shop["users"]) == ["0 events", "1 event", "2 events", "5 events"]
     assert list(shop["items"]) == ["among all items", "among new items only"]
     assert shop["counts"]["new items"] == 32
@@ -129,10 +131,10 @@ def test_the_command(tmp_path, tiny_model, monkeypatch, capsys):
     assert shop["losses"]["removed by a rule"]["share"] == 0, "seen items are kept"
     candidates = shop["losses"]["ranked below 10"]["share"] + shop["losses"]["in the list"]["share"]
     assert shop["candidate_recall"] == pytest.approx(candidates)
-    assert report.weak_spots(told) in out
+    assert report.weak_spots(results) in out
 
     shop["candidate_recall"] = 0.125
-    file.write_text(json.dumps(told))
+    file.write_text(json.dumps(results))
     monkeypatch.setattr(weak_spots, "measure", refuse)
     weak_spots.main()
     assert "| targets among the candidates | 12.5% |" in capsys.readouterr().out, "what is measured is shown as it was"

@@ -96,7 +96,7 @@ def test_version(recsys: Runner) -> None:
 def test_train_prints_the_bundle_alone_on_stdout(shop: Shop) -> None:
     assert shop.version.parent == shop.folder / "versions"
     assert (shop.folder / "CURRENT").read_text().strip() == shop.version.name
-    assert "recsys score USER_ID --config" in shop.told
+    assert "recsys score USER_ID --config" in shop.stderr
 
 
 def test_score_shows_history_then_reasons(ask) -> None:

@@ -85,10 +85,18 @@ def test_the_reference_documents_the_calls(site: Path, name: str) -> None:
     assert f'id="recsys.Recommender.{name}"' in page
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "tune", "update", "forget"])
+@pytest.mark.parametrize("name", ["fit", "train", "evaluate", "tune", "update", "forget"])
 def test_the_reference_documents_the_jobs(site: Path, name: str) -> None:
     page = (site / "reference" / "jobs.html").read_text(encoding="utf-8")
     assert f'id="recsys.{name}"' in page
+
+
+def test_the_tutorial_shows_code_and_outputs(site: Path) -> None:
+    page = (site / "tutorial.html").read_text(encoding="utf-8")
+    assert 'recsys</span><span class="o">.</span><span class="n">fit' in page
+    assert page.count('class="dataframe"') >= 3
+    assert "Read 9,782 events of 600 users on 344 items." in page
+    assert (site / "tutorial.ipynb").is_file(), "to download"
 
 
 def test_the_checks_see_what_they_look_for() -> None:

@@ -12,7 +12,7 @@ thing a visit:
    by its popularity (1 / rank within its theme), `LOYALTY` of the weight on their own theme.
 
 So consumables alone are bought twice. Every tenth item or so is sold only from day `LAUNCH` on: hardly an event
-tells of it, its title does. After one purchase in four comes a view of any item of the user's theme, which tells
+shows it, its title does. After one purchase in four comes a view of any item of the user's theme, which shows
 the taste and nothing else.
 
 The oracle knows this law, each user's taste and subscription, and the day of the visit, and so the chance of
@@ -187,6 +187,8 @@ def oracle_recall(shop: Shop, k: int = 10, seen: str = "keep") -> tuple[float, f
 
 @dataclass(frozen=True, eq=False)
 class _Law:
+    """What decides a purchase, by item."""
+
     theme: np.ndarray  # (I,) which theme
     step: np.ndarray  # (I,) place in its series, -1 for a consumable
     weight: np.ndarray  # (I,) popularity within the theme, sums to 1 over each theme; 0 for a consumable
@@ -210,6 +212,7 @@ class _Law:
 
 
 def _make_items(rng: np.random.Generator) -> tuple[pl.DataFrame, _Law]:
+    """Return the items and the law that they follow."""
     rows, theme, step, weight = [], [], [], []
     for number, (category, (nouns, consumables, price)) in enumerate(THEMES.items()):
         chinese = category.startswith("茶")
@@ -241,6 +244,7 @@ def _make_items(rng: np.random.Generator) -> tuple[pl.DataFrame, _Law]:
 
 
 def _live(user: str, law: _Law, rng: np.random.Generator) -> tuple[list[Visit], list[tuple[str, str, str, str, int]]]:
+    """Return the visits of one user and the rows of the log that they leave."""
     taste = int(rng.integers(len(THEMES)))
     subscription = (
         int(rng.choice(np.flatnonzero((law.theme == taste) & (law.step < 0)))) if rng.random() < 0.4 else None
@@ -261,7 +265,7 @@ def _live(user: str, law: _Law, rng: np.random.Generator) -> tuple[list[Visit], 
         item = int(rng.choice(len(chances), p=chances))
         time = START + timedelta(seconds=round(day * 86_400))
         visits.append(Visit(user, time, item, chances, frozenset(owned)))
-        rows.append((user, f"i{item:03d}", _told(time), "purchase", int(rng.integers(1, 4))))
+        rows.append((user, f"i{item:03d}", _timestamp(time), "purchase", int(rng.integers(1, 4))))
         owned.add(item)
         if item == subscription:
             due = day + every
@@ -269,12 +273,12 @@ def _live(user: str, law: _Law, rng: np.random.Generator) -> tuple[list[Visit], 
             last = item
         if rng.random() < 0.25:
             viewed = int(rng.choice(np.flatnonzero((law.theme == taste) & (~law.late | (day >= LAUNCH)))))
-            rows.append((user, f"i{viewed:03d}", _told(time + timedelta(minutes=5)), "view", 1))
+            rows.append((user, f"i{viewed:03d}", _timestamp(time + timedelta(minutes=5)), "view", 1))
         day += 0.1 + rng.exponential(gap)
     return visits, rows
 
 
-def _told(time: datetime) -> str:
+def _timestamp(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recsys.registry import Family
+from recsys.registry import FAMILIES, Family, family
 
 
 def add_member(monkeypatch: pytest.MonkeyPatch, family: Family[Any], name: str, member: object) -> None:
@@ -16,6 +16,14 @@ def add_member(monkeypatch: pytest.MonkeyPatch, family: Family[Any], name: str, 
 
 def drop_member(monkeypatch: pytest.MonkeyPatch, family: Family[Any], name: str) -> None:
     del _copied(monkeypatch, family)[name]
+
+
+def isolate_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget, when the test ends, whatever it adds to any family."""
+    for kind in FAMILIES:
+        members = family(kind)
+        if isinstance(members, Family):
+            _copied(monkeypatch, members)
 
 
 def _copied(monkeypatch: pytest.MonkeyPatch, family: Family[Any]) -> dict[str, Any]:

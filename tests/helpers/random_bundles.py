@@ -1,4 +1,4 @@
-"""Bundles of random vectors, events and columns, for whatever only asks."""
+"""Bundles of random vectors, events and columns, for tests that only send requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RAW = {
 
 
 def random_bundle(folder: Path, n_items: int, n_users: int, dims: int = 16, **changes: object) -> Recommender:
-    """A bundle of random vectors, events and columns, whose scorer has random weights."""
+    """Publish a bundle of random vectors, events and columns, with random weights for its scorer, and load it."""
     config = parse_config(RAW | changes)
     rng = np.random.default_rng(n_items)
     # Popular items are few, and each user keeps to a part of the catalogue, so that co-visitation finds something.
@@ -67,4 +67,5 @@ def random_bundle(folder: Path, n_items: int, n_users: int, dims: int = 16, **ch
 
 
 def ids_of(answer: Recommendations) -> list[object]:
+    """Return the item ids of an answer, in order."""
     return [item.item_id for item in answer.items]

@@ -1,4 +1,4 @@
-"""The made-up shop and other small shops as configs and processes, for tests of any room."""
+"""The made-up shop and other small shops as configs and processes, for tests of any package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Shop:
-    """The made-up shop with a tiny encoder: `config` publishes to `folder`; `version` is what it published."""
+    """The made-up shop with a tiny encoder: `config` publishes to `folder`, `version` is the folder it published."""
 
     config: Path
     folder: Path
     version: Path
-    told: str
+    stderr: str
 
 
 def write_shop_config(folder: Path, model: Path, **changes: object) -> Path:

@@ -1,4 +1,4 @@
-"""Bundles that somebody altered: parts changed, checksums made to fit."""
+"""Altered bundles: parts changed, checksums made to fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 class Trap:
-    """Leaves a mark if anyone unpickles it."""
+    """Creates a file if it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -28,18 +28,20 @@ class Trap:
 
 
 def change(version: Path, name: str, how: Change) -> None:
+    """Change an array of a version and make the checksums fit."""
     np.save(version / f"{name}.npy", how(np.load(version / f"{name}.npy")), allow_pickle=False)
     refresh_checksums(version, f"{name}.npy")
 
 
 def refused(version: Path) -> str:
+    """Return why a version is refused."""
     with pytest.raises(ArtifactError) as raised:
         Recommender.load(version)
     return str(raised.value)
 
 
 def put(place: Any, value: Any) -> Change:
-    """A copy with one value changed."""
+    """Return a change of one value."""
 
     def how(array: np.ndarray) -> np.ndarray:
         array[place] = value
@@ -49,8 +51,8 @@ def put(place: Any, value: Any) -> Change:
 
 
 def refresh_checksums(version: Path, *names: str) -> None:
-    """Make the manifest right about some files, as whoever forges a bundle would."""
+    """Make the manifest fit some changed files."""
     for name in names:
         content = (version / name).read_bytes()
-        told = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
-        forge(version, lambda manifest, name=name, told=told: manifest["files"].update({name: told}))
+        entry = {"bytes": len(content), "xxh3_128": xxhash.xxh3_128_hexdigest(content)}
+        forge(version, lambda manifest, name=name, entry=entry: manifest["files"].update({name: entry}))

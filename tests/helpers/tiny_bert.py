@@ -45,7 +45,7 @@ def build_tiny_bert(folder: Path, layout: str = "plain", seed: int = 0) -> Path:
     """Write a model into `folder`, and return it.
 
     `layout` is `plain` (transformers), `sentence` (sentence-transformers, model in the root) or `nested`
-    (sentence-transformers, model in `0_Transformer`). Both of the latter say mean pooling and normalising.
+    (sentence-transformers, model in `0_Transformer`). The latter two specify mean pooling and normalising.
     """
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -70,11 +70,11 @@ def build_tiny_bert(folder: Path, layout: str = "plain", seed: int = 0) -> Path:
             ("1_Pooling", "Pooling"),
             ("2_Normalize", "Normalize"),
         ]
-        told = [
+        described = [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for i, (path, kind) in enumerate(modules)
         ]
-        (folder / "modules.json").write_text(json.dumps(told), encoding="utf-8")
+        (folder / "modules.json").write_text(json.dumps(described), encoding="utf-8")
         (folder / "1_Pooling").mkdir(exist_ok=True)
         pooling = {
             "word_embedding_dimension": DIMENSION,

@@ -1,4 +1,4 @@
-"""Small worlds whose right answers can be proved, shared by the tests of splits, retrieval, ranking and evaluation."""
+"""Small worlds whose right answers are provable, shared by the tests of splits, retrieval, ranking and evaluation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Event = tuple  # (item, time) or (item, time, weight), in the history of one que
 
 
 def log_of(rows: Sequence[tuple], n_users: int | None = None) -> Interactions:
-    """Interactions from rows (user, item, time[, weight[, target]]) in file order."""
+    """Return interactions from rows (user, item, time[, weight[, target]]) in file order."""
     rows = sorted(((*row, *(1.0, True)[len(row) - 3 :]) for row in rows), key=lambda row: (row[0], row[2]))
     user, item, time, weight, target = zip(*rows, strict=True) if rows else ((),) * 5
     return Interactions(
@@ -53,15 +53,15 @@ def rows_of(log: Interactions) -> list[tuple]:
 
 
 def asks(lists: Sequence[Sequence], as_of: int | Sequence[int] | None = None, text=None) -> Histories:
-    """Histories from one list an query: of items (an event a moment), or of events (item, time[, weight])."""
-    told = [[e if isinstance(e, tuple) else (e, place) for place, e in enumerate(one)] for one in lists]
-    events = [(*e, 1.0)[:3] for one in told for e in one]
+    """Return histories from one list a query: of items, one a moment, or of events (item, time[, weight])."""
+    given = [[e if isinstance(e, tuple) else (e, place) for place, e in enumerate(one)] for one in lists]
+    events = [(*e, 1.0)[:3] for one in given for e in one]
     item, time, weight = zip(*events, strict=True) if events else ((), (), ())
     latest = max(time, default=0) + 1
     moments = np.full(len(lists), latest) if as_of is None else np.broadcast_to(np.array(as_of), len(lists))
     return Histories(
         np.full(len(lists), -1, np.int32),
-        offsets_of(np.array([len(one) for one in told], np.int64)),
+        offsets_of(np.array([len(one) for one in given], np.int64)),
         np.array(item, np.int32),
         np.array(time, np.int64),
         np.array(weight, np.float32),
@@ -71,19 +71,19 @@ def asks(lists: Sequence[Sequence], as_of: int | Sequence[int] | None = None, te
 
 
 def lists_of(ragged) -> list[list[int]]:
-    """The items of each list of Hits, Candidates or a Ranking."""
+    """Return the items of each list of Hits, Candidates or a Ranking."""
     return [part.tolist() for part in np.split(ragged.item, ragged.offsets[1:-1])]
 
 
 def hits_of(lists: Sequence[Sequence[int]]) -> Hits:
-    """Hits that hold these items, scored downwards from 100."""
+    """Return hits that hold these items, scored downwards from 100."""
     item = [i for one in lists for i in one]
     score = [100.0 - place for one in lists for place in range(len(one))]
     return Hits(offsets_of(np.array([len(one) for one in lists], int)), np.array(item, np.int32), np.float32(score))
 
 
 def pairs_of(n_lists: int, n_items: int) -> Candidates:
-    """Every item a candidate of every query, found by nobody."""
+    """Return every item as a candidate of every query, found by no retriever."""
     item = np.tile(np.arange(n_items, dtype=np.int32), n_lists)
     return Candidates(np.arange(n_lists + 1) * n_items, item, np.full((len(item), 1), -1, np.int32))
 
@@ -102,7 +102,7 @@ def _bare_catalog(n_items: int) -> Catalog:
 
 
 def catalog_of(n_items: int, **columns) -> Catalog:
-    """Items i0, i1, …, with any column given."""
+    """Return items i0, i1, …, with any columns."""
     empty = {
         "title": [f"item {i}" for i in range(n_items)],
         "description": [""] * n_items,
@@ -114,7 +114,7 @@ def catalog_of(n_items: int, **columns) -> Catalog:
 
 
 def state_of(log: Interactions, n_items: int, as_of: int | None = None, vectors=None, **columns) -> State:
-    """A state of these events; random vectors unless given."""
+    """Return a state of these events, with random vectors unless given."""
     vectors = random_vectors(n_items) if vectors is None else vectors
     catalog = catalog_of(n_items, **columns) if columns else _bare_catalog(n_items)
     return State(catalog, log, vectors, as_of)
@@ -134,6 +134,7 @@ class Checkerboard:
 
 
 def checkerboard(n_users: int = 24) -> Checkerboard:
+    """Return the world of two colours."""
     rows, left_out = [], []
     for user in range(n_users):
         start, colour = user // 2 % GROUP, user % 2
@@ -170,7 +171,7 @@ def shop_state(seed: int = 0, n_users: int = 30, n_items: int = 12) -> State:
 
 
 def retrieval_of(state: State, drop_seen: bool = False, **retrievers) -> Retrieval:
-    """Fitted retrievers: those given, or one of each kind that features look at."""
+    """Return fitted retrievers: those given, or one of each kind that features look at."""
     retrievers = retrievers or {
         "semantic": Semantic(depth=5),
         "covisitation": Covisitation(depth=5),
@@ -188,7 +189,7 @@ def retrieval_of(state: State, drop_seen: bool = False, **retrievers) -> Retriev
 
 
 def adding_model(config: Config, state: State) -> Model:
-    """A model of the config's retrievers that ranks by the sum of their scores: nothing is learnt."""
+    """A model of the config's retrievers that ranks by the sum of their scores, untrained."""
     width = len(config.retrievers)
     weights = [np.ones((1, width, 1), np.float32)], [np.zeros((1, 1), np.float32)]
     scorer = DenseScorer(np.zeros(width, np.float32), np.ones(width, np.float32), *weights)
@@ -201,7 +202,7 @@ def _usual_retrieval(state: State) -> Retrieval:
 
 
 def context_of(state: State, histories: Histories, every_pair: bool = True) -> Context:
-    """What features look at; by default for every item, proposed or not."""
+    """Return what features look at, by default for every item, proposed or not."""
     context = _usual_retrieval(state).context(histories)
     if not every_pair:
         return context

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.speed import made, one_user
+from benchmarks.speed import one_user, synthetic
 from recsys import Recommender
 from recsys.arrays import unit_rows
 from recsys.artifacts.persistence import save
@@ -30,16 +30,16 @@ USERS = 1_000
 def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     """A large catalogue of short vectors; nobody taught its scorer and calibrator, which costs a request no less."""
     folder, config = tmp_path_factory.mktemp("large"), one_user.settings()
-    known = made.interactions(USERS, ITEMS, 20 * USERS)
-    texts = Embeddings(made.vectors(ITEMS, dimensions=4), made.catalog(ITEMS))
+    known = synthetic.interactions(USERS, ITEMS, 20 * USERS)
+    texts = Embeddings(synthetic.vectors(ITEMS, dimensions=4), synthetic.catalog(ITEMS))
     untaught = DenseScorer(np.zeros(1, np.float32), np.ones(1, np.float32), [], [])
-    model = assemble_model(Plan.of(config), known, texts, made.end_of(known), untaught)
-    histories = known.histories(np.arange(USERS), query_moments(known, made.end_of(known)))
+    model = assemble_model(Plan.of(config), known, texts, synthetic.end_of(known), untaught)
+    histories = known.histories(np.arange(USERS), query_moments(known, synthetic.end_of(known)))
     width = model.featurizer.compute(model.retrieval.context(histories.select(np.arange(1)))).shape[1]
     weight = np.random.default_rng(0).normal(size=(1, width, 1)).astype(np.float32)
     zeros, ones = np.zeros(width, np.float32), np.ones(width, np.float32)
     scorer = DenseScorer(zeros, ones, [weight], [zeros[None, :1]])
-    horizon = np.array([28 * made.DAY])
+    horizon = np.array([28 * synthetic.DAY])
     calibrator = Calibrator(np.r_[-3.0, 1.0, np.zeros(6)], np.ones(6), np.zeros(1), np.zeros(1), horizon)
     model = replace(model, scorer=scorer, calibrator=calibrator)
     save(folder, config, model, texts, pl.Series("user_id", range(USERS)), histories, {"counts": {"items": ITEMS}})
@@ -49,7 +49,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 @pytest.mark.parametrize("kind", one_user.KINDS)
 def test_nothing_of_the_catalogues_size_is_allocated(large: Recommender, kind: str) -> None:
     rng = np.random.default_rng(0)
-    request = one_user.asked(large.catalog)[kind]
+    request = one_user.requests_of(large.catalog)[kind]
     large.recommend(0, **request(rng))  # what is kept between requests, such as what a filter allows
     asked = request(rng)
     tracemalloc.start()

@@ -26,7 +26,7 @@ from worlds import (
     weights_of,
 )
 
-from benchmarks.speed import made
+from benchmarks.speed import synthetic
 from recsys.errors import ConfigError
 from recsys.retrieval import similarity, slit, text_covisitation
 from recsys.retrieval.covisitation import Covisitation
@@ -85,7 +85,7 @@ def test_an_item_that_nobody_had_inherits_from_the_one_it_is_like():
 
 
 def test_text_neighbours_of_a_large_catalogue_are_nearly_all_found(monkeypatch):
-    vectors = made.vectors(2_000, dimensions=16)
+    vectors = synthetic.vectors(2_000, dimensions=16)
     exact = text_covisitation.text_neighbours(vectors, 10, 5.0, 0.3)
     monkeypatch.setattr(text_covisitation, "MAX_EXACT_ITEMS", 1_000)
     found = text_covisitation.text_neighbours(vectors, 10, 5.0, 0.3)

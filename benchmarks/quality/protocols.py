@@ -1,4 +1,4 @@
-"""What a benchmarked model looks like: settings that learn from what was known, and then score the whole catalogue."""
+"""What a benchmarked model must have: settings, `fit` on a cut, and a score for the whole catalogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recsys.types import Histories, State, Tables
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One question: a data set, a cut, and what counts as a target.
+    """A data set, a cut, and what counts as a target.
 
     `config` is that of the data set, with `rules.seen` set to what the task needs; `embeddings` are its item vectors,
     whitened.
@@ -36,24 +36,24 @@ class Task:
 
 
 class Fitted(Protocol):
-    """A rival that has learnt. It is asked by one thread, at most 512 queries at a time."""
+    """A fitted rival. One thread calls it, with at most 512 queries at a time."""
 
     def score(self, histories: Histories) -> FloatArray:
         """Score every item for every query `(U, I)`; -inf is never recommended.
 
-        Seen items are masked by the judge, who also breaks ties against the model.
+        `full_ranking` masks seen items and breaks ties against the model.
         """
 
 
 class Rival(Protocol):
     """A dataclass of settings.
 
-    `random` says that training is random, so that it is repeated with three seeds. `grid` lists the settings to try,
-    the usual ones first: the budget cuts the list from the end.
+    `random` is whether training is random; such a rival runs with three seeds. `grid` lists the settings to try, the
+    defaults first, since the budget cuts the list from the end.
     """
 
     random: ClassVar[bool]
     grid: ClassVar[list[dict[str, Any]]]
 
     def fit(self, task: Task, known: Fold, seed: int) -> Fitted:
-        """Learn from `known.known` only; `known.as_of` and `known.moment` say when it is asked."""
+        """Learn from `known.known` only. `known.as_of` and `known.moment` are the moments of the queries."""

@@ -1,4 +1,4 @@
-"""Catalogues and logs that are made: vectors that cluster like those of real texts, popularity by Zipf's law."""
+"""Synthetic catalogues and logs: vectors that cluster like those of real texts, popularity by Zipf's law."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BLOCK = 65_536
 BEGIN = 1_600_000_000_000_000  # microseconds: September 2020
 DAYS = 365
 SECOND = 1_000_000
-TAUGHT = 10_000  # items of the shop on which the scorer of a made bundle learns
+TAUGHT = 10_000  # items of the shop that the scorer of a synthetic bundle is trained on
 
 
 def vectors(n_items: int, seed: int = 0, dimensions: int = DIMENSIONS) -> FloatArray:
-    """Unit vectors `(I, d)` float32: about one cluster for every 50 items, two kinds of clusters deep.
+    """Return unit vectors `(I, d)` float32: about one cluster for every 50 items, in clusters of clusters.
 
-    Some items are nearly the same, some hardly like any other. At 100,000 items the nearest neighbour has a cosine of
+    Some items are nearly identical, some unlike any other. At 100,000 items the nearest neighbour has a cosine of
     .89 on average, the 100th .49, a random item 0; whitened titles of completejourney (92,000): .99, .58, 0.
     """
     rng = np.random.default_rng([seed, 1])
@@ -48,7 +48,7 @@ def vectors(n_items: int, seed: int = 0, dimensions: int = DIMENSIONS) -> FloatA
 
 
 def interactions(n_users: int, n_items: int, n_events: int, seed: int = 0) -> Interactions:
-    """Logs of a year: users differ in activity, items in popularity (Zipf, exponent .8); what follows what has a habit.
+    """Return a year's log: users differ in activity, items in popularity (Zipf, exponent .8), sequences in habit.
 
     Half of a user's events stay within 50 rows of the one before, so that co-visitation has something to find.
     """
@@ -72,7 +72,7 @@ def interactions(n_users: int, n_items: int, n_events: int, seed: int = 0) -> In
 
 
 def catalog(n_items: int, seed: int = 0) -> Catalog:
-    """Items with an id, a title of their row, one of 500 categories, one of many brands and a price."""
+    """Return items with an id, a title of their row, one of 500 categories, one of many brands and a price."""
     rng = np.random.default_rng([seed, 3])
     category = rng.integers(500, size=n_items)
     frame = pl.DataFrame(
@@ -89,9 +89,9 @@ def catalog(n_items: int, seed: int = 0) -> Catalog:
 
 
 def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: int, asking: int = 0) -> Path:
-    """Publish a bundle over a made shop under `folder`, of its first `asking` users (0: all); return its folder.
+    """Publish a bundle of a synthetic shop under `folder`, of its first `asking` users (0: all); return its folder.
 
-    What learns (scorer, calibrator) learns on a small shop: what it has learnt does not change what it costs.
+    Scorer and calibrator are trained on a small shop: their weights do not change how fast they are.
     """
     small = interactions(2_500, TAUGHT, 50_000)
     exact = {name: {key: value for key, value in settings.items() if key not in ("index", "search")}
@@ -107,5 +107,5 @@ def publish(folder: Path, config: Config, n_users: int, n_items: int, n_events: 
 
 
 def end_of(known: Interactions) -> int:
-    """The first moment that a log does not know."""
+    """Return the first moment after a log."""
     return int(known.time.max()) + 1

@@ -1,4 +1,4 @@
-"""The judge: where each target stands when a model ranks the whole catalogue, ties broken against the model."""
+"""Full ranking: the place of each target among the whole catalogue, ties broken against the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks.quality.rival import Fitted
+from benchmarks.quality.protocols import Fitted
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import DataError
 from recsys.evaluation.protocol import Evaluator, Targets
@@ -29,10 +29,10 @@ def targets_of(fold: Fold, n_items: int, drop_seen: bool, most: int | None = Non
     return Targets.of(replace(fold, labels=labels), n_items, drop_seen, clock)
 
 
-def judge(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntArray:
+def rank_targets(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntArray:
     """Return the place of each target `(P,)` from 0; -1 for one that the model never recommends.
 
-    Users are asked with all that they did before the cut of `fold`. With `drop_seen` that is also what is masked.
+    A query is all that a user did before the cut of `fold`; with `drop_seen` those items are masked.
     """
     parts = []
     for users in batches(np.arange(len(targets.users))):
@@ -49,12 +49,18 @@ def judge(fitted: Fitted, fold: Fold, targets: Targets, drop_seen: bool) -> IntA
 
 
 def place(score: FloatArray, keys: LongArray, blocked_pairs: LongArray) -> IntArray:
-    """Place targets `(P,)` in the lists that scores `(U, I)` make; `keys` and `blocked_pairs` are flat places in `score`.
+    """Return the place of each target `(P,)` among the scores of its user.
 
-    Ahead of a target stand all other items, neither blocked nor targets, with a score at least as high, and those
+    Ahead of a target are all items with a score at least as high that are neither blocked nor targets, and those
     targets of its user that score higher (of equals the first ones).
 
-    Raises `DataError` for a score that is not a number.
+    Args:
+        score: Scores `(U, I)`.
+        keys: Flat positions `(P,)` of the targets in `score`.
+        blocked_pairs: Flat positions of the pairs that no list may hold.
+
+    Raises:
+        DataError: a score is not a number.
     """
     if np.isnan(score).any():
         raise DataError(f"{int(np.isnan(score).sum())} of {score.size} scores are not a number")
@@ -72,6 +78,6 @@ def place(score: FloatArray, keys: LongArray, blocked_pairs: LongArray) -> IntAr
     return np.where(own > -np.inf, ahead, NEVER).astype(np.int32)
 
 
-def board_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Evaluator:
-    """The metrics of some models from the places of their targets."""
+def evaluator_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Evaluator:
+    """Return the metrics of models from the places of their targets."""
     return Evaluator(targets, list(ks), places)
