@@ -9,6 +9,7 @@ can write a bundle can write its checksums too. So the content of a file is neve
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
@@ -36,6 +37,7 @@ from recsys.storage import atomic
 
 SCHEMA_VERSION = 2
 CHECKSUM = "xxh3_128"
+CHECKSUMS = {1: "sha256", SCHEMA_VERSION: CHECKSUM}  # of every schema version that can be read
 OWN_KEYS = ("schema_version", "model_version", "created_at", "files")
 CHUNK = 1 << 18  # bytes that stay in a core's cache while they are read more than once
 MAX_THREADS = 8
@@ -212,11 +214,22 @@ def load(path: str | Path) -> Bundle:
                 reading[stem] = pool.submit(_read_table, files[name], entries[name])
     extents = {stem: future.result() for stem, future in verifying.items()}
     tables = {stem: future.result() for stem, future in reading.items()}
+    if manifest["schema_version"] == 1:
+        _add_item_order(arrays, extents, tables)
     return Bundle(folder, manifest, arrays, tables, extents)
 
 
+def _add_item_order(arrays: dict[str, NDArray[Any]], extents: dict[str, Extent],
+                    tables: Mapping[str, pl.DataFrame]) -> None:  # fmt: skip
+    """Add the order in which items are looked up, which schema version 1 did not store."""
+    ids = tables["catalog"]["item_id"] if "item_id" in tables.get("catalog", pl.DataFrame()).columns else None
+    if ids is not None and (ids.dtype == pl.String or ids.dtype.is_integer()):
+        arrays["item_order"] = ids.arg_sort().to_numpy().astype(np.int32)
+        extents["item_order"] = extent(arrays["item_order"])
+
+
 def _read_table(file: Path, entry: Mapping[str, Any]) -> pl.DataFrame:
-    _check_digest(file, _digest(file), entry)
+    _check_digest(file, _digest(file, _algorithm(entry)), entry)
     try:
         return pl.read_parquet(file)
     except Exception as error:  # a file can be broken in more ways than its readers have exceptions for
@@ -225,7 +238,7 @@ def _read_table(file: Path, entry: Mapping[str, Any]) -> pl.DataFrame:
 
 def _verify_array(file: Path, entry: Mapping[str, Any], array: NDArray[Any]) -> Extent:
     """Read a mapped array once, for the checksum of its file and for its extent."""
-    digest, ends = xxhash.xxh3_128(), []
+    digest, ends = _new_digest(_algorithm(entry)), []
     with file.open("rb") as opened:
         digest.update(opened.read(entry["bytes"] - array.nbytes))
     values, step = array.ravel(order="K"), CHUNK // array.itemsize
@@ -237,7 +250,7 @@ def _verify_array(file: Path, entry: Mapping[str, Any], array: NDArray[Any]) -> 
 
 
 def _check_digest(file: Path, digest: str, entry: Mapping[str, Any]) -> None:
-    if digest != entry.get(CHECKSUM):
+    if digest != entry.get(_algorithm(entry)):
         raise ArtifactError(f"bundle file {file} differs from its checksum; train again or restore it")
 
 
@@ -255,7 +268,7 @@ def _map_array(file: Path, entry: Mapping[str, Any]) -> NDArray[Any]:
     try:
         return _map(file)
     except Exception as error:
-        _check_digest(file, _digest(file), entry)
+        _check_digest(file, _digest(file, _algorithm(entry)), entry)
         raise _unreadable(file, error) from error
 
 
@@ -291,15 +304,21 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["schema_version"]
         complete = isinstance(manifest["files"], dict) and isinstance(manifest["model_version"], str)
-        sound = manifest.pop("checksum", None) == _checksum(manifest)
+        checksum = manifest.pop("checksum", None)
+        sound = found in CHECKSUMS and checksum == _checksum(manifest, CHECKSUMS[found])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"bundle manifest {path} is damaged ({error!r}); train again or point to another version"
         ) from error
-    if found != SCHEMA_VERSION:
+    if found not in CHECKSUMS:
         raise ArtifactError(
-            f"bundle {folder} has schema version {found}, and this recsys reads {SCHEMA_VERSION}; train again, or "
-            "use the recsys that wrote it"
+            f"bundle {folder} has schema version {found}, and this recsys reads {' and '.join(map(str, CHECKSUMS))}; "
+            "train again, or use the recsys that wrote it"
+        )
+    if found == 1 and checksum is None:
+        raise ArtifactError(
+            f"bundle {folder} has schema version 1 as it was at first, without a checksum of the manifest: its "
+            "scores would differ from those it gave; train again, or use the recsys that wrote it"
         )
     if not sound:
         raise ArtifactError(
@@ -337,21 +356,32 @@ def _check_file(folder: Path, name: str, entry: Any) -> Path:
 
 
 def _describe(path: Path, arrays: Arrays, folder: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bytes": path.stat().st_size, CHECKSUM: _digest(path)}
+    entry: dict[str, Any] = {"bytes": path.stat().st_size, CHECKSUM: _digest(path, CHECKSUM)}
     name = path.relative_to(folder).with_suffix("").as_posix()
     if path.suffix == ".npy":
         entry |= {"shape": list(arrays[name].shape), "dtype": str(arrays[name].dtype)}
     return entry
 
 
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    """Return the checksum of the content of a manifest, whatever its layout."""
-    return xxhash.xxh3_128_hexdigest(json.dumps(manifest, sort_keys=True).encode())
+def _new_digest(algorithm: str) -> Any:
+    return xxhash.xxh3_128() if algorithm == CHECKSUM else hashlib.sha256()
 
 
-def _digest(path: Path) -> str:
-    digest = xxhash.xxh3_128()
+def _algorithm(entry: Mapping[str, Any]) -> str:
+    """Name the checksum that a manifest gives of a file."""
+    return CHECKSUM if CHECKSUM in entry else CHECKSUMS[1]
+
+
+def _checksum(manifest: Mapping[str, Any], algorithm: str = CHECKSUM) -> str:
+    """The checksum of what a manifest says, however it is laid out."""
+    digest = _new_digest(algorithm)
+    digest.update(json.dumps(manifest, sort_keys=True).encode())
+    return str(digest.hexdigest())
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    digest = _new_digest(algorithm)
     with path.open("rb") as file:
         while part := file.read(CHUNK):
             digest.update(part)
-    return digest.hexdigest()
+    return str(digest.hexdigest())

@@ -48,9 +48,9 @@ def naming(loaded: Bundle) -> Iterator[None]:
         raise ArtifactError(f"bundle {loaded.path} does not fit together: {error}; train again") from None
 
 
-def _must(holds: object, told: str) -> None:
+def _must(holds: object, message: str) -> None:
     if not holds:
-        raise ArtifactError(told)
+        raise ArtifactError(message)
 
 
 def _ascends(ids: pl.Series) -> bool:

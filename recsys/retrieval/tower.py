@@ -114,6 +114,10 @@ class Tower(Retriever):
     def check_arrays(self, checks: ArrayChecks) -> None:
         width = checks.shape("items", np.float32, checks.n_items, None)[1]
         checks.shape("position", np.float32, None, width - 1)
+        checks.require(
+            "projection" in checks.arrays,
+            "items come from a tower before its scores were log odds (it holds no projection)",
+        )
         check_index(checks)
 
     @property

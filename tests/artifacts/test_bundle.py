@@ -193,7 +193,7 @@ def _about(key: str, value: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda m: m.update(schema_version=1), "has schema version 1, and this recsys reads 2; train again"),
+        (lambda m: m.update(schema_version=3), "has schema version 3, and this recsys reads 1 and 2; train again"),
         (lambda m: m.update(schema_version="2"), "has schema version 2, and"),
         (lambda m: m.update(model_version="../../x"), "has the model_version '../../x', which no folder may have"),
         (lambda m: m.update(model_version=""), "has the model_version '', which no folder may have"),

@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
 PUBLISHED = FOLDER / "published"
 NAMES = sorted(path.parent.name for path in PUBLISHED.glob("*/expected.json"))
-REFUSED = {"1-17d3a87", "1-9ca1e16", "1-d7edfbe", "1-e179428"}  # the others load; nothing may ever join these
+REFUSED = {
+    "1-17d3a87": "has schema version 1 as it was at first, without a checksum of the manifest: its scores would differ "
+    "from those it gave; train again, or use the recsys that wrote it",
+    "1-9ca1e16": "items come from a tower before its scores were log odds (it holds no projection); train again",
+}  # the others load; nothing may ever join these
 QUICK = "2-1a99edf-mlp"  # its config trains in seconds
 TOLERANCE = 1e-5
 MOST_BYTES = 160_000
@@ -70,8 +74,7 @@ def test_a_published_bundle_answers_as_it_did_or_says_how_to_renew_it(
     stored, outcome = manifest(PUBLISHED / name / "bundle"), outcomes[name]
     if "refused" in outcome:
         assert stored["model_version"] in outcome["refused"]
-        assert re.search(rf"schema version {stored['schema_version']}\b", outcome["refused"])
-        assert "train again" in outcome["refused"]
+        assert REFUSED[name] in outcome["refused"]
     else:
         expected = json.loads((PUBLISHED / name / "expected.json").read_text(encoding="utf-8"))
         assert_same(outcome["answers"], expected)
@@ -94,7 +97,7 @@ def answers_of(everything: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def test_what_loads_today_goes_on_loading(outcomes: Mapping[str, Mapping[str, Any]]) -> None:
-    assert {name for name, outcome in outcomes.items() if "refused" in outcome} == REFUSED
+    assert {name for name, outcome in outcomes.items() if "refused" in outcome} == REFUSED.keys()
 
 
 def test_a_bundle_of_every_schema_version_is_stored(shop: Shop) -> None:

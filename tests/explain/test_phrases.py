@@ -14,6 +14,8 @@ from recsys import Recommender, formatting
 from recsys.cli import console
 from recsys.config import load_config
 from recsys.explain import phrases
+from recsys.ranking.features import FEATURES, OF_RETRIEVER
+from recsys.retrieval.registry import RETRIEVERS
 
 
 def test_reasons_in_words(shop: Shop) -> None:
@@ -38,11 +40,11 @@ def test_reasons_in_words(shop: Shop) -> None:
     assert why({}) == "popular: fills the list"
 
 
-def test_nothing_is_said_of_a_history_that_is_not_there(shop: Shop) -> None:
-    config = load_config(shop.config)
+def test_nothing_is_said_of_a_history_that_is_not_there() -> None:
+    topics = {name: str(member().topic) for name, member in RETRIEVERS.items()}
 
     def why(reasons: dict[str, float]) -> str:
-        return phrases.why(reasons, None, config, cold=True)
+        return phrases.why(reasons, None, topics, cold=True)
 
     assert why({"scores.covisitation": 1.0}) == "suits a user without history"
     assert why({"scores.covisitation": 1.0, "ranks.tower": -1.5, "log_popularity": 0.4}) == (
@@ -51,23 +53,21 @@ def test_nothing_is_said_of_a_history_that_is_not_there(shop: Shop) -> None:
     assert why({"history_length": 0.5, "log_popularity": 2.0, "due.1": 0.1}) == "popular; suits a user without history"
     assert why({"repeat_rate": 1.0, "found_by": -1.0}) == "people come back for it; but found in few ways"
     about_history = re.compile("the history|usual price|history of this length|due|never had")
-    for feature in [*phrases.FEATURES, *(f"scores.{kind}" for kind in phrases.RETRIEVERS)]:
+    for feature in [*FEATURES, *(f"scores.{name}" for name in topics)]:
         for amount in (1.0, -1.0):
             assert not about_history.search(why({feature: amount})), feature
 
 
 def test_the_words_for_a_user_without_history_are_true(recommender: Recommender) -> None:
     answer = recommender.recommend("nobody", 30, explain=True)
-    said = [phrases.why(item.reasons, None, recommender.config, cold=answer.cold) for item in answer]
+    topics = phrases.retriever_topics(recommender.config)
+    said = [phrases.why(item.reasons, None, topics, cold=answer.cold) for item in answer]
     assert answer.cold
     assert all(said)
     assert not any("the history" in line or "never had" in line for line in said)
 
 
 def test_every_feature_and_retriever_has_words() -> None:
-    from recsys.ranking.features import FEATURES, OF_RETRIEVER
-    from recsys.retrieval.registry import RETRIEVERS
-
     topics = {name: feature.topic for name, feature in FEATURES.items()}
     assert all(topics.values())
     assert {name for name, topic in topics.items() if topic == OF_RETRIEVER} == {"scores", "ranks"}
