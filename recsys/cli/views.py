@@ -244,7 +244,8 @@ def _changed(value: Any, other: Any) -> str:
     """Write a setting's value; of a list of names only what it has more or less than the other."""
     if isinstance(value, dict):
         return _settings(str(value["kind"]), value)
-    if not (isinstance(value, list) and isinstance(other, list) and all(isinstance(name, str) for name in value)):
+    names = [value, other] if isinstance(value, list) and isinstance(other, list) else []
+    if not any(names) or not all(isinstance(name, str) for each in names for name in each):
         return str(value)
     more, less = [name for name in value if name not in other], [name for name in other if name not in value]
     return f"with {', '.join(more)}" if more else f"without {', '.join(less)}"

@@ -355,7 +355,7 @@ def test_importing_recsys_imports_nothing_else() -> None:
 
 
 def test_what_recsys_exports() -> None:
-    public = ["Recommender", "RecommenderHandle", "errors", "evaluate", "forget", "train", "tune", "update"]
+    public = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
     assert recsys.__all__ == public
     assert set(recsys.__all__) <= set(dir(recsys))
     assert recsys.errors.RecsysError is RecsysError
