@@ -17,7 +17,7 @@ from recsys.engine.candidate_scores import CandidateScorer
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.plan import Plan
 from recsys.engine.training import assemble_model, query_moments
-from recsys.explain.explanation import joined
+from recsys.explain.explanation import with_candidate
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.scorers.dense import DenseScorer
 from recsys.retrieval.index import CachedSearch, Index
@@ -89,6 +89,6 @@ def test_an_item_that_nobody_proposed_scores_as_if_it_alone_had_joined(large: Re
         context = model.retrieval.context(large._lookup.histories(np.array([user])))
         items = np.random.default_rng(user).integers(ITEMS, size=20)
         items = np.concatenate([items, items[:3], context.item[:4]])
-        alone = [joined(context, int(item)) for item in items]
+        alone = [with_candidate(context, int(item)) for item in items]
         right = [model.score(one)[one.item == item][0] for one, item in zip(alone, items, strict=True)]
         np.testing.assert_allclose(CandidateScorer.of(model, context).score(items), right, rtol=1e-4, atol=1e-4)
