@@ -65,7 +65,7 @@ def title_length(context, prepared):
     return prepared["length"][context.item]
 
 
-titles = Feature(title_length, lambda state: {"length": np.array([len(t) for t in state.catalog.titles], np.float32)})
+titles = Feature("title_length", title_length, lambda state: {"length": np.array([len(t) for t in state.catalog.titles], np.float32)})
 
 
 def precision(hits, n_relevant, k):
@@ -242,7 +242,7 @@ def test_decorators_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     def second(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
         return hits[:, 1].astype(float)
 
-    rows = Feature(lambda context, prepared: context.item)
+    rows = Feature("rows", lambda context, prepared: context.item)
     assert extend.feature(rows, name="rows") is rows
     assert (RETRIEVERS["mine"], FEATURES["rows"]) == (Mine, rows)
     assert (METRICS["first"], METRICS["second_place"]) == (first, second)
@@ -255,14 +255,14 @@ def test_decorators_and_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     looks_again(monkeypatch, RETRIEVERS, FEATURES)
-    rows = Feature(lambda context, prepared: context.item)
+    rows = Feature("rows", lambda context, prepared: context.item)
     message = rf"feature 'due' is registered twice: by recsys\.ranking\.features and by {__name__}; rename one of them"
     with pytest.raises(ConfigError, match=message):
         extend.feature(rows, name="due")
     with pytest.raises(ConfigError, match=r"feature name 'Big Name' must match \[a-z\]"):
         extend.feature(rows, name="Big Name")
     with pytest.raises(ConfigError, match="has no name: give it an attribute `name`, or register it with name="):
-        extend.feature(rows)
+        extend.feature(object())
     with pytest.raises(ConfigError, match=r"a retriever must be a dataclass, whose fields are its settings; .*Plain"):
         extend.retriever(type("Plain", (), {"name": "plain"}))
     FEATURES.extend(rows, "rows", "somewhere")
