@@ -225,7 +225,7 @@ def test_what_cannot_work_is_refused_before_anything_is_read(config: Config, job
         job(_copy(nowhere, "evaluation", baselines=["popularty"]))
     with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
         job(nowhere.model_copy(update={"features": ["score"]}))
-    with pytest.raises(ConfigError, match="scorer: unknown scorer 'tree'; known: logistic, mlp"):
+    with pytest.raises(ConfigError, match="scorer: unknown scorer 'tree'; known: gbdt, logistic, mlp"):
         job(nowhere.model_copy(update={"scorer": {"kind": "tree"}}))
 
 
@@ -237,7 +237,7 @@ def test_the_demo_refuses_an_unknown_baseline_too(config: Config) -> None:
         ConfigError, match=r"evaluation\.baselines\.0: unknown baseline 'popularty'; did you mean 'popularity'"
     ):
         Rehearsal.run(wrong, tables, embeddings)
-    with pytest.raises(ConfigError, match="features: unknown name 'nothing'"):
+    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'nothing'"):
         fit(Plan.of(config.model_copy(update={"features": ["nothing"]})), tables.interactions, embeddings)
 
 
