@@ -53,7 +53,18 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class CatalogConfig(Model):
+class TableConfig(Model):
+    """Where a table is. Keys that are not listed here are settings of its source, such as `separator` of `csv`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings of the source."""
+        return dict(self.model_extra or {})
+
+
+class CatalogConfig(TableConfig):
     """Where the items are. `columns` maps our column names to the file's."""
 
     source: str = "parquet"
@@ -62,7 +73,7 @@ class CatalogConfig(Model):
     category_separator: str = " > "
 
 
-class InteractionsConfig(Model):
+class InteractionsConfig(TableConfig):
     """Where the behaviour logs are. `columns` maps our column names to the file's.
 
     `events` lists the kinds of event kept and what each is worth; empty keeps every kind at 1. `targets`

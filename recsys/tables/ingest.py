@@ -18,9 +18,9 @@ from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.storage import atomic
 from recsys.tables import schema
-from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.base import RawTable, Table
 from recsys.tables.sources.registry import read
-from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, reading, tell_files
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, name_files, reading
 from recsys.tables.tombstones import Tombstones
 from recsys.types import CATEGORY_SEPARATOR, Catalog, Interactions, Tables
 
@@ -123,7 +123,7 @@ def further_items(frame: pl.DataFrame, catalog: Catalog) -> pl.DataFrame:
     blank = pl.lit(None, pl.String)
     numbered = frame.lazy().with_row_index(ROW, 1)
     marked = numbered.with_columns(pl.lit("").alias(FILE), blank.alias(REFUSED), blank.alias(DROPPED))
-    source = schema.mapped(Source(marked, []), CatalogConfig(), "catalog")
+    source = schema.mapped(RawTable(marked, []), CatalogConfig(), "catalog")
     known = catalog.frame.schema
     for name in frame.columns:
         if name not in known:
@@ -276,7 +276,7 @@ def _settle(
 ) -> dict[str, int]:
     """Put the refused rows of a table away and count them; stop where they are too many, or all that there is."""
     if not rows:
-        raise DataError(f"{table}: {tell_files(files)} has no rows")
+        raise DataError(f"{table}: {name_files(files)} has no rows")
     bad = bad.sort("file", "row").cast({"file": pl.String})
     _write_quarantine(bad, quarantine)
     refused = _counted(bad["reason"])

@@ -1,6 +1,6 @@
 """What the two tables must look like: their columns, how each cell is read, and why a row is refused.
 
-Everything is a polars expression over the raw frame of a `Source`. A reason reads `column: what is wrong`; the
+Everything is a polars expression over the raw frame of a `RawTable`. A reason reads `column: what is wrong`; the
 first one that applies to a row is the one that counts.
 """
 
@@ -15,8 +15,8 @@ import polars as pl
 
 from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError, DataError
-from recsys.tables.sources.base import Source, Table
-from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, tell_files
+from recsys.tables.sources.base import RawTable, Table
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, name_files
 from recsys.types import CATEGORY_SEPARATOR, DAY
 
 # Our columns, and whether a table must have them.
@@ -50,7 +50,7 @@ class Check:
     broken: pl.Expr
 
 
-def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
+def mapped(source: RawTable, settings: CatalogConfig | InteractionsConfig, table: Table) -> RawTable:
     """Give a raw table our column names, and null columns for those it lacks; further ones stay, behind ours.
 
     Where the log has no `event`, every event is of kind `interaction`.
@@ -68,7 +68,7 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
             raise ConfigError(f"{where}: {ours!r} is no column of ours{near}; known: {', '.join(known)}")
         if theirs not in have:
             raise DataError(
-                f"{where}: {ours} is mapped to {theirs!r}, and {tell_files(source.files)} has no such column"
+                f"{where}: {ours} is mapped to {theirs!r}, and {name_files(source.files)} has no such column"
                 f"{nearest(theirs, have)}; its columns: {', '.join(have)}"
             )
     for ours, required in known.items():
@@ -76,7 +76,7 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
             near = nearest(ours, have)
             guess = near.split("'")[1] if near else "NAME_IN_FILE"
             raise DataError(
-                f"{tell_files(source.files)} has no column {ours!r}{near}; its columns: {', '.join(have)}; "
+                f"{name_files(source.files)} has no column {ours!r}{near}; its columns: {', '.join(have)}; "
                 f"name the one to use under data.{table}: `columns: {{{ours}: {guess}}}`"
             )
     theirs_of = {ours: settings.columns.get(ours, ours) for ours in known}
@@ -91,10 +91,10 @@ def mapped(source: Source, settings: CatalogConfig | InteractionsConfig, table: 
         texts = ours in TEXTS and isinstance(dtype, pl.List) and not dtype.inner.is_nested()
         if ours in known and (dtype.is_nested() or isinstance(dtype, pl.Time | pl.Duration)) and not texts:
             raise DataError(
-                f"{tell_files(source.files)}: column {theirs_of[ours]!r} holds {dtype}, which {ours} cannot be"
+                f"{name_files(source.files)}: column {theirs_of[ours]!r} holds {dtype}, which {ours} cannot be"
             )
     types = {ours: source.types[theirs] for ours, theirs in theirs_of.items() if theirs in source.types}
-    return Source(frame, source.files, types)
+    return RawTable(frame, source.files, types)
 
 
 def _in_calendar(column: str, dtype: pl.DataType) -> pl.Expr:

@@ -1,35 +1,79 @@
-"""File formats of any shop: Parquet, CSV, JSON lines."""
+"""File formats of any shop: Parquet, delimited text, JSON lines."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal
 
 import polars as pl
 
+from recsys.tables.sources import delimited
 from recsys.tables.sources import scanning as scan
-from recsys.tables.sources.base import Source, Table
+from recsys.tables.sources.base import RawTable, Table
 from recsys.tables.sources.scanning import ROW
 
+PACKED = ("", ".gz", ".zst", ".bz2", ".zip")
 
-def parquet(paths: list[str], table: Table) -> Source:
+
+@dataclass(frozen=True)
+class Parquet:
     """Parquet files; their dtypes are kept."""
-    files = scan.find_files(paths, ".parquet")
-    return Source(scan.gather(files, lambda file: pl.scan_parquet(file).with_row_index(ROW, 1)), files)
+
+    name: ClassVar[str] = "parquet"
+
+    def read(self, paths: list[str], table: Table) -> RawTable:
+        files = scan.find_files(paths, ".parquet")
+        return RawTable(scan.gather(files, lambda file: pl.scan_parquet(file).with_row_index(ROW, 1)), files)
 
 
-def csv(paths: list[str], table: Table) -> Source:
-    """Comma-separated UTF-8 files with a header line, gzipped or not. Blank lines are no rows."""
-    files = scan.find_files(paths, ".csv", ".csv.gz")
-    types = pl.scan_csv(files[0], infer_schema_length=scan.HEAD_ROWS, ignore_errors=True, encoding="utf8-lossy")
-    return Source(scan.gather(files, scan.scan_csv), files, types.collect_schema())
+@dataclass(frozen=True)
+class Csv:
+    """Delimited text, packed (gz, zst, bz2, zip) or not. Blank lines are no rows.
+
+    What is not set is detected from the first lines of each file, and logged where it is not comma-separated UTF-8 with
+    a header.
+
+    Attributes:
+        separator: What stands between two cells: `,`, `;`, `|`, a tab, or several characters such as `::`.
+        encoding: Such as `utf-8`, `utf-16`, `latin-1`.
+        decimal: The decimal mark of numbers.
+        quote: What surrounds a cell that holds separators; empty for none.
+        escape: What stands before a quote inside a cell where quotes are not doubled, such as a backslash.
+        header: Whether the first line names the columns, or the names themselves where no line does.
+    """
+
+    name: ClassVar[str] = "csv"
+
+    separator: str | None = None
+    encoding: str | None = None
+    decimal: Literal[".", ","] | None = None
+    quote: str | None = None
+    escape: str | None = None
+    header: bool | list[str] | None = None
+
+    def read(self, paths: list[str], table: Table) -> RawTable:
+        endings = [ending + packed for ending in (".csv", ".tsv", ".txt", ".dat") for packed in PACKED]
+        files = scan.find_files(paths, *endings)
+        given = {name: getattr(self, name) for name in ("separator", "encoding", "decimal", "quote", "escape")}
+        opened = [delimited.open_file(file, self.header, **given) for file in files]
+        notes = [one.note for one in opened if one.note]
+        by_file = {one.file: one for one in opened}
+        types: dict[str, pl.DataType] = opened[0].types() if opened else {}
+        return RawTable(scan.gather(files, lambda file: by_file[file].scan()), files, types, notes)
 
 
-def jsonl(paths: list[str], table: Table) -> Source:
-    """JSON lines, gzipped or not; columns are the keys of the first thousand lines. Blank lines are no rows."""
-    files = scan.find_files(paths, ".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
-    types: dict[str, pl.DataType] = {}
-    for file in files:
-        types |= {name: dtype for name, dtype in scan.json_types(file).items() if name not in types}
-    # Scalars are read as text, so that a number where a date should be costs one row and not the run.
-    schema = {name: dtype if dtype.is_nested() else pl.String() for name, dtype in types.items()}
-    return Source(scan.gather(files, partial(scan.scan_json, schema=schema)), files, types)
+@dataclass(frozen=True)
+class JsonLines:
+    """JSON lines, packed or not; columns are the keys of the first thousand lines. Blank lines are no rows."""
+
+    name: ClassVar[str] = "jsonl"
+
+    def read(self, paths: list[str], table: Table) -> RawTable:
+        files = scan.find_files(paths, ".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+        types: dict[str, pl.DataType] = {}
+        for file in files:
+            types |= {name: dtype for name, dtype in scan.json_types(file).items() if name not in types}
+        # Scalars are read as text, so that a number where a date should be costs one row and not the run.
+        schema = {name: dtype if dtype.is_nested() else pl.String() for name, dtype in types.items()}
+        return RawTable(scan.gather(files, partial(scan.scan_json, schema=schema)), files, types)

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from recsys.config import CatalogConfig, InteractionsConfig, nearest
-from recsys.errors import ConfigError
-from recsys.tables.sources import scanning as scan
-from recsys.tables.sources.amazon import amazon_meta, amazon_reviews
-from recsys.tables.sources.base import Reader, Source, Table
-from recsys.tables.sources.completejourney import completejourney
-from recsys.tables.sources.files import csv, jsonl, parquet
-from recsys.tables.sources.online_retail import online_retail
+import logging
+
+from recsys.config import CatalogConfig, InteractionsConfig, construct
+from recsys.tables.sources.amazon import AmazonMeta, AmazonReviews
+from recsys.tables.sources.base import RawTable, Source, Table
+from recsys.tables.sources.completejourney import CompleteJourney
+from recsys.tables.sources.files import Csv, JsonLines, Parquet
+from recsys.tables.sources.online_retail import OnlineRetail
+from recsys.tables.sources.scanning import reading
+
+log = logging.getLogger(__name__)
+
+SOURCES: dict[str, type[Source]] = {
+    member.name: member
+    for member in (Parquet, Csv, JsonLines, AmazonReviews, AmazonMeta, OnlineRetail, CompleteJourney)
+}
 
 
-def read(settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
+def build_source(settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
+    """Build the source that a table's settings name, with the settings of its own.
+
+    Raises:
+        ConfigError: no source has that name, or it has no such setting.
+    """
+    return construct(SOURCES, settings.source, settings.options, f"data.{table}")
+
+
+def read(settings: CatalogConfig | InteractionsConfig, table: Table) -> RawTable:
     """Open the table that the settings name.
 
-    Raises `ConfigError` for a source that does not exist, `DataError` for a file or package that is missing
-    or cannot be read.
+    Raises:
+        ConfigError: as `build_source`.
+        DataError: a file or package is missing or cannot be read.
     """
-    if settings.source not in SOURCES:
-        raise ConfigError(
-            f"data.{table}.source: unknown source {settings.source!r}{nearest(settings.source, list(SOURCES))}; "
-            f"known: {', '.join(SOURCES)}"
-        )
+    source = build_source(settings, table)
     paths = [settings.path] if isinstance(settings.path, str) else settings.path
-    with scan.reading(paths):
-        return SOURCES[settings.source]([path for path in paths if path], table)
-
-
-SOURCES: dict[str, Reader] = {
-    "parquet": parquet,
-    "csv": csv,
-    "jsonl": jsonl,
-    "amazon_reviews": amazon_reviews,
-    "amazon_meta": amazon_meta,
-    "online_retail": online_retail,
-    "completejourney": completejourney,
-}
+    with reading(paths):
+        raw = source.read([path for path in paths if path], table)
+    for note in raw.notes:
+        log.info("%s: %s", table, note)
+    return raw

@@ -16,8 +16,10 @@ import polars as pl
 
 from recsys.errors import ConfigError, DataError
 
-FILE, ROW, REFUSED, DROPPED = "_file", "_row", "_refused", "_dropped"
+# Names that no file of a shop has.
+FILE, ROW, REFUSED, DROPPED = "__recsys_file", "__recsys_row", "__recsys_refused", "__recsys_dropped"
 HEAD_ROWS = 1_000
+MOST_SAID = 300  # characters of a library's message
 
 
 @contextmanager
@@ -26,11 +28,11 @@ def reading(files: list[str]) -> Iterator[None]:
     try:
         yield
     except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{tell_files(files)}: cannot be read: {told[0]}") from error
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(f"{name_files(files)}: cannot be read: {said[0][:MOST_SAID]}") from error
 
 
-def tell_files(files: list[str]) -> str:
+def name_files(files: list[str]) -> str:
     """Name the first file and how many more there are."""
     return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else "the table"
 
@@ -63,7 +65,7 @@ def _expand(path: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
-    """Scan the files one under the other, with `_file`, `_refused` and `_dropped` added; missing columns are null."""
+    """Scan the files one under the other, with FILE, REFUSED and DROPPED added; missing columns are null."""
     names = pl.Enum(files)  # an Enum keeps 20 million file names in a byte or two each
     blank = [pl.lit(None, pl.String).alias(DROPPED), pl.lit(None, pl.String).alias(REFUSED)]
     parts = []
@@ -72,34 +74,6 @@ def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFram
         missing = [column for column in blank if column.meta.output_name() not in part.collect_schema()]
         parts.append(part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE)))
     return pl.concat(parts, how="diagonal_relaxed")
-
-
-def scan_csv(file: str) -> pl.LazyFrame:
-    """Scan one CSV, every cell as text, with `_row` and `_refused`."""
-    header = list(pl.scan_csv(file, infer_schema=False, encoding="utf8-lossy").collect_schema())
-    cells = pl.scan_csv(
-        file,
-        has_header=False,
-        skip_rows=1,
-        # polars cuts a long row without a word; one column too many shows where it did.
-        schema=dict.fromkeys([*header, "_overflow"], pl.String),
-        truncate_ragged_lines=True,
-        missing_columns="insert",
-        extra_columns="ignore",
-        raise_if_empty=False,
-        encoding="utf8-lossy",
-        row_index_name=ROW,
-        row_index_offset=1,
-    )
-    garbled = pl.any_horizontal(pl.col(header).str.contains("\N{REPLACEMENT CHARACTER}", literal=True))
-    refused = (
-        pl.when(pl.col("_overflow").is_not_null())
-        .then(pl.lit("row: more cells than columns"))
-        .when(garbled)
-        .then(pl.lit("row: not UTF-8"))
-    )
-    blank = pl.all_horizontal(pl.col(header).is_null())
-    return cells.filter(~blank).with_columns(refused.alias(REFUSED)).drop("_overflow")
 
 
 def _lines(file: str) -> pl.LazyFrame:
@@ -125,7 +99,7 @@ def _joined(lines: pl.Series) -> bytes:
 
 
 def scan_json(file: str, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """Scan these keys of one JSON-lines file, with `_row` and `_refused`. Cells of another shape become null."""
+    """Scan these keys of one JSON-lines file, with ROW and REFUSED. Cells of another shape become null."""
     whole = {ROW: pl.get_index_type(), **schema, REFUSED: pl.String()}
     return _lines(file).map_batches(partial(_parse_json, schema=schema), schema=pl.Schema(whole), streamable=True)
 
