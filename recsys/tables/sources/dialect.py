@@ -25,8 +25,9 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Share of lines that are not UTF-8 from which on the file is taken for Latin-1, whose every byte is a letter.
-LATIN = 0.02
+PACKINGS = ((b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"), (b"PK\x03\x04", "zip"))
+# Lines that are not UTF-8, and their share, from which on the file is taken for Latin-1: there every byte is a letter.
+LATIN, LATIN_LINES = 0.02, 3
 NUMBER = re.compile(r"^\s*[-+]?(\d+([.,]\d+)?|\d{1,3}(,\d{3})+(\.\d+)?)([eE][-+]?\d+)?\s*$")
 COMMA_NUMBER = re.compile(r"^\s*[-+]?\d+,\d+\s*$")
 POINT_NUMBER = re.compile(r"^\s*[-+]?\d+\.\d+\s*$")
@@ -78,20 +79,27 @@ class Dialect:
         return said
 
 
+def packing_of(file: str) -> str:
+    """Return how a file is packed, by its first bytes: gz, bz2, zst, zip, or an empty text for not at all."""
+    with Path(file).open("rb") as opened:
+        head = opened.read(4)
+    return next((name for mark, name in PACKINGS if head.startswith(mark)), "")
+
+
 def open_bytes(file: str) -> IO[bytes]:
     """Open a file for reading, unpacked where it is gz, bz2, zst or zip (with one file in it).
 
     Raises:
         DataError: a zip holds no file or several.
     """
-    name = file.lower()
-    if name.endswith(".gz"):
+    packing = packing_of(file)
+    if packing == "gz":
         return io.BufferedReader(gzip.open(file, "rb"))
-    if name.endswith(".bz2"):
+    if packing == "bz2":
         return bz2.open(file, "rb")
-    if name.endswith(".zst"):
+    if packing == "zst":
         return _zstd(file)
-    if name.endswith(".zip"):
+    if packing == "zip":
         packed = zipfile.ZipFile(file)
         inside = [one for one in packed.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
         if len(inside) != 1:
@@ -162,7 +170,7 @@ def _encoding(head: bytes) -> str:
     lines = head.split(b"\n")[:-1] or [head]
     broken = sum(not _is_utf8(line) for line in lines)
     # Text of one language in UTF-8 is broken nowhere; in Latin-1 wherever it has an accent.
-    return "cp1252" if broken > LATIN * len(lines) and not _has_utf8_letters(lines) else "utf-8"
+    return "cp1252" if broken >= max(LATIN * len(lines), LATIN_LINES) and not _has_utf8_letters(lines) else "utf-8"
 
 
 def _is_utf8(line: bytes) -> bool:

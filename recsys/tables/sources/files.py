@@ -23,7 +23,7 @@ class Parquet:
     name: ClassVar[str] = "parquet"
 
     def read(self, paths: list[str], table: Table) -> RawTable:
-        files = scan.find_files(paths, ".parquet")
+        files = scan.find_files(paths, [".parquet"])
         return RawTable(scan.gather(files, lambda file: pl.scan_parquet(file).with_row_index(ROW, 1)), files)
 
 
@@ -53,7 +53,10 @@ class Csv:
     header: bool | list[str] | None = None
 
     def read(self, paths: list[str], table: Table) -> RawTable:
-        endings = [ending + packed for ending in (".csv", ".tsv", ".txt", ".dat") for packed in PACKED]
+        # In a folder that holds .csv files, a .txt is more likely a note than a table.
+        endings = [
+            [ending + packed for ending in some for packed in PACKED] for some in ((".csv", ".tsv"), (".txt", ".dat"))
+        ]
         files = scan.find_files(paths, *endings)
         given = {name: getattr(self, name) for name in ("separator", "encoding", "decimal", "quote", "escape")}
         opened = [delimited.open_file(file, self.header, **given) for file in files]
@@ -70,7 +73,9 @@ class JsonLines:
     name: ClassVar[str] = "jsonl"
 
     def read(self, paths: list[str], table: Table) -> RawTable:
-        files = scan.find_files(paths, ".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+        files = scan.find_files(
+            paths, [ending + packed for ending in (".jsonl", ".json", ".ndjson") for packed in ("", ".gz", ".zst")]
+        )
         types: dict[str, pl.DataType] = {}
         for file in files:
             types |= {name: dtype for name, dtype in scan.json_types(file).items() if name not in types}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from recsys.config import CatalogConfig, InteractionsConfig, construct
+from recsys.config import CatalogConfig, InteractionsConfig, construct, nearest
+from recsys.errors import ConfigError
 from recsys.tables.sources.amazon import AmazonMeta, AmazonReviews
 from recsys.tables.sources.base import RawTable, Source, Table
 from recsys.tables.sources.completejourney import CompleteJourney
@@ -26,6 +27,11 @@ def build_source(settings: CatalogConfig | InteractionsConfig, table: Table) -> 
     Raises:
         ConfigError: no source has that name, or it has no such setting.
     """
+    if settings.source not in SOURCES:
+        raise ConfigError(
+            f"data.{table}.source: unknown source {settings.source!r}{nearest(settings.source, list(SOURCES))}; "
+            f"known: {', '.join(SOURCES)}"
+        )
     return construct(SOURCES, settings.source, settings.options, f"data.{table}")
 
 

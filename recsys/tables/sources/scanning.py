@@ -7,18 +7,25 @@ than columns, not UTF-8, not JSON) is marked here, with the reason, and takes no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
 from recsys.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
+
 # Names that no file of a shop has.
 FILE, ROW, REFUSED, DROPPED = "__recsys_file", "__recsys_row", "__recsys_refused", "__recsys_dropped"
 HEAD_ROWS = 1_000
+EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 MOST_SAID = 300  # characters of a library's message
 
 
@@ -27,7 +34,7 @@ def reading(files: list[str]) -> Iterator[None]:
     """Turn what polars says of a broken file into a `DataError` that names the files."""
     try:
         yield
-    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError) as error:
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError, EOFError, zipfile.BadZipFile) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"{name_files(files)}: cannot be read: {said[0][:MOST_SAID]}") from error
 
@@ -37,31 +44,54 @@ def name_files(files: list[str]) -> str:
     return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else "the table"
 
 
-def find_files(paths: list[str], *suffixes: str) -> list[str]:
-    """List every file that the paths name (files, globs, folders), in the order given, none twice.
+def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
+    """List every file that the paths name, in the order given, none twice.
 
-    Folders are searched to the bottom for names that end in one of the suffixes. Raises `ConfigError` where
-    no path is given, `DataError` where one names nothing.
+    Args:
+        paths: Files, globs, and folders, which are searched to the bottom. A path that exists is that path, whatever
+            brackets and stars its name has. Files and folders whose names begin with `.` or `_` are passed over, as
+            half-written files and notebooks' copies are; folders `key=value` are partitions.
+        endings: How the names of files in a folder end; those of the first group that finds any are taken.
+
+    Raises:
+        ConfigError: no path is given.
+        DataError: a path names nothing.
     """
     if not paths:
         raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
-    found = [file for path in paths for file in _expand(Path(path), suffixes)]
+    found = [file for path in paths for file in _expand(Path(path), endings)]
     return list(dict.fromkeys(found))
 
 
-def _expand(path: Path, suffixes: tuple[str, ...]) -> list[str]:
+def _expand(path: Path, endings: Sequence[Sequence[str]]) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        inside = sorted(str(file) for file in path.rglob("*") if file.is_file() and file.name.endswith(suffixes))
-        if not inside:
-            raise DataError(f"{path}: this folder holds no file that ends in {' or '.join(suffixes)}")
-        return inside
+        inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        shown = [file for file in inside if not _hidden(file.relative_to(path))]
+        for some in endings:
+            if files := [str(file) for file in shown if file.name.lower().endswith(tuple(some))]:
+                _log_hidden(path, inside, shown, some)
+                return files
+        wanted = " or ".join(dict.fromkeys(ending for some in endings for ending in some[:1]))
+        hidden = f" ({len(inside) - len(shown)} hidden ones aside)" if len(shown) < len(inside) else ""
+        raise DataError(f"{path}: this folder holds no file that ends in {wanted}{hidden}")
     matches = sorted(str(file) for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if file.is_file())
+    matches = [file for file in matches if not _hidden(Path(Path(file).name))]
     if not matches:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
         raise DataError(f"{path} does not exist" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
     return matches
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) and "=" not in part for part in path.parts)
+
+
+def _log_hidden(folder: Path, inside: Sequence[Path], shown: Sequence[Path], endings: Sequence[str]) -> None:
+    left = [file for file in inside if file not in set(shown) and file.name.lower().endswith(tuple(endings))]
+    if left:
+        log.warning("%s: %d hidden files are passed over, such as %s", folder, len(left), left[0].relative_to(folder))
 
 
 def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
@@ -70,10 +100,18 @@ def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFram
     blank = [pl.lit(None, pl.String).alias(DROPPED), pl.lit(None, pl.String).alias(REFUSED)]
     parts = []
     for file in files:
-        part = scan(file)
+        part = scan(file).with_columns(*_partitions(file))
         missing = [column for column in blank if column.meta.output_name() not in part.collect_schema()]
         parts.append(part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE)))
     return pl.concat(parts, how="diagonal_relaxed")
+
+
+def _partitions(file: str) -> list[pl.Expr]:
+    """The columns that a path's folders name: `event=purchase/dt=2024-01-01/part-0.parquet` has `event` and `dt`."""
+    pairs = [part.partition("=") for part in Path(file).parts[:-1] if re.fullmatch(r"[^=]+=[^=]*", part)]
+    return [
+        pl.lit(None if value == EMPTY_PARTITION else unquote(value), pl.String).alias(key) for key, _, value in pairs
+    ]
 
 
 def _lines(file: str) -> pl.LazyFrame:

@@ -152,7 +152,7 @@ def test_files_of_one_table_may_differ_in_columns_and_dtypes(tmp_path):
 
 
 def test_folder_without_such_files(tmp_path):
-    with pytest.raises(DataError, match=r"holds no file that ends in .csv or .csv.gz"):
+    with pytest.raises(DataError, match=r"holds no file that ends in .csv or .txt"):
         read(CatalogConfig(source="csv", path=str(tmp_path)), "catalog")
 
 
