@@ -69,12 +69,12 @@ class CatalogConfig(TableConfig):
 
     source: str = "parquet"
     path: str | list[str] = ""
-    columns: dict[str, str] = {}
+    columns: dict[str, str | None] = {}
     category_separator: str = " > "
 
 
 class InteractionsConfig(TableConfig):
-    """Where the behaviour logs are. `columns` maps our column names to the file's.
+    """Where the behaviour logs are. `columns` maps our column names to the file's; null leaves a column out.
 
     `events` lists the kinds of event kept and what each is worth; empty keeps every kind at 1. `targets`
     are the kinds that the engine predicts; empty means every kept kind. `min_value` leaves out events
@@ -83,7 +83,7 @@ class InteractionsConfig(TableConfig):
 
     source: str = "parquet"
     path: str | list[str] = ""
-    columns: dict[str, str] = {}
+    columns: dict[str, str | None] = {}
     events: dict[str, Annotated[float, Field(gt=0)]] = {}
     targets: list[str] = []
     min_value: float | None = None
@@ -94,13 +94,17 @@ class DataConfig(Model):
 
     `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
     `timezone` is that of timestamps which carry none. `unknown_items: refuse` counts an event on an item
-    outside the catalogue as a bad row; `drop` leaves it out and counts it apart.
+    outside the catalogue as a bad row; `drop` leaves it out and counts it apart. Without `catalog` the items are those
+    of the events. `day_first` says how `01/02/2025` is read where no cell of the column tells. Ids that are one of
+    `missing`, in any case of letters, are no ids.
     """
 
-    catalog: CatalogConfig
+    catalog: CatalogConfig | None = None
     interactions: InteractionsConfig
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
+    day_first: bool | None = None
+    missing: list[str] = ["nan", "none", "null", "<na>", "na", "n/a", "nat", "\\N"]
     tolerated: Share = 0.01
     unknown_items: Literal["refuse", "drop"] = "refuse"
 

@@ -140,13 +140,13 @@ class Recommender:
     def add_items(self, items: pl.DataFrame) -> Recommender:
         """Return a recommender that knows further items too; this one stays as it is (and is returned for none).
 
-        `items` has the catalogue's columns, `item_id` at least; see `recsys.tables.ingest.further_items`. Only they
+        `items` has the catalogue's columns, `item_id` at least; see `recsys.tables.catalog.further_items`. Only they
         are encoded (the encoder is loaded when first asked). Nobody had them yet, so text retrievers alone propose
         them. `version` tells how many were added. Raises `DataError` for a row that no catalogue could hold, or an id
         that is there already; `ArtifactError` as `search` does.
         """
         from recsys.artifacts.add_items import grown
-        from recsys.tables.ingest import further_items
+        from recsys.tables.catalog import further_items
 
         further = further_items(items, self.catalog)
         if not further.height:

@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys.tables.sources import scanning as scan
 from recsys.tables.sources.base import RawTable, Table
+from recsys.tables.sources.json_lines import scan_json
 from recsys.tables.sources.scanning import DROPPED
 
 
@@ -28,8 +29,9 @@ class AmazonReviews:
             "overall": "value",
             "reviewText": "review_text",
         }
-        read_lines = partial(scan.scan_json, schema=dict.fromkeys(ours, pl.String()))
-        return RawTable(scan.gather(files, read_lines).rename(ours).with_columns(event=pl.lit("review")), files)
+        read_lines = partial(scan_json, schema=dict.fromkeys(ours, pl.String()))
+        log = scan.join(list(scan.gather(files, read_lines).values()))
+        return RawTable(log.rename(ours).with_columns(event=pl.lit("review")), files)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class AmazonMeta:
         entities = {"&amp;": "&", "&quot;": '"', "&#39;": "'", "&lt;": "<", "&gt;": ">", "&nbsp;": " "}
         price = pl.col("price").str.extract(r"^\s*\$([\d,]+(?:\.\d+)?)").str.replace_all(",", "")
         markup = pl.element().str.starts_with("<")
-        frame = scan.gather(files, partial(scan.scan_json, schema=schema)).with_columns(
+        lines = scan.join(list(scan.gather(files, partial(scan_json, schema=schema)).values()))
+        frame = lines.with_columns(
             pl.col("title").str.replace_many(entities),
             pl.col("brand").str.replace_many(entities).str.replace(r"^by\s+", ""),
             pl.col("category").list.eval(pl.element().filter(~markup).str.replace_many(entities)),

@@ -6,7 +6,7 @@ To add a source, write a module beside this one with a class that has a `name` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from recsys.config import nearest
 from recsys.errors import DataError
-from recsys.tables.sources.scanning import name_files
+from recsys.tables.sources.scanning import join, name_files
 
 Table = Literal["catalog", "interactions"]
 
@@ -32,12 +32,24 @@ class RawTable:
         types: What the columns of a text file look like, read from its head; empty where the dtypes of `frame` are the
             file's own.
         notes: What was detected and differs from the usual, a line each.
+        parts: The rows of each file, with the dtypes of that file; empty where a source made its rows from several.
     """
 
     frame: pl.LazyFrame
     files: list[str]
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    parts: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+
+    @classmethod
+    def of_parts(
+        cls,
+        parts: Mapping[str, pl.LazyFrame],
+        types: Mapping[str, pl.DataType] | None = None,
+        notes: Sequence[str] = (),
+    ) -> RawTable:
+        """Join the files of one table; see the attributes."""
+        return cls(join(list(parts.values())), list(parts), types or {}, list(notes), parts)
 
 
 class Source(Protocol):

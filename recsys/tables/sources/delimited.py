@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,17 +58,19 @@ class DelimitedFile:
     def scan(self) -> pl.LazyFrame:
         """Scan the file, with ROW and REFUSED."""
         if self._rewritten is not None:
-            cells = pl.scan_csv(self._rewritten, infer_schema=False, row_index_name=ROW, row_index_offset=1)
+            cells = pl.scan_csv(self._rewritten, glob=False, infer_schema=False, row_index_name=ROW, row_index_offset=1)
             reason = pl.when(pl.col(REASON) != "").then(REASON)
             return self._clean(cells.with_columns(reason.alias(REFUSED)).drop(REASON))
         dialect = self.dialect
         cells = pl.scan_csv(
             self.file,
+            glob=False,
             separator=dialect.separator,
             quote_char=dialect.quote or None,
             has_header=False,
-            skip_lines=dialect.skip,
-            skip_rows=int(dialect.header),
+            # polars skips either lines or records, of which a header may span several lines.
+            skip_lines=dialect.skip + int(dialect.header) if dialect.skip else 0,
+            skip_rows=0 if dialect.skip else int(dialect.header),
             # polars cuts a long row without a word; one column too many shows where it did.
             schema=dict.fromkeys([*self.columns, OVERFLOW], pl.String),
             truncate_ragged_lines=True,
@@ -122,6 +126,8 @@ def open_file(file: str, header: bool | list[str] | None = None, **given: Any) -
     first = _first_record(file, dialect)
     if first is None:
         raise DataError(f"{file}: cannot be read: it is empty")
+    if other := _other_format(file):
+        raise DataError(f"{file} is no delimited text, it looks like {other}")
     if isinstance(header, list):
         names = header
     elif dialect.header:
@@ -129,6 +135,17 @@ def open_file(file: str, header: bool | list[str] | None = None, **given: Any) -
     else:
         names = [f"column_{place + 1}" for place in range(len(first))]
     return DelimitedFile(file, dialect, tuple(_distinct(names)))
+
+
+def _other_format(file: str) -> str:
+    """What a file is that is no delimited text, and the setting that reads it; empty for delimited text."""
+    with open_bytes(file) as opened:
+        head = opened.read(4_096).lstrip(codecs.BOM_UTF8).lstrip()
+    if head.startswith(b"PAR1"):
+        return "Parquet: write `source: parquet`"
+    if head.startswith(b"[{"):
+        return "one JSON array: write it as JSON lines, one object a line"
+    return "JSON lines: write `source: jsonl`" if re.match(rb'\{\s*"', head) else ""
 
 
 def _first_record(file: str, dialect: Dialect) -> list[str] | None:
@@ -148,9 +165,11 @@ def _first_record(file: str, dialect: Dialect) -> list[str] | None:
 
 def _distinct(names: list[str]) -> list[str]:
     """Name what has no name by its place, and what comes twice by how often it came before."""
+    taken: dict[str, int] = {}
     found: list[str] = []
     for place, name in enumerate(names, start=1):
         plain = name or f"column_{place}"
-        again = sum(other == plain or other.startswith(f"{plain}_duplicated_") for other in found)
+        again = taken.get(plain, 0)
+        taken[plain] = again + 1
         found.append(f"{plain}_duplicated_{again - 1}" if again else plain)
     return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
 import polars as pl
 
+from recsys.errors import DataError
 from recsys.tables.sources import delimited
 from recsys.tables.sources import scanning as scan
 from recsys.tables.sources.base import RawTable, Table
+from recsys.tables.sources.json_lines import json_types, scan_json
 from recsys.tables.sources.scanning import ROW
 
 PACKED = ("", ".gz", ".zst", ".bz2", ".zip")
@@ -24,7 +27,9 @@ class Parquet:
 
     def read(self, paths: list[str], table: Table) -> RawTable:
         files = scan.find_files(paths, [".parquet"])
-        return RawTable(scan.gather(files, lambda file: pl.scan_parquet(file).with_row_index(ROW, 1)), files)
+        return RawTable.of_parts(
+            scan.gather(files, lambda file: pl.scan_parquet(file, glob=False).with_row_index(ROW, 1))
+        )
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,21 @@ class Csv:
         notes = [one.note for one in opened if one.note]
         by_file = {one.file: one for one in opened}
         types: dict[str, pl.DataType] = opened[0].types() if opened else {}
-        return RawTable(scan.gather(files, lambda file: by_file[file].scan()), files, types, notes)
+        return RawTable.of_parts(scan.gather(files, lambda file: by_file[file].scan()), types, notes)
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """JSON lines, packed or not; columns are the keys of the first thousand lines. Blank lines are no rows."""
+    """JSON lines, packed or not; columns are the keys of all lines. Blank lines are no rows.
+
+    Attributes:
+        explode: A key whose value is a list of objects, such as the events of a session: each becomes a row, with the
+            other keys of its line, and its fields are columns `key.field`.
+    """
 
     name: ClassVar[str] = "jsonl"
+
+    explode: str | None = None
 
     def read(self, paths: list[str], table: Table) -> RawTable:
         files = scan.find_files(
@@ -78,7 +90,26 @@ class JsonLines:
         )
         types: dict[str, pl.DataType] = {}
         for file in files:
-            types |= {name: dtype for name, dtype in scan.json_types(file).items() if name not in types}
+            types |= {name: dtype for name, dtype in json_types(file).items() if name not in types}
         # Scalars are read as text, so that a number where a date should be costs one row and not the run.
         schema = {name: dtype if dtype.is_nested() else pl.String() for name, dtype in types.items()}
-        return RawTable(scan.gather(files, partial(scan.scan_json, schema=schema)), files, types)
+        parts = scan.gather(files, partial(scan_json, schema=schema))
+        if self.explode is None:
+            return RawTable.of_parts(parts, types)
+        fields = _fields(types, self.explode, scan.name_files(files))
+        exploded = {file: _exploded(part, self.explode, fields) for file, part in parts.items()}
+        return RawTable.of_parts(exploded, types | {f"{self.explode}.{name}": dtype for name, dtype in fields.items()})
+
+
+def _fields(types: Mapping[str, pl.DataType], key: str, files: str) -> dict[str, pl.DataType]:
+    """The fields of the objects that a key lists."""
+    dtype = types.get(key)
+    if not isinstance(dtype, pl.List) or not isinstance(dtype.inner, pl.Struct):
+        lists = [name for name, one in types.items() if isinstance(one, pl.List) and isinstance(one.inner, pl.Struct)]
+        raise DataError(f"{files}: explode: {key!r} is no list of objects; such keys: {', '.join(lists) or 'none'}")
+    return dict(dtype.inner)  # type: ignore[arg-type]
+
+
+def _exploded(part: pl.LazyFrame, key: str, fields: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    rows = part.filter((pl.col(key).list.len() > 0) | pl.col(scan.REFUSED).is_not_null()).explode(key)
+    return rows.with_columns(pl.col(key).struct.field(name).alias(f"{key}.{name}") for name in fields).drop(key)

