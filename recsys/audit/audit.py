@@ -61,7 +61,7 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     findings = [finding for number, fold in enumerate(folds) for finding in dates(fold, number, tables.clock)]
     findings += [undated(judged, embeddings), ties(tables.interactions, judged)]
     findings += probe(config, tables.interactions, embeddings, as_of, validation + 2, progress)
-    texts = item_texts(embeddings.catalog, config.embedding.text)
+    texts = item_texts(embeddings.catalog, config.embedding.text, config.embedding.html)
     findings += near_duplicates(tables.interactions, judged, embeddings, texts)
     return [*findings, repeats(judged, config.rules.seen), twins(judged.known)]
 

@@ -57,7 +57,7 @@ def embed(config: Config, catalog: Catalog) -> Embeddings:
     """Encode the catalogue through the store under `config.output`, and fit the whitening on it."""
     store = VectorStore(Path(config.output) / "vectors")
     encoder = load_encoder(config.embedding, store.folder)
-    raw = store.encode(item_texts(catalog, config.embedding.text), encoder)
+    raw = store.encode(item_texts(catalog, config.embedding.text, config.embedding.html), encoder)
     whitening = Whitening.fit(raw) if config.embedding.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)
     return Embeddings(items, catalog, TextSpace(encoder, whitening, store), config.embedding)

@@ -121,9 +121,9 @@ def _places(before: list[Any], now: list[Any]) -> LongArray:
 
 def _vectors(config: Config, loaded: Bundle, catalog: Catalog, space: TextSpace) -> tuple[FloatArray, int]:
     """The item vectors `(I, d)`, those of known texts from the bundle, and how many texts were encoded."""
-    columns = config.embedding.text
-    texts = item_texts(catalog, columns)
-    place = _places(item_texts(Catalog(loaded.tables["catalog"]), columns), texts)
+    columns, html = config.embedding.text, config.embedding.html
+    texts = item_texts(catalog, columns, html)
+    place = _places(item_texts(Catalog(loaded.tables["catalog"]), columns, html), texts)
     vectors = np.array(loaded.arrays["vectors"][place])
     new = np.flatnonzero(place < 0)
     if len(new):

@@ -8,7 +8,7 @@ import polars as pl
 
 from recsys.tables.rules import CellRule, parsed
 
-# Above these, floats do not hold every whole number: two ids may be stored as one.
+# From here up floats do not hold every whole number: two ids may be stored as one.
 EXACT, EXACT_SINGLE = 2**53, 2**24
 INEXACT = "a float too large to be exact"
 WHOLE_FLOAT = r"^(-?\d+)\.0+$"  # how a whole number looks after it passed through a column of floats
@@ -61,7 +61,7 @@ def inexact(column: str, dtype: pl.DataType) -> pl.Expr:
     """Whether an id is a float so large that it may stand for two ids."""
     if not dtype.is_float():
         return pl.lit(False)
-    return pl.col(column).is_finite() & (pl.col(column).abs() > (EXACT if dtype == pl.Float64 else EXACT_SINGLE))
+    return pl.col(column).is_finite() & (pl.col(column).abs() >= (EXACT if dtype == pl.Float64 else EXACT_SINGLE))
 
 
 def is_word_for_missing(column: str, dtype: pl.DataType, missing_words: Sequence[str]) -> pl.Expr:

@@ -29,9 +29,11 @@ COMPACT = (
     (197_001_010_000, 210_012_312_359, "%Y%m%d%H%M"),
     (19_700_101_000_000, 21_001_231_235_959, "%Y%m%d%H%M%S"),
 )
-DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d. %b %Y", "%b %d, %Y",
-         "%b %d %Y", "%d %b %y", "%d-%b-%y", "%a %d %b %Y", "%a, %d %b %Y", "%a %b %d %Y", "%Y-%j",
-         "%G-W%V-%u")  # fmt: skip
+DATES = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d. %b %Y", "%b %d, %Y",
+    "%b %d %Y", "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%d %b %y", "%d-%b-%y", "%a %d %b %Y", "%a, %d %b %Y",
+    "%a %b %d %Y", "%Y-%j", "%G-W%V-%u",
+)  # fmt: skip
 CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H%M%S", " %H%M")
 WHOLE = ("%a %b %d %H:%M:%S %Y", "%d/%b/%Y:%H:%M:%S")
 DAY_FIRST = tuple(f"%d{mark}%m{mark}{year}" for mark in "/-." for year in ("%Y", "%y"))
@@ -112,7 +114,7 @@ def _reading(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
         return _of_texts(head, known, timezone)
     middle = float(numbers.fill_nan(None).abs().median() or 0)  # type: ignore[arg-type]
     for least, most, form in COMPACT:
-        if least <= middle <= most and _hits(_digits(head), form, timezone).mean() > 0.9:  # type: ignore[operator]
+        if least <= middle <= most and _hits(_digits(head), Reading(formats=(form,)), timezone).mean() > 0.9:  # type: ignore[operator]
             return Reading(formats=(form,))
     if middle < LEAST_EPOCH:
         raise DataError(
@@ -130,18 +132,18 @@ def _of_texts(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
     cells = head.unique(maintain_order=True).head(TRIED_CELLS)
     iso = Reading(formats=ISO)
     for reading in (iso, *known):
-        if reading.formats and _read(cells, reading, timezone).is_not_null().all():
+        if reading.formats and _hits(cells, reading, timezone).all():
             return reading
-    left = cells.filter(_read(cells, iso, timezone).is_null())
+    left = cells.filter(~_hits(cells, iso, timezone))
     mostly_iso = 2 * len(left) <= len(cells)
     dates = DATES if mostly_iso else (*DATES, *DAY_FIRST, *MONTH_FIRST)
     tried = [*(f"{day}{clock}{zone}" for day in dates for clock in CLOCKS for zone in ("", "%#z")), *WHOLE]
     formats: list[str] = []
     few = left.head(20)
-    likely = [form for form in tried if _hits(few, form, timezone).any()]
+    likely = [form for form in tried if _hits(few, Reading(formats=(form,)), timezone).any()]
     while len(left) and likely:
-        best = max(likely, key=lambda form: int(_hits(left, form, timezone).sum()))
-        hits = _hits(left, best, timezone)
+        best = max(likely, key=lambda form: int(_hits(left, Reading(formats=(form,)), timezone).sum()))
+        hits = _hits(left, Reading(formats=(best,)), timezone)
         if not hits.any():
             break
         formats.append(best)
@@ -149,9 +151,9 @@ def _of_texts(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
     return Reading(formats=(*(ISO if mostly_iso else ()), *formats)) if formats else iso
 
 
-def _hits(cells: pl.Series, form: str, timezone: str) -> pl.Series:
-    """Which cells a format reads as a moment from 1970 until now."""
-    moments = _read(cells, Reading(formats=(form,)), timezone)
+def _hits(cells: pl.Series, reading: Reading, timezone: str) -> pl.Series:
+    """Which cells a reading takes for a moment from 1970 until now."""
+    moments = _read(cells, reading, timezone)
     return ((moments >= 0) & (moments <= latest_moment())).fill_null(False)
 
 

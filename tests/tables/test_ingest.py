@@ -12,53 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_shop import SHOP, THEMES, make_shop, oracle_recall, write_shop
+from raw_tables import HEAD, ITEMS, RawTables, events_of
 
 from recsys.config import DataConfig
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.tables.ingest import load_tables
 
-ITEMS = "item_id,title,price\na,Ants,1\nb,Bees,2\nc,Cats,3\n"
-HEAD = "user_id,item_id,timestamp\n"
 DAY = 86_400_000_000
-
-
-class Shop:
-    """Two tables in a folder, and the config that reads them."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def load(self, items=ITEMS, events=HEAD + "u1,a,2025-01-01\n", catalog=(), interactions=(), **data):
-        tables = {
-            "catalog": {"source": "csv", "path": self.write("items.csv", items), **dict(catalog)},
-            "interactions": {"source": "csv", "path": self.write("events.csv", events), **dict(interactions)},
-        }
-        for table in tables.values():
-            if str(table["path"]).endswith(".parquet"):
-                table["source"] = "parquet"
-        return load_tables(DataConfig(**tables, **data), self.folder / "out")
-
-    def write(self, name, table):
-        if isinstance(table, pl.DataFrame):
-            name = name.replace("csv", "parquet")
-            table.write_parquet(self.folder / name)
-        else:
-            (self.folder / name).write_bytes(table if isinstance(table, bytes) else table.encode())
-        return str(self.folder / name)
-
-    def quarantine(self, table):
-        return pl.read_parquet(self.folder / "out" / "quarantine" / f"{table}.parquet")
 
 
 @pytest.fixture
 def shop(tmp_path):
-    return Shop(tmp_path)
-
-
-def events_of(tables):
-    users, items = tables.user_ids.to_list(), tables.catalog.ids.to_list()
-    found = tables.interactions
-    return [(users[u], items[i], int(t)) for u, i, t in zip(found.user, found.item, found.time, strict=True)]
+    return RawTables(tmp_path)
 
 
 def micros(*when, tz=UTC):

@@ -28,6 +28,7 @@ BOMS = (
 PACKINGS = ((b"\x1f\x8b", "gz"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zst"), (b"PK\x03\x04", "zip"))
 # Lines that are not UTF-8, and their share, from which on the file is taken for Latin-1: there every byte is a letter.
 LATIN, LATIN_LINES = 0.02, 3
+OTHER_SCRIPT = 2.0  # mean bytes beyond ASCII that stand together, from which on they are no accents
 NUMBER = re.compile(r"^\s*[-+]?(\d+([.,]\d+)?|\d{1,3}(,\d{3})+(\.\d+)?)([eE][-+]?\d+)?\s*$")
 COMMA_NUMBER = re.compile(r"^\s*[-+]?\d+,\d+\s*$")
 POINT_NUMBER = re.compile(r"^\s*[-+]?\d+\.\d+\s*$")
@@ -72,6 +73,8 @@ class Dialect:
             said.append("quotes escaped by a backslash")
         if self.decimal != other.decimal:
             said.append("decimal comma")
+        if self.quote != other.quote:
+            said.append(f"quote {self.quote or 'none'}")
         if not self.header:
             said.append("no header line")
         if self.skip != other.skip:
@@ -127,13 +130,13 @@ def detect(file: str, **given: Any) -> Dialect:
         The dialect. Where the first lines do not tell, it is that of comma-separated UTF-8 with a header.
 
     Raises:
-        DataError: the file is empty, or its text is not of the given encoding.
+        DataError: its text is not of the given encoding, or of one that cannot be detected.
     """
     known = {name: value for name, value in given.items() if value is not None}
     with open_bytes(file) as opened:
         head = opened.read(HEAD_BYTES)
     whole = len(head) < HEAD_BYTES
-    found = replace(Dialect(), encoding=known.get("encoding") or _encoding(head))
+    found = replace(Dialect(), encoding=known.get("encoding") or _encoding(file, head))
     try:
         text = codecs.getincrementaldecoder(found.encoding)("strict" if "encoding" in known else "replace").decode(head)
     except (LookupError, UnicodeDecodeError) as error:
@@ -145,6 +148,8 @@ def detect(file: str, **given: Any) -> Dialect:
         found = replace(found, separator="\t" if declared[1] == "\\t" else declared[1])
         known.setdefault("separator", found.separator)
         skip += 1
+    while skip + 1 < len(lines) and lines[skip].startswith("#") and not any(mark in lines[skip] for mark in SEPARATORS):
+        skip += 1  # a comment; a header that begins with this mark has several cells
     skip = known.get("skip", skip)
     rows = [line for line in lines[skip:] if line.strip()]
     if not rows:
@@ -152,14 +157,14 @@ def detect(file: str, **given: Any) -> Dialect:
     separator = known.get("separator") or _separator(rows)
     escape = known["escape"] if "escape" in known else _escape(rows)
     found = replace(found, separator=separator, escape=escape, skip=skip)
-    found = replace(found, **{name: value for name, value in known.items() if name in ("quote",)})
+    found = replace(found, quote=known.get("quote", _quote(rows, separator)) or None)
     cells = [split(row, found) for row in rows]
     decimal = known.get("decimal") or ("." if separator == "," else _decimal(cells[1:]))
     header = known["header"] if "header" in known else _header(cells)
     return replace(found, decimal=decimal, header=header)
 
 
-def _encoding(head: bytes) -> str:
+def _encoding(file: str, head: bytes) -> str:
     for mark, name in BOMS:
         if head.startswith(mark):
             return name
@@ -170,7 +175,16 @@ def _encoding(head: bytes) -> str:
     lines = head.split(b"\n")[:-1] or [head]
     broken = sum(not _is_utf8(line) for line in lines)
     # Text of one language in UTF-8 is broken nowhere; in Latin-1 wherever it has an accent.
-    return "cp1252" if broken >= max(LATIN * len(lines), LATIN_LINES) and not _has_utf8_letters(lines) else "utf-8"
+    if broken < max(LATIN * len(lines), LATIN_LINES) or _has_utf8_letters(lines):
+        return "utf-8"
+    runs = re.findall(rb"[\x80-\xff]+", head)
+    # Accents stand alone between letters of ASCII; the letters of other scripts stand together.
+    if sum(map(len, runs)) > OTHER_SCRIPT * len(runs):
+        raise DataError(
+            f"{file}: its text is neither UTF-8 nor Latin-1: set `encoding:` to what it is, such as gb18030, big5, "
+            "shift_jis, euc_kr, cp1251 or cp1253"
+        )
+    return "cp1252"
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -205,6 +219,16 @@ def _escape(rows: Sequence[str]) -> str | None:
     return (
         "\\" if any(re.search(r'[^"\\]\\"[^,;\t|]', row) or re.search(r'\\""?[,;\t|]', row) for row in rows) else None
     )
+
+
+def _quote(rows: Sequence[str], separator: str) -> str:
+    """An apostrophe, where cells stand between two of them and no double quote is used; else the double quote."""
+    if any('"' in row for row in rows):
+        return '"'
+    whole = sum(
+        bool(cell) and cell[0] == cell[-1] == "'" and len(cell) > 1 for row in rows for cell in row.split(separator)
+    )
+    return "'" if whole >= len(rows) / 2 else '"'
 
 
 def _decimal(cells: Sequence[Sequence[str]]) -> str:

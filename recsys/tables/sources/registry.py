@@ -11,13 +11,14 @@ from recsys.tables.sources.base import RawTable, Source, Table
 from recsys.tables.sources.completejourney import CompleteJourney
 from recsys.tables.sources.files import Csv, JsonLines, Parquet
 from recsys.tables.sources.online_retail import OnlineRetail
+from recsys.tables.sources.query import Query
 from recsys.tables.sources.scanning import reading
 
 log = logging.getLogger(__name__)
 
 SOURCES: dict[str, type[Source]] = {
     member.name: member
-    for member in (Parquet, Csv, JsonLines, AmazonReviews, AmazonMeta, OnlineRetail, CompleteJourney)
+    for member in (Parquet, Csv, JsonLines, AmazonReviews, AmazonMeta, OnlineRetail, CompleteJourney, Query)
 }
 
 
