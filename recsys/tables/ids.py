@@ -14,7 +14,7 @@ INEXACT = "a float too large to be exact"
 WHOLE_FLOAT = r"^(-?\d+)\.0+$"  # how a whole number looks after it passed through a column of floats
 
 
-def identifier(column: str, dtype: pl.DataType, missing_words: Sequence[str]) -> tuple[pl.Expr, list[CellRule]]:
+def identifier(column: str, dtype: pl.DataType, missing_words: Sequence[str] = ()) -> tuple[pl.Expr, list[CellRule]]:
     """Read an id: whole numbers as Int64 (3.0 is 3), larger ones and anything else as text without outer spaces.
 
     Args:

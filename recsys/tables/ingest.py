@@ -1,8 +1,8 @@
-"""Load the two tables: read, check row by row, put bad rows in quarantine, count, and number users and items.
+"""Load the two tables: read them, check row by row, put bad rows in quarantine, count, and number users and items.
 
-Three things can happen to a row that is not kept, and each is counted by its reason. It is *refused* where it
-is wrong: it goes to quarantine, and too many of them stop the run. It is *dropped* where the source or the
-config does not want it. It is a *duplicate* where the same user did the same to the same item at the same time.
+Three things can happen to a row that is not kept, and each is counted by its reason. It is *refused* where it is wrong:
+it goes to quarantine, and too many of them stop the run. It is *dropped* where the source or the config does not want
+it. It is a *duplicate* where the same user did the same to the same item at the same time.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def rows_of(data: DataConfig, ids: Sequence[str]) -> dict[str, int]:
     """Count the rows, good or not, that the interactions of a config hold of some users. Raises as `load_tables`."""
     source = _open_interactions(data)
     with reading(source.files):
-        user_id, _ = identifier("user_id", source.frame.collect_schema()["user_id"], [w.lower() for w in data.missing])
+        user_id, _ = identifier("user_id", source.frame.collect_schema()["user_id"])
         rows = source.frame.select(user=user_id.cast(pl.String))
         counts = rows.filter(pl.col("user").is_in(list(ids))).group_by("user").len().collect(engine="streaming")
     return dict(counts.iter_rows())

@@ -241,9 +241,8 @@ def interaction_cells(dtypes: pl.Schema, data: DataConfig, item_ids: pl.Series) 
     Returns:
         The cells, as `parsed(name)`, with the place in `item_ids` as `parsed("item")`; and the rules of a row.
     """
-    words = [word.lower() for word in data.missing]
-    user_id, rules = identifier("user_id", dtypes["user_id"], words)
-    item_id, item_rules = identifier("item_id", dtypes["item_id"], words)
+    user_id, rules = identifier("user_id", dtypes["user_id"])
+    item_id, item_rules = identifier("item_id", dtypes["item_id"])
     # An Enum finds places without a join, and item 5 is item "5".
     places = item_id.cast(pl.String).cast(pl.Enum(item_ids.cast(pl.String)), strict=False).to_physical()
     time, time_rules = moment(dtypes, data)

@@ -31,7 +31,7 @@ def settle(raw: RawTable, settings: CatalogConfig | InteractionsConfig, data: Da
 
     Raises:
         ConfigError: the time zone is unknown.
-        DataError: timestamps cannot be told, see `times.find_readings`.
+        DataError: timestamps cannot be read, see `times.find_readings`.
     """
     parts = dict(raw.parts) or {"": raw.frame}
     types = dict(raw.types)

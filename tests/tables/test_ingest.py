@@ -319,12 +319,12 @@ def test_too_many_bad_rows_stop_the_run_and_say_where(shop):
     events = HEAD + "u1,a,2025-01-01\n" * 7 + "u1,a,never\nu1,zz,2025-01-01\n,a,2025-01-01\n"
     with pytest.raises(DataError) as caught:
         shop.load(events=events, tolerated=0.2)
-    told = str(caught.value)
-    assert "interactions: 3 of 10 rows were refused (30.0%), and data.tolerated allows 20.0%" in told
-    assert "events.csv:8: timestamp: not a time: 'never'" in told
-    assert "events.csv:9: item_id: not in the catalogue: 'zz'" in told
-    assert "events.csv:10: user_id: missing\n" in told
-    assert os.path.join("quarantine", "interactions.parquet") in told
+    message = str(caught.value)
+    assert "interactions: 3 of 10 rows were refused (30.0%), and data.tolerated allows 20.0%" in message
+    assert "events.csv:8: timestamp: not a time: 'never'" in message
+    assert "events.csv:9: item_id: not in the catalogue: 'zz'" in message
+    assert "events.csv:10: user_id: missing\n" in message
+    assert os.path.join("quarantine", "interactions.parquet") in message
     assert shop.quarantine("interactions").height == 3
     shop.load(events=events, tolerated=0.3)
     with pytest.raises(
@@ -425,10 +425,10 @@ def test_a_table_without_rows(shop, name):
 def test_missing_column_says_what_to_write(shop):
     with pytest.raises(DataError) as caught:
         shop.load(events="user_id,item_id,timestmp\nu1,a,2025-01-01\n")
-    told = str(caught.value)
-    assert "events.csv has no column 'timestamp'; did you mean 'timestmp'?" in told
-    assert "its columns: user_id, item_id, timestmp" in told
-    assert "under data.interactions: `columns: {timestamp: timestmp}`" in told
+    message = str(caught.value)
+    assert "events.csv has no column 'timestamp'; did you mean 'timestmp'?" in message
+    assert "its columns: user_id, item_id, timestmp" in message
+    assert "under data.interactions: `columns: {timestamp: timestmp}`" in message
     with pytest.raises(
         DataError, match=r"items.csv has no column 'item_id'; its columns: sku; .*`columns: {item_id: NAME_IN_FILE}`"
     ):
@@ -450,16 +450,16 @@ def test_mapping_of_a_column_that_is_not_ours(shop):
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "told"),
+    ("column", "value", "held"),
     [
         ("item_id", ["a"], r"List\(String\)"),
         ("timestamp", timedelta(days=1), "Duration"),
         ("value", {"x": 1}, "Struct"),
     ],
 )
-def test_column_of_an_impossible_dtype(shop, column, value, told):
+def test_column_of_an_impossible_dtype(shop, column, value, held):
     row = {"user_id": "u", "item_id": "a", "timestamp": "2025-01-01"} | {column: value}
-    with pytest.raises(DataError, match=rf"events.parquet: column '{column}' holds {told}.*, which {column} cannot be"):
+    with pytest.raises(DataError, match=rf"events.parquet: column '{column}' holds {held}.*, which {column} cannot be"):
         shop.load(events=pl.DataFrame([row]))
 
 

@@ -59,7 +59,7 @@ class Query:
 
 
 def _open(settings: str | list[str] | dict[str, Any], where: str, table: Table) -> RawTable:
-    given = dict(settings) if isinstance(settings, dict) else {"path": settings}
+    given: dict[str, Any] = dict(settings) if isinstance(settings, dict) else {"path": settings}
     path = given.pop("path", "")
     paths = [path] if isinstance(path, str) else list(path)
     if not any(paths):
