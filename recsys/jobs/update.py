@@ -37,11 +37,12 @@ FREE = {
     "output",
     "evaluation",
     "data.catalog",
-    *(f"data.interactions.{name}" for name in ("source", "path", "columns")),
-    *(f"data.{name}" for name in ("timezone", "tolerated", "unknown_items")),
+    *(f"data.{name}" for name in ("timezone", "day_first", "missing", "tolerated", "unknown_items")),
     *(f"embedding.{name}" for name in ("encoder", "model", "pooling", "device", "precision", "max_tokens",
                                        "batch_tokens")),
 }  # fmt: skip
+# Of the events, what they are worth; the other settings, those of a source among them, say how files are read.
+LEARNT_FROM = {f"data.interactions.{name}" for name in ("events", "targets", "min_value")}
 
 
 def update(config: Config) -> Path:
@@ -107,9 +108,10 @@ def _settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
     """The settings that what is learnt hangs on, by dotted name."""
     for key, value in section.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and name not in FREE:
+        free = name in FREE or (prefix == "data.interactions." and name not in LEARNT_FROM)
+        if isinstance(value, Mapping) and value and not free:
             yield from _settings(value, f"{name}.")
-        elif name not in FREE:
+        elif not free:
             yield name, value
 
 

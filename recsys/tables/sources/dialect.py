@@ -78,7 +78,7 @@ class Dialect:
         if not self.header:
             said.append("no header line")
         if self.skip != other.skip:
-            said.append(f"{self.skip} lines before the header")
+            said.append(f"header on line {self.skip + 1}")
         return said
 
 
