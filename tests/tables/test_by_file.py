@@ -212,3 +212,9 @@ def test_columns_of_any_name_are_the_users_own(shop):
     items = pl.DataFrame({"item_id": ["a"], "title": ["Ants"]} | {name: [f"my {name}"] for name in names})
     frame = shop.load(items=items.write_csv(), events=log(["u1"]).with_columns(_user_id=pl.lit("x"))).catalog.frame
     assert frame.select(names).row(0) == tuple(f"my {name}" for name in names)
+
+
+def test_files_that_do_not_fit_together_are_refused(shop):
+    folder = shop.folder_of({"1.parquet": log(["u1"], tags=[{"name": "x"}]), "2.parquet": log(["u2"], tags=[b"x"])})
+    with pytest.raises(DataError, match=r"the files of one table do not fit together: "):
+        shop.load(interactions={"source": "parquet", "path": folder})

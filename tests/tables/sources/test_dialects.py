@@ -138,6 +138,15 @@ def test_packed_files(shop, ending, pack):
     assert pairs(shop.load(interactions={"path": path})) == ROWS
 
 
+def test_a_zip_of_several_files_is_refused(shop):
+    room = io.BytesIO()
+    with zipfile.ZipFile(room, "w") as packed:
+        packed.writestr("a.csv", EVENTS)
+        packed.writestr("b.csv", EVENTS)
+    with pytest.raises(DataError, match=r"events.csv.zip holds 2 files, and one is wanted"):
+        shop.load(interactions={"path": shop.write("events.csv.zip", room.getvalue())})
+
+
 def test_zstd(shop):
     zstandard = pytest.importorskip("zstandard")
     path = shop.write("events.csv.zst", zstandard.compress(EVENTS.encode()))
