@@ -190,7 +190,8 @@ def _member_problems(config: Config) -> Iterator[Problem]:
             members.append((path, name, features[name]))
     for where, name, member in members:
         yield from _needs(config, where, name, member)
-    yield from _source_problems("catalog", config.data.catalog)
+    if config.data.catalog is not None:
+        yield from _source_problems("catalog", config.data.catalog)
     yield from _source_problems("interactions", config.data.interactions)
     named: list[tuple[tuple[str | int, ...], str, str]] = []
     named += [(("embedding", "encoder"), "encoder", config.embedding.encoder)]
@@ -217,8 +218,7 @@ def _source_problems(section: str, table: TableConfig) -> Iterator[Problem]:
             yield Problem((*path, key), f"unknown key{nearest(key, keys)}")
     options = {key: value for key, value in table.options.items() if key in known}
     try:
-        if options:
-            construct(sources, name, options, ".".join(path))
+        construct(sources, name, options, ".".join(path))
     except SettingError as error:
         yield from error.problems
 

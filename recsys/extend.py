@@ -76,5 +76,5 @@ retriever = _Door("retriever", "a dataclass of settings as `recsys.retrieval.bas
 feature = _Door("feature", "as `recsys.ranking.features.Feature`")
 scorer = _Door("scorer", "a dataclass of settings as `recsys.ranking.scorers.base.Scorer`", settings=True)
 encoder = _Door("encoder", "called with the embedding settings, it returns a `recsys.embedding.base.Encoder`")
-source = _Door("source", "as the members of `recsys.tables.sources.registry.SOURCES`")
+source = _Door("source", "a dataclass of settings as `recsys.tables.sources.base.Source`", settings=True)
 metric = _Door("metric", "a function as those in `recsys.evaluation.metrics`")

@@ -65,7 +65,11 @@ def title_length(context, prepared):
     return prepared["length"][context.item]
 
 
-titles = Feature("title_length", title_length, lambda state: {"length": np.array([len(t) for t in state.catalog.titles], np.float32)})
+def lengths(state):
+    return {"length": np.array([len(title) for title in state.catalog.titles], np.float32)}
+
+
+titles = Feature("title_length", title_length, lengths)
 
 
 def precision(hits, n_relevant, k):

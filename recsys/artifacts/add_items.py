@@ -38,7 +38,7 @@ def add_items(loaded: Bundle, config: Config, items: pl.DataFrame, space: TextSp
         of their ids.
     """
     catalog = Catalog(pl.concat([loaded.tables["catalog"], items]))
-    further = space.encode(item_texts(Catalog(items), config.embedding.text))
+    further = space.encode(item_texts(Catalog(items), config.embedding.text, config.embedding.html))
     vectors = np.concatenate([loaded.arrays["vectors"], further])
     newest = np.arange(len(vectors) - len(further), len(vectors), dtype=np.int32)
     as_of = int(loaded.arrays["histories/as_of"].max(initial=0)) if config.split.kind == "time" else None

@@ -83,7 +83,7 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     findings = [found for number, fold in enumerate(folds) for found in check_dates(fold, number, tables.clock)]
     findings += [check_undated_texts(judged, embeddings), check_ties(tables.interactions, judged)]
     findings += rerun(plan, tables.interactions, embeddings, as_of, validation + 2, progress)
-    texts = item_texts(embeddings.catalog, config.embedding.text)
+    texts = item_texts(embeddings.catalog, config.embedding.text, config.embedding.html)
     findings += check_near_duplicates(tables.interactions, judged, embeddings, texts)
     return [*findings, check_repeats(judged, config.rules.seen), check_twin_users(judged.known)]
 

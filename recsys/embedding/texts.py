@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from recsys.config import nearest
+from recsys.embedding.markup import strip_markup
 from recsys.errors import ConfigError
 from recsys.types import Catalog, Histories
 
@@ -15,7 +17,7 @@ ITEM_SEPARATOR = ". "
 TITLE_SEPARATOR = " ; "
 
 
-def item_texts(catalog: Catalog, columns: Sequence[str]) -> list[str]:
+def item_texts(catalog: Catalog, columns: Sequence[str], html: Literal["strip", "keep"] = "strip") -> list[str]:
     """Join the named columns of each item into one text, in the order named.
 
     Runs of white space become one space. Nulls and blanks are left out. Numbers are written as they print, lists are
@@ -25,6 +27,7 @@ def item_texts(catalog: Catalog, columns: Sequence[str]) -> list[str]:
     Args:
         catalog: The `I` items.
         columns: Names of columns of `catalog.frame`.
+        html: Whether HTML in a text is removed (`strip_markup`) or kept.
 
     Returns:
         `I` texts, in row order, none of them blank.
@@ -41,21 +44,24 @@ def item_texts(catalog: Catalog, columns: Sequence[str]) -> list[str]:
                 f"embedding.text: the catalogue has no column {column!r}{nearest(column, known)}; "
                 f"known: {', '.join(known)}"
             )
-    parts = [_cleaned(catalog, column) for column in columns]
+    parts = [_cleaned(catalog, column, html) for column in columns]
     joined = pl.concat_str(parts, separator=ITEM_SEPARATOR, ignore_nulls=True)
-    fallback = [_cleaned(catalog, "category")] if "category" in known else []
+    fallback = [_cleaned(catalog, "category", html)] if "category" in known else []
     last = pl.col("item_id").cast(pl.String)
     # concat_str of nulls alone is "", not null
     text = pl.coalesce(pl.when(joined != "").then(joined), *fallback, last)
     return catalog.frame.select(text.alias("text")).to_series().to_list()
 
 
-def _cleaned(catalog: Catalog, column: str) -> pl.Expr:
+def _cleaned(catalog: Catalog, column: str, html: str) -> pl.Expr:
     """Read a column as strings with single spaces; null where nothing is left."""
     values = pl.col(column)
     if isinstance(catalog.frame.schema[column], pl.List):
         values = values.cast(pl.List(pl.String)).list.join(" ", ignore_nulls=True)
-    text = values.cast(pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
+    text = values.cast(pl.String)
+    if html == "strip" and catalog.frame.schema[column] in (pl.String, pl.List(pl.String)):
+        text = text.map_batches(strip_markup, return_dtype=pl.String)
+    text = text.str.replace_all(r"\s+", " ").str.strip_chars()
     return pl.when(text != "").then(text)
 
 

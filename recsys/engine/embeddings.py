@@ -71,7 +71,7 @@ def embed(settings: EmbeddingConfig, catalog: Catalog, folder: Path) -> Embeddin
     """
     store = VectorStore(folder)
     encoder = load_encoder(settings, store.folder)
-    raw = store.encode(item_texts(catalog, settings.text), encoder)
+    raw = store.encode(item_texts(catalog, settings.text, settings.html), encoder)
     whitening = Whitening.fit(raw) if settings.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)
     return Embeddings(items, catalog, TextSpace(encoder, whitening, store), settings)

@@ -37,11 +37,12 @@ FREE = {
     "output",
     "evaluation",
     "data.catalog",
-    *(f"data.interactions.{name}" for name in ("source", "path", "columns")),
-    *(f"data.{name}" for name in ("timezone", "tolerated", "unknown_items")),
+    *(f"data.{name}" for name in ("timezone", "day_first", "missing", "tolerated", "unknown_items")),
     *(f"embedding.{name}" for name in ("encoder", "model", "pooling", "device", "precision", "max_tokens",
                                        "batch_tokens")),
 }  # fmt: skip
+# Of the events, what they are worth; the other settings, those of a source among them, say how files are read.
+LEARNED_FROM = {f"data.interactions.{name}" for name in ("events", "targets", "min_value")}
 
 
 def update(config: Config) -> Path:
@@ -115,9 +116,10 @@ def _settings(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
     """The settings that learned parts depend on, by dotted name."""
     for key, value in section.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and name not in FREE:
+        free = name in FREE or (prefix == "data.interactions." and name not in LEARNED_FROM)
+        if isinstance(value, Mapping) and value and not free:
             yield from _settings(value, f"{name}.")
-        elif name not in FREE:
+        elif not free:
             yield name, value
 
 
@@ -131,9 +133,9 @@ def _item_vectors(
     settings: EmbeddingConfig, loaded: Bundle, catalog: Catalog, space: TextSpace
 ) -> tuple[FloatArray, int]:
     """Return the item vectors `(I, d)`, those of known texts from the bundle, and how many texts were encoded."""
-    columns = settings.text
-    texts = item_texts(catalog, columns)
-    place = _places(item_texts(Catalog(loaded.tables["catalog"]), columns), texts)
+    columns, html = settings.text, settings.html
+    texts = item_texts(catalog, columns, html)
+    place = _places(item_texts(Catalog(loaded.tables["catalog"]), columns, html), texts)
     vectors = np.array(loaded.arrays["vectors"][place])
     new = np.flatnonzero(place < 0)
     if len(new):

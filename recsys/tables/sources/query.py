@@ -1,0 +1,99 @@
+"""A table made from several named files by SQL: orders and their lines, ratings to likes, sessions to users."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import polars as pl
+
+from recsys.config import construct
+from recsys.errors import ConfigError, DataError
+from recsys.tables.sources.base import RawTable, Source, Table
+from recsys.tables.sources.files import Csv, JsonLines, Parquet
+from recsys.tables.sources.registry import SOURCES
+from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, join, own_columns
+
+FORMATS: dict[str, type[Source]] = {member.name: member for member in (Csv, JsonLines, Parquet)}
+ENDINGS = {"jsonl": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet", ".pq")}
+RESULT = "query"  # what stands for the file of a row that the query made
+
+
+@SOURCES.register
+@dataclass(frozen=True)
+class Query:
+    """SQL over files, as polars understands it; only `SELECT`.
+
+    Cells of text files are text: `CAST(rating AS DOUBLE)` makes numbers, `TRY_CAST` nulls where a cell is none. Rows
+    that a file's reader refuses are refused here too; they take no part in the query.
+
+    Attributes:
+        query: The statement. Its columns are those of the table.
+        tables: The tables that it names: for each a path (as of any source; its ending tells the format), or a mapping
+            of `path`, `source` (csv, jsonl, parquet) and the settings of that source.
+    """
+
+    name: ClassVar[str] = "query"
+
+    query: str
+    tables: dict[str, str | list[str] | dict[str, Any]] = field(default_factory=dict)
+
+    def read(self, paths: list[str], table: Table) -> RawTable:
+        where = f"data.{table}"
+        if not re.match(r"(?is)\s*(select|with)\b", self.query) or re.search(r"(?i)\b(read|scan)_\w+\s*\(", self.query):
+            raise ConfigError(f"{where}.query: it must be one SELECT over the tables named under {where}.tables")
+        if not self.tables:
+            raise ConfigError(f"{where}.tables: name the files that the query reads, as in `orders: orders.csv`")
+        opened = {name: _open(settings, f"{where}.tables.{name}", table) for name, settings in self.tables.items()}
+        frames = {name: raw.frame for name, raw in opened.items()}
+        _try(self.query, frames, where)
+        files = [file for raw in opened.values() for file in raw.files]
+        names = pl.Enum([*dict.fromkeys([RESULT, *files])])
+        made = _run(self.query, frames, where).with_row_index(ROW, 1)
+        blank = pl.lit(None, pl.String)
+        parts = [made.with_columns(pl.lit(RESULT, names).alias(FILE), blank.alias(REFUSED), blank.alias(DROPPED))]
+        for frame in frames.values():
+            bad = frame.filter(pl.col(REFUSED).is_not_null())
+            parts.append(bad.select(ROW, pl.col(FILE).cast(pl.String).cast(names), REFUSED, DROPPED))
+        types = {column: dtype for raw in opened.values() for column, dtype in raw.types.items()}
+        return RawTable(join(parts), files, types, [note for raw in opened.values() for note in raw.notes])
+
+
+def _open(settings: str | list[str] | dict[str, Any], where: str, table: Table) -> RawTable:
+    given: dict[str, Any] = dict(settings) if isinstance(settings, dict) else {"path": settings}
+    path = given.pop("path", "")
+    paths = [path] if isinstance(path, str) else list(path)
+    if not any(paths):
+        raise ConfigError(f"{where}: give `path:` a file, a folder, a glob or a list of them")
+    stem = re.sub(r"\.(gz|zst|bz2|zip)$", "", paths[0].lower())
+    source = given.pop("source", next((name for name, ends in ENDINGS.items() if stem.endswith(ends)), "csv"))
+    return construct(FORMATS, source, given, where).read(paths, table)
+
+
+def _run(query: str, frames: dict[str, pl.LazyFrame], where: str) -> pl.LazyFrame:
+    sound = {name: frame.filter(pl.col(REFUSED).is_null()).select(own_columns(frame)) for name, frame in frames.items()}
+    try:
+        made = pl.SQLContext(sound).execute(query, eager=False)
+        made.collect_schema()
+        return made
+    except pl.exceptions.PolarsError as error:
+        raise _explained(error, frames, where) from error
+
+
+def _try(query: str, frames: dict[str, pl.LazyFrame], where: str) -> None:
+    """Run the query over no rows: what it compares wrongly is found before the work."""
+    empty = {name: frame.collect_schema().to_frame().lazy() for name, frame in frames.items()}
+    made = _run(query, empty, where)
+    try:
+        made.collect()
+    except pl.exceptions.PolarsError as error:
+        raise _explained(error, frames, where) from error
+
+
+def _explained(error: Exception, frames: dict[str, pl.LazyFrame], where: str) -> DataError:
+    said = str(error).strip().splitlines()[0][:300]
+    columns = "; ".join(f"{name}: {', '.join(own_columns(frame)[:20])}" for name, frame in frames.items())
+    if "cannot compare string" in said:
+        said += " (cells of text files are text: write CAST(column AS DOUBLE))"
+    return DataError(f"{where}.query: {said}; the tables and their columns: {columns}")
