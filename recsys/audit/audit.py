@@ -76,10 +76,10 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     require("train", "recsys audit")
     plan = Plan.of(config)
     tables = ingest(config)
-    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     as_of = plan.end(tables.interactions)
     folds = holdouts(tables.interactions, plan.split, as_of, 1 + validation + plan.split.folds, least=2)[validation:]
     judged = folds[0]
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     findings = [found for number, fold in enumerate(folds) for found in check_dates(fold, number, tables.clock)]
     findings += [check_undated_texts(judged, embeddings), check_ties(tables.interactions, judged)]
     findings += rerun(plan, tables.interactions, embeddings, as_of, validation + 2, progress)
