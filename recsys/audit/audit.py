@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +18,7 @@ from recsys.audit.probes import (
     replace_future,
 )
 from recsys.config import Config
-from recsys.diagnostics import FAIL, OK, WARN, Check
+from recsys.diagnostics import FAIL, OK, WARN, Finding
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.plan import Plan
@@ -44,13 +42,6 @@ TWIN_EVENTS = 3  # fewer equal events are no sign of one person with two account
 LIKELY_LEAK, SURE_LEAK, TIMES_THE_NEXT = 0.5, 0.9, 3
 # Shares of equal values of a column under other row numbers, and the correlation that a trained column has to keep.
 SAME, DIFFERENT, CORRELATED = 0.99, 0.9, 0.5
-
-
-@dataclass(frozen=True)
-class Finding(Check):
-    """A line of the audit, with the numbers behind its text."""
-
-    numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def audit(config: Config, progress: Progress = quiet, validation: bool = False) -> list[Finding]:
