@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
@@ -14,3 +16,10 @@ class Check:
     name: str
     status: str
     text: str
+
+
+@dataclass(frozen=True)
+class Finding(Check):
+    """A check, with the numbers behind its text."""
+
+    numbers: Mapping[str, Any] = field(default_factory=dict)

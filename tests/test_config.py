@@ -350,6 +350,13 @@ def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
             "features.1: 'due' measures time, and data.clock is 'order': leave it out",
         ),
         (
+            {
+                "retrievers": {"lately": {"kind": "popularity", "half_life_days": 7}},
+                "data": SHOP["data"] | {"clock": "order"},
+            },
+            "retrievers.lately: 'lately' measures time, and data.clock is 'order': leave it out",
+        ),
+        (
             {"retrievers": {"texts": {"kind": "semantic", "query": "text"}}},
             "retrievers.texts: query: 'text' needs the encoded texts of users: set embedding.user_text to true",
         ),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +18,7 @@ from recsys.audit.probes import (
     replace_future,
 )
 from recsys.config import Config
-from recsys.diagnostics import FAIL, OK, WARN, Check
+from recsys.diagnostics import FAIL, OK, WARN, Finding
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.plan import Plan
@@ -46,13 +44,6 @@ LIKELY_LEAK, SURE_LEAK, TIMES_THE_NEXT = 0.5, 0.9, 3
 SAME, DIFFERENT, CORRELATED = 0.99, 0.9, 0.5
 
 
-@dataclass(frozen=True)
-class Finding(Check):
-    """A line of the audit, with the numbers behind its text."""
-
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-
-
 def audit(config: Config, progress: Progress = quiet, validation: bool = False) -> list[Finding]:
     """Check a run for data leakage, from its tables on.
 
@@ -76,10 +67,10 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     require("train", "recsys audit")
     plan = Plan.of(config)
     tables = ingest(config)
-    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     as_of = plan.end(tables.interactions)
     folds = holdouts(tables.interactions, plan.split, as_of, 1 + validation + plan.split.folds, least=2)[validation:]
     judged = folds[0]
+    embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     findings = [found for number, fold in enumerate(folds) for found in check_dates(fold, number, tables.clock)]
     findings += [check_undated_texts(judged, embeddings), check_ties(tables.interactions, judged)]
     findings += rerun(plan, tables.interactions, embeddings, as_of, validation + 2, progress)

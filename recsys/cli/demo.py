@@ -18,9 +18,11 @@ from recsys.cli.console import heading, note, progress, show, show_json
 from recsys.cli.options import DEMO_BUNDLE
 from recsys.config import Config, load_config
 from recsys.engine.embeddings import embed
+from recsys.engine.plan import Plan
 from recsys.explain import phrases
 from recsys.extras import require
 from recsys.formatting import plural
+from recsys.jobs.cuts import judged_cut
 from recsys.jobs.demo import Rehearsal
 from recsys.jobs.ingest import ingest
 from recsys.serving.recommender import Recommender
@@ -38,6 +40,7 @@ def demo(path: Path, as_json: bool) -> None:
     heading("1. Ingest: read and check the tables")
     tables = ingest(config)
     note(_ingested(tables))
+    judged_cut(Plan.of(config), tables)
     heading("2. Embed: turn the items' texts into vectors")
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     store = embeddings.space.store if embeddings.space else None

@@ -11,6 +11,7 @@ import typer
 
 from recsys.cli.console import note, progress, show, show_json
 from recsys.cli.options import ConfigFile, Json, report_checks
+from recsys.diagnostics import FAIL
 from recsys.errors import LeakageError
 
 PANEL = "Learn"
@@ -66,6 +67,36 @@ def init(
     for line in (*proposal.notes, *proposal.reasons.values()):
         note(f"- {line}")
     note(f"Next: recsys evaluate {out}")
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys check configs/shop.yaml")
+def check(config: ConfigFile, as_json: Json = False) -> None:
+    """Read the tables and make the cuts, in seconds and without encoding: what would stop a run, and what was left out.
+
+    Says for each table how many rows were read, kept, refused and left out by which rule; the cuts of the split, with
+    the labels and users of each; and the packages and the encoder that the config needs and this machine lacks.
+    """
+    from recsys.config import load_config
+    from recsys.errors import ConfigError, DataError
+    from recsys.jobs.check import SETUP, check_run
+
+    found = check_run(load_config(config))
+    setup = any(one.status == FAIL and one.name in SETUP for one in found)
+    report_checks(found, as_json, ConfigError.exit_code if setup else DataError.exit_code)
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys profile configs/shop.yaml")
+def profile(config: ConfigFile, as_json: Json = False) -> None:
+    """Show what the tables hold: columns, users and items by number of events, time and gaps, duplicates.
+
+    Ends with what `init` concludes from it: the reasons of the settings that it would choose for these tables.
+    """
+    from recsys.cli.profile_views import profiled
+    from recsys.config import load_config
+    from recsys.jobs.profile import profile as describe
+
+    found = describe(load_config(config))
+    show_json(found) if as_json else show(*profiled(found))
 
 
 def _duration(text: str) -> float:

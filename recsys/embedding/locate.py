@@ -28,6 +28,15 @@ def find_model(name: str) -> Path:
     Raises:
         ConfigError: There is no such model, it has no safetensors weights, or the hub's client is not installed.
     """
+    return find_installed(name) or _model_folder(_from_hub(name))
+
+
+def find_installed(name: str) -> Path | None:
+    """Find the folder of a model on this machine, as `find_model` does; None where only the hub may have it.
+
+    Raises:
+        ConfigError: What is there has no weights that can be read, or there is nothing and the hub has no such names.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _model_folder(folder)
@@ -35,7 +44,7 @@ def find_model(name: str) -> Path:
         return _model_folder(shipped)
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise ConfigError(f"embedding.model: the folder {name} does not exist{_nearest_package(name)}")
-    return _model_folder(_from_hub(name))
+    return None
 
 
 def _model_folder(root: Path) -> Path:

@@ -168,6 +168,9 @@ def fit_calibrated(plan: Plan, known: Interactions, embeddings: Embeddings, as_o
         return model, about | {"none": f"of the candidates of {len(half)} users at the newest cut {sum(labels)} are "
                                        f"labels, {min(labels)} in the smaller half of the users: probabilities need "
                                        f"{LEAST_LABELS} in each"}, costs  # fmt: skip
+    if not all((mask & ~outcomes.label).any() for mask in (learning, ~learning)):
+        return model, about | {"none": f"{sum(labels)} of {len(outcomes.label)} candidates are labels, in one half of "
+                                       "the users all of them: there is no rate to learn"}, costs  # fmt: skip
 
     def calibrator(mask: BoolArray) -> Calibrator:
         return Calibrator.fit(outcomes.log_share[mask], outcomes.owner[mask], outcomes.activity, outcomes.label[mask],

@@ -15,11 +15,11 @@ from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.model import Model
 from recsys.engine.plan import Plan
 from recsys.engine.training import fit
-from recsys.errors import DataError
-from recsys.evaluation.baselines import BASELINES
+from recsys.evaluation.baselines import choose_baselines
 from recsys.evaluation.losses import DEEPER
-from recsys.evaluation.protocol import ALL, DEEP, Evaluator, Targets
+from recsys.evaluation.protocol import ALL, DEEP, Evaluator
 from recsys.extras import require
+from recsys.jobs.cuts import judged_cut, targets_of
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
@@ -28,7 +28,7 @@ from recsys.ranking.feature_context import Context
 from recsys.ranking.rules import fill
 from recsys.retrieval.base import Fitted, top_unblocked
 from recsys.storage import atomic
-from recsys.tables.split import Fold, holdout
+from recsys.tables.split import Fold
 from recsys.types import Candidates, Histories, Hits, Ranking, State
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,9 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     plan = Plan.of(config)
     tables = ingest(config)
     clock.lap("ingest")
+    fold = judged_cut(plan, tables, validation)
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     clock.lap("embed")
-    fold = holdout(tables.interactions, config.split)
-    if validation:
-        fold = holdout(fold.known, config.split, fold.as_of)
     about: dict[str, Any] = {}
     if probabilities:
         model, about, _ = fit_calibrated(plan, fold.known, embeddings, fold.as_of, progress)
@@ -99,14 +97,9 @@ def judge(settings: EvaluationConfig, clock: str, fold: Fold, embeddings: Embedd
         DataError: the rules leave no target.
     """
     retrieval = model.retrieval
-    targets = Targets.of(fold, len(embeddings.items), retrieval.drop_seen, clock)
-    if not len(targets.users):
-        raise DataError(
-            f"there is nothing to judge by: each of the {len(fold.labels)} labels after the cut is an item that its "
-            "user had before, and rules.seen is 'drop'; set it to 'keep', or use more data"
-        )
+    targets = targets_of(retrieval.drop_seen, clock, fold, len(embeddings.items))
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
-    baselines = {name: BASELINES[name].fit(state) for name in settings.baselines}
+    baselines = {name: one.fit(state) for name, one in choose_baselines(settings.baselines, clock).items()}
     evaluator = Evaluator(targets, settings.k)
 
     def rank(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:

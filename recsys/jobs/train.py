@@ -19,6 +19,7 @@ from recsys.engine.model import Model
 from recsys.engine.plan import Plan
 from recsys.engine.training import query_moments
 from recsys.extras import require
+from recsys.jobs.cuts import training_cuts
 from recsys.jobs.ingest import ingest
 from recsys.progress import Progress, quiet
 from recsys.types import Tables
@@ -43,6 +44,7 @@ def train(config: Config, progress: Progress = quiet) -> Path:
     with write_lock(config.folder):
         plan = Plan.of(config)
         tables = ingest(config)
+        training_cuts(plan, tables.interactions, plan.end(tables.interactions))
         embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
         started = time.monotonic()
         model, probability, costs = fit_calibrated(plan, tables.interactions, embeddings,

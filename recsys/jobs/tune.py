@@ -24,6 +24,7 @@ from recsys.engine.training import Fitter, fit
 from recsys.errors import ConfigError, RecsysError
 from recsys.evaluation.significance import paired_interval
 from recsys.extras import require
+from recsys.jobs.cuts import judged_cut
 from recsys.jobs.evaluate import ENGINE, judge
 from recsys.jobs.ingest import ingest
 from recsys.jobs.search_space import Space, settings_of
@@ -185,6 +186,7 @@ def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progr
             f"tuning needs at least 1 trial, and is allowed {trials}: the first is the config as it stands"
         )
     tables = ingest(config)
+    judged_cut(Plan.of(config), tables, validation=True)
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     bench = Bench.of(config, holdout(tables.interactions, config.split), embeddings)
     space = Space.of(config)

@@ -23,6 +23,11 @@ from recsys.types import DAY, Candidates, Histories
 GROUPS = 20
 LEAST = 50  # expected labels of a group, at least
 RIDGE = 1e-3
+NEWTON_STEPS = 50
+TOLERANCE = 1e-9  # a step this short, in standard deviations, is the last
+ROUNDING = 1e-10  # share of the loss by which rounding may seem to raise it
+LEAST_CURVATURE = 1e-12  # of one pair: keeps the Hessian regular where every prediction is certain
+CERTAIN = 30.0  # log odds beyond which a prediction is not corrected: it could not be told from 0 or 1
 
 Doubles = NDArray[np.float64]
 
@@ -100,7 +105,7 @@ class Calibrator:
             log_share: Log of each candidate's softmax share of its list `(n,)`.
             owner: The query of each candidate `(n,)`.
             activity: What `activity` returns for the queries `(U, t)`.
-            label: Whether the event happened `(n,)`; at least one did, and one did not.
+            label: Whether the event happened `(n,)`; for at least one pair it did, and for one it did not.
             horizon: As in `activity`.
         """
         x = np.column_stack([log_share, activity[owner]])
@@ -149,7 +154,11 @@ def _sigmoid(z: Doubles) -> Doubles:
 
 
 def _logistic(x: Doubles, label: BoolArray) -> Doubles:
-    """Fit intercept and weights `(1 + f,)` by Newton's method on standardised columns, with a slight ridge penalty."""
+    """Fit intercept and weights `(1 + f,)` on standardised columns, with a slight ridge penalty.
+
+    Newton's method, each step halved until the penalised loss falls. A whole step overshoots where a few lists stand
+    far apart from the rest, such as the 100 items of one bulk order, and from there the Hessian is singular.
+    """
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1)
     z = np.column_stack([np.ones(len(x)), (x - mean) / scale])
@@ -157,12 +166,22 @@ def _logistic(x: Doubles, label: BoolArray) -> Doubles:
     ridge[0] = 0
     weight = np.zeros(z.shape[1])
     weight[0] = np.log(label.sum() / (~label).sum())
-    for _ in range(50):
+
+    def loss(weight: Doubles) -> float:
+        score = z @ weight
+        return float(np.logaddexp(0, np.where(label, -score, score)).sum() + (ridge * weight**2).sum() / 2)
+
+    now = loss(weight)
+    for _ in range(NEWTON_STEPS):
         p = _sigmoid(z @ weight)
         slope = z.T @ (p - label) + ridge * weight
-        step = np.linalg.solve((z * (p * (1 - p))[:, None]).T @ z + np.diag(ridge), slope)
-        weight -= step
-        if np.abs(step).max() < 1e-9:
+        curvature = np.maximum(p * (1 - p), LEAST_CURVATURE)
+        step = np.linalg.solve((z * curvature[:, None]).T @ z + np.diag(ridge), slope)
+        highest = now * (1 + ROUNDING)
+        while (after := loss(weight - step)) > highest and np.abs(step).max() >= TOLERANCE:
+            step /= 2
+        weight, now = weight - step, after
+        if np.abs(step).max() < TOLERANCE:
             break
     weight[1:] /= scale
     weight[0] -= weight[1:] @ mean
@@ -171,7 +190,7 @@ def _logistic(x: Doubles, label: BoolArray) -> Doubles:
 
 def _correction(z: Doubles, label: BoolArray) -> tuple[Doubles, Doubles]:
     """Find by how much to move predicted log odds `(n,)`, and where: groups are pooled until their rates ascend."""
-    order, p = np.argsort(z, kind="stable"), _sigmoid(z)
+    order, p = np.argsort(z, kind="stable"), _sigmoid(np.clip(z, -CERTAIN, CERTAIN))
     groups = int(np.clip(label.sum() // LEAST, 1, GROUPS))
     share = np.cumsum(p[order]) / p.sum()
     group = np.minimum((share * groups).astype(np.int64), groups - 1)

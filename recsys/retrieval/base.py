@@ -193,6 +193,11 @@ class Retriever(ABC):
         return None
 
     @property
+    def needs_clock(self) -> bool:
+        """Whether the settings count days, so that they mean nothing where only the order of events is known."""
+        return False
+
+    @property
     def topic(self) -> str | None:
         """The topic under which explanations group this retriever's evidence (see `recsys.explain.phrases.PUSHES`).
 

@@ -71,7 +71,8 @@ class Popularity(Retriever):
     """What all users do most, the same for every query.
 
     Attributes:
-        half_life_days: An event counts half as much each time that so many days pass; None: events do not age.
+        half_life_days: An event counts half as much each time that so many days pass; None: events do not age. Ages
+            count back from the state's moment, or in a per-user split, which has none, from the newest known event.
     """
 
     name: ClassVar[str] = "popularity"
@@ -81,8 +82,9 @@ class Popularity(Retriever):
     def fit(self, state: State) -> Fitted:
         events = state.interactions
         weight = events.weight.astype(np.float64)
-        if self.half_life_days is not None and state.as_of is not None:
-            weight = weight * 0.5 ** ((state.as_of - events.time) / (self.half_life_days * DAY))
+        if self.half_life_days is not None and len(events):
+            now = int(events.time.max()) if state.as_of is None else state.as_of
+            weight = weight * 0.5 ** ((now - events.time) / (self.half_life_days * DAY))
         count = np.bincount(events.item, weights=weight, minlength=len(state.catalog))
         return FittedPopularity(count.astype(np.float32))
 
@@ -94,6 +96,10 @@ class Popularity(Retriever):
 
     def check_arrays(self, checks: ArrayChecks) -> None:
         checks.shape("count", np.float32, checks.n_items)
+
+    @property
+    def needs_clock(self) -> bool:
+        return self.half_life_days is not None
 
     @property
     def topic(self) -> str | None:

@@ -16,8 +16,8 @@ from shops import ROOT, Shop, write_shop_config
 from recsys.cli import console, doctor, main
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 
-COMMANDS = ["demo", "init", "train", "update", "evaluate", "audit", "score", "explain", "similar", "search",
-            "candidates", "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
+COMMANDS = ["demo", "init", "check", "profile", "train", "update", "evaluate", "audit", "score", "explain", "similar",
+            "search", "candidates", "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
 USER, ITEM = "u029", "i001"
 
 

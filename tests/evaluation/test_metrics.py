@@ -20,7 +20,7 @@ from recsys.engine.embeddings import Embeddings
 from recsys.engine.plan import Plan
 from recsys.engine.training import fit, fit_retrieval, label_candidates, query_moments
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.baselines import BASELINES
+from recsys.evaluation.baselines import BASELINES, choose_baselines
 from recsys.evaluation.metrics import METRICS
 from recsys.evaluation.protocol import Evaluator, Targets
 from recsys.evaluation.significance import paired_interval
@@ -429,6 +429,17 @@ def test_settings_that_no_retriever_or_scorer_knows():
         fit(Plan.of(settings_of(scorer={"kind": "logistics"})), log, embeddings_of(2))
     with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'score'; did you mean 'scores'"):
         fit(Plan.of(settings_of(features=["score"])), log, embeddings_of(2))
+
+
+def test_under_clock_order_the_baseline_that_counts_days_is_left_out_and_logged(caplog):
+    names = ["popularity", "recent_popularity", "repeat"]
+    with caplog.at_level("INFO", "recsys"):
+        assert list(choose_baselines(names, "time")) == names
+        assert not caplog.messages
+        assert list(choose_baselines(names, "order")) == ["popularity", "repeat"]
+    assert caplog.messages == [
+        "baseline 'recent_popularity' is left out: it counts days, and data.clock is 'order'; it would equal popularity"
+    ]
 
 
 def test_baselines_batches_and_moments():

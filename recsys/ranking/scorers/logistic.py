@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -17,6 +18,8 @@ from recsys.ragged import owners_of
 from recsys.ranking.scorers.base import require_packages
 from recsys.ranking.scorers.dense import LEAST, LIMIT, ROWS, DenseScorer, StoredAsDense, standardise
 from recsys.ranking.scorers.registry import SCORERS
+
+log = logging.getLogger(__name__)
 
 
 @SCORERS.register
@@ -60,6 +63,9 @@ class Logistic(StoredAsDense):
         return DenseScorer(mean, scale, weights, biases)
 
     def _pointwise(self, z: FloatArray, y: FloatArray, bends: FloatArray) -> tuple[NDArray[np.float64], float]:
+        if (y > 0).all():
+            log.warning("scorer 'logistic' learns nothing: all %s candidates of its lists are labels", len(y))
+            return np.zeros(z.shape[1] * (1 + len(bends))), 0.0
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(C=self.c, max_iter=500).fit(_hinged(z, bends), y > 0, np.where(y > 0, y, 1))
