@@ -288,7 +288,7 @@ def test_settings_of_a_source_are_checked(monkeypatch: pytest.MonkeyPatch) -> No
     assert parse_config(data(separator=";")).model_dump()["data"]["catalog"]["separator"] == ";"
     assert refused(data(seprator=";")) == ("run.yaml: data.catalog.seprator: unknown key; did you mean 'separator'?")
     assert refused(data(separator=";;")).startswith("run.yaml: data.catalog.separator: String should have at most 1")
-    assert refused(data(source="csv", separator=";")).startswith("run.yaml: data.catalog.separator: unknown key")
+    assert refused(data(source="parquet", separator=";")).startswith("run.yaml: data.catalog.separator: unknown key")
 
 
 def test_a_setting_taken_over_from_an_anchor_names_the_line_of_the_anchor(tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.parallel.threads import cores
@@ -38,6 +36,8 @@ class Int8Model:
     """
 
     def __init__(self, content: bytes) -> None:
+        import onnxruntime  # of an extra
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores()  # its own thread pool ignores OMP_NUM_THREADS
         options.log_severity_level = 3
@@ -75,6 +75,7 @@ def load_int8(folder: Path | None, load: Callable[[], object]) -> Int8Model:
 def _quantise(model: object) -> bytes:
     """Quantise a torch model; return the bytes of an ONNX file."""
     import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     assert isinstance(model, torch.nn.Module)
     example = torch.ones(2, 8, dtype=torch.int64)

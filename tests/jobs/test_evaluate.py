@@ -237,7 +237,7 @@ def test_the_demo_refuses_an_unknown_baseline_too(config: Config) -> None:
         ConfigError, match=r"evaluation\.baselines\.0: unknown baseline 'popularty'; did you mean 'popularity'"
     ):
         Rehearsal.run(wrong, tables, embeddings)
-    with pytest.raises(ConfigError, match=r"features\.0: unknown feature 'nothing'"):
+    with pytest.raises(ConfigError, match=r"features: unknown name 'nothing'; known: "):
         fit(Plan.of(config.model_copy(update={"features": ["nothing"]})), tables.interactions, embeddings)
 
 
