@@ -97,7 +97,7 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
         The proposal. Its tables were read as `recsys evaluate` will read them.
 
     Raises:
-        DataError: a file is missing or cannot be read, none is a log of behaviour, or no table holds its items.
+        DataError: a file is missing or cannot be read, or none is a log of behaviour.
         ConfigError: as `load_config` does.
     """
     if not files:
@@ -167,20 +167,17 @@ def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, An
         roles: What was found.
         sources: The source that reads each table, by the table's name.
 
-    Raises:
-        DataError: no table holds the items.
     """
-    if roles.catalog is None:
-        raise DataError(
-            f"no file holds the items of {roles.interactions.name}: name a table with one row an item, keyed by the "
-            f"values of its column {roles.interaction_columns['item_id']!r}"
-        )
     notes = list(roles.notes)
     log = roles.interactions
-    data: dict[str, Any] = {
-        "catalog": _table(roles.catalog.name, sources, roles.catalog_columns),
-        "interactions": _table(log.name, sources, roles.interaction_columns),
-    }
+    data: dict[str, Any] = {}
+    if roles.catalog is None:
+        notes.append(f"no file holds the items of {log.name}: they are those of its events")
+    else:
+        data["catalog"] = _table(roles.catalog.name, sources, roles.catalog_columns)
+        data["unknown_items"] = "drop"
+    columns = {**roles.interaction_columns} if roles.catalog else {**roles.catalog_columns, **roles.interaction_columns}
+    data["interactions"] = _table(log.name, sources, columns)
     separator = _separator(roles)
     if separator is not None:
         data["catalog"]["category_separator"] = separator
@@ -191,8 +188,7 @@ def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, An
     elif not _zoned(roles):
         data["timezone"] = "UTC"
         notes.append("times carry no zone: UTC is assumed; set data.timezone to the shop's own")
-    data["unknown_items"] = "drop"
-    if log.sampled or roles.catalog.sampled:
+    if log.sampled or (roles.catalog is not None and roles.catalog.sampled):
         notes.append(f"columns were judged by the first {SAMPLE_ROWS:,} rows")
     return data, notes
 

@@ -76,6 +76,7 @@ def _items_of_events(data: DataConfig) -> RawTable:
         settings,
         "interactions",
         row_order=data.clock == "order",
+        describes_items=True,
     )
     dtypes = events.frame.collect_schema()
     item_id, _ = identifier("item_id", dtypes["item_id"], [word.lower() for word in data.missing])

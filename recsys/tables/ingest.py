@@ -118,7 +118,8 @@ def _load_interactions(
 def _open_interactions(data: DataConfig) -> RawTable:
     """The interactions with our column names, ids and times settled by file."""
     table = settle(read(data.interactions, "interactions"), data.interactions, data)
-    return schema.mapped(table, data.interactions, "interactions", row_order=data.clock == "order")
+    order, no_catalog = data.clock == "order", data.catalog is None
+    return schema.mapped(table, data.interactions, "interactions", row_order=order, describes_items=no_catalog)
 
 
 def _scan_interactions(

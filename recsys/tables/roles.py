@@ -61,9 +61,9 @@ class Roles:
     """What was found: the two tables, our column names to theirs, and what is unclear.
 
     Attributes:
-        catalog: The items; None where no table holds them.
+        catalog: The items; None where no table holds them, and they are those of the log.
         interactions: The log.
-        catalog_columns: Ours to the catalogue's.
+        catalog_columns: Ours to the catalogue's, or to the log's where there is no catalogue.
         interaction_columns: Ours to the log's.
         clock: `time` where the log has times, `order` where a column or the order of rows stands for time.
         notes: What was assumed, a line each.
@@ -125,7 +125,9 @@ def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
     if strength(user, "user_id") < strength(SESSION, "user_id") + 0.01:
         notes.append(f"no column names people: each value of {user!r} is taken for a user of its own")
     columns, clock = _log_columns(log, {"user_id": user, "item_id": item}, {user, item}, notes)
-    catalog_columns = {} if catalog is None else _catalog_columns(catalog, key)
+    catalog_columns = (
+        _catalog_columns(catalog, key, {key}) if catalog else _catalog_columns(log, item, {*columns.values()})
+    )
     return Roles(catalog, log, catalog_columns, columns, clock, notes)
 
 
@@ -229,8 +231,9 @@ def _catalog(tables: Sequence[TableProfile], log: TableProfile, item: str) -> tu
     return (None, item) if best is None else best[1:]
 
 
-def _catalog_columns(catalog: TableProfile, key: str) -> dict[str, str]:
-    columns, taken = {"item_id": key}, {key}
+def _catalog_columns(catalog: TableProfile, key: str, taken: set[str]) -> dict[str, str]:
+    """What the columns of a table of items say of an item; those in `taken` say something else."""
+    columns, taken = {"item_id": key}, {*taken}
 
     def take(role: str, fits: Callable[[ColumnProfile], bool]) -> None:
         free = [column for column in catalog.columns.values() if column.name not in taken]

@@ -41,7 +41,11 @@ COMMA_THOUSANDS, POINT_THOUSANDS = r"^-?\d{1,3}(,\d{3})+(\.\d+)?$", r"^-?\d{1,3}
 
 
 def mapped(
-    source: RawTable, settings: CatalogConfig | InteractionsConfig, table: Table, row_order: bool = False
+    source: RawTable,
+    settings: CatalogConfig | InteractionsConfig,
+    table: Table,
+    row_order: bool = False,
+    describes_items: bool = False,
 ) -> RawTable:
     """Give a raw table our column names, and null columns for those it lacks; further ones stay, behind ours.
 
@@ -53,12 +57,15 @@ def mapped(
             which leaves it out.
         table: Which of the two it is.
         row_order: Whether a log without timestamps is in order, so that row numbers serve as times.
+        describes_items: Whether columns of a log may be mapped to those of a catalogue, since there is none.
 
     Raises:
         ConfigError: a column is mapped that is none of ours.
         DataError: a required or mapped column is not in the files, or one holds structs, durations and the like.
     """
     known = CATALOG if table == "catalog" else INTERACTIONS
+    if describes_items:
+        known = known | {ours: False for ours in CATALOG if ours in settings.columns and ours not in known}
     frame, types_of = source.frame, source.frame.collect_schema()
     have = own_columns(frame)
     where = f"data.{table}.columns"

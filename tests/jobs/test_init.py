@@ -84,10 +84,24 @@ def test_a_log_without_times_or_texts(tmp_path: Path) -> None:
     proposal.config  # noqa: B018  it is a valid config
 
 
-def test_no_table_of_items(tmp_path: Path) -> None:
-    pl.read_csv(SHOP / "events.csv").write_csv(tmp_path / "events.csv")
-    with pytest.raises(DataError, match=r"no file holds the items of .*events\.csv: name a table with one row an item"):
-        propose([tmp_path / "events.csv"])
+def test_without_a_table_of_items_they_are_those_of_the_log(tmp_path: Path) -> None:
+    named = pl.read_csv(SHOP / "items.csv").select("item_id", product_name="title", unit_price="price")
+    log = pl.read_csv(SHOP / "events.csv").join(named, on="item_id")
+    log.write_csv(tmp_path / "events.csv")
+    proposal = propose([tmp_path / "events.csv"])
+    assert "catalog" not in proposal.raw["data"]
+    assert proposal.raw["data"]["interactions"]["columns"] == {"title": "product_name", "price": "unit_price"}
+    assert proposal.tables.catalog.frame.height == proposal.facts.items == log["item_id"].n_unique()
+    titles = proposal.tables.catalog.frame.select("item_id", "title").sort("item_id")
+    assert titles.equals(log.select("item_id", title="product_name").unique().sort("item_id"))
+    assert any("they are those of its events" in note for note in proposal.notes)
+    assert parse_config(yaml.safe_load(proposal.to_yaml())) == proposal.config
+
+
+def test_no_files(tmp_path: Path) -> None:
+    pl.DataFrame({"a": ["x"], "b": ["y"]}).write_csv(tmp_path / "other.csv")
+    with pytest.raises(DataError, match="no file looks like a log of behaviour"):
+        propose([tmp_path / "other.csv"])
     with pytest.raises(DataError, match="no file was named"):
         propose([])
 
