@@ -73,7 +73,7 @@ def _resolve(catalog: Any, interactions: Any, config: Config | Mapping[str, Any]
     output = str(given.get("output", room))
     tables = {name: TableProfile.of(name, frame) for name, frame in frames.items()}
     roles = assign_roles(tables["interactions"], tables["catalog"])
-    data, notes = data_section(roles, dict.fromkeys(frames, "parquet"))
+    data, notes = data_section(roles, {name: {"source": "parquet"} for name in frames})
     for name, path in paths.items():
         data[name]["path"] = path
     proposal = complete(data | given.pop("data", {}), notes, str(given.get("name", NAME)), output)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from recsys.config import CatalogConfig, Config, parse_config
 from recsys.errors import DataError
 from recsys.jobs.defaults import Choice, Facts, choose_settings
@@ -103,11 +105,15 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
     if not files:
         raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
     paths = [str(file) for file in files]
-    sources = {path: _source_of(path) for path in paths}
-    data, notes = _known_export(paths, sources)
+    readers = {path: {"source": _source_of(path)} for path in paths}
+    data, notes = _known_export(paths, readers)
     if not data:
-        profiles = [_profile(path, sources[path]) for path in paths]
-        data, notes = data_section(find_roles(profiles), sources)
+        nested = {path: key for path in paths if (key := _nested_key(path, readers[path]))}
+        for path, key in nested.items():
+            readers[path] |= {"explode": key}
+        profiles = [_profile(path, readers[path]) for path in paths]
+        data, notes = data_section(find_roles(profiles), readers)
+        notes += [f"each line of {path} is a list of {key}: a row an entry" for path, key in nested.items()]
     return complete(data, notes, name, output)
 
 
@@ -128,16 +134,29 @@ def _source_of(path: str) -> str:
     return next((source for ending, source in FORMATS.items() if stem.endswith(ending)), "csv")
 
 
-def _profile(path: str, source: str) -> TableProfile:
+def _nested_key(path: str, reader: Mapping[str, Any]) -> str | None:
+    """The key of a file of JSON lines that holds a list of objects, such as the events of a session."""
+    if reader["source"] != "jsonl":
+        return None
+    lists = [name for name, dtype in _schema(path, reader).items()
+             if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)]  # fmt: skip
+    return lists[0] if len(lists) == 1 else None
+
+
+def _schema(path: str, reader: Mapping[str, Any]) -> pl.Schema:
+    return read(CatalogConfig(path=path, **reader), "catalog").frame.collect_schema()
+
+
+def _profile(path: str, reader: Mapping[str, Any]) -> TableProfile:
     """Read the head of one file as its source reads it."""
-    frame = read(CatalogConfig(source=source, path=path), "catalog").frame
+    frame = read(CatalogConfig(path=path, **reader), "catalog").frame
     own = [name for name in frame.collect_schema() if name not in (FILE, ROW, REFUSED, DROPPED)]
     return TableProfile.of(path, frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"))
 
 
-def _known_export(paths: Sequence[str], sources: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _known_export(paths: Sequence[str], readers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """The `data` section for files that are a public export, as published; empty for others."""
-    columns = {path: set(_profile_columns(path, sources[path])) for path in paths}
+    columns = {path: set(_schema(path, readers[path])) for path in paths}
     found = {
         path: next((name for name, wanted in EXPORTS.items() if wanted <= have), "") for path, have in columns.items()
     }
@@ -156,16 +175,12 @@ def _known_export(paths: Sequence[str], sources: Mapping[str, str]) -> tuple[dic
     return {}, []
 
 
-def _profile_columns(path: str, source: str) -> list[str]:
-    return list(read(CatalogConfig(source=source, path=path), "catalog").frame.collect_schema())
-
-
-def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """Return the `data` section for tables whose roles were found, and notes on what was assumed.
 
     Args:
         roles: What was found.
-        sources: The source that reads each table, by the table's name.
+        readers: The source that reads each table and its settings, by the table's name.
 
     """
     notes = list(roles.notes)
@@ -174,10 +189,10 @@ def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, An
     if roles.catalog is None:
         notes.append(f"no file holds the items of {log.name}: they are those of its events")
     else:
-        data["catalog"] = _table(roles.catalog.name, sources, roles.catalog_columns)
+        data["catalog"] = _table(roles.catalog.name, readers, roles.catalog_columns)
         data["unknown_items"] = "drop"
-    columns = {**roles.interaction_columns} if roles.catalog else {**roles.catalog_columns, **roles.interaction_columns}
-    data["interactions"] = _table(log.name, sources, columns)
+    columns = {**roles.interaction_columns} if roles.catalog else {**roles.interaction_columns, **roles.catalog_columns}
+    data["interactions"] = _table(log.name, readers, columns)
     separator = _separator(roles)
     if separator is not None:
         data["catalog"]["category_separator"] = separator
@@ -193,9 +208,9 @@ def data_section(roles: Roles, sources: Mapping[str, str]) -> tuple[dict[str, An
     return data, notes
 
 
-def _table(path: str, sources: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, Any]:
+def _table(path: str, readers: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, Any]:
     mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
-    return {"source": sources[path], "path": path} | ({"columns": mapped} if mapped else {})
+    return {"source": readers[path]["source"], "path": path, **readers[path]} | ({"columns": mapped} if mapped else {})
 
 
 def _separator(roles: Roles) -> str | None:

@@ -17,7 +17,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "user_id": ("user", "customer", "visitor", "member", "reviewer", "household", "buyer", "client", "shopper", "uid",
                 "account", "person", "session", "basket", "transaction", "invoice", "order"),
     "item_id": ("item", "product", "sku", "asin", "stockcode", "article", "movie", "film", "book", "isbn", "game",
-                "goods", "track", "song", "listing", "iid", "pid"),
+                "goods", "track", "song", "listing", "iid", "pid", "aid"),
     "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "day"),
     "event": ("event", "action", "behavior", "behaviour", "kind", "type"),
     "value": ("rating", "score", "stars", "overall", "rate", "quantity", "qty", "value", "count"),
@@ -44,6 +44,9 @@ def words_of(name: str) -> list[str]:
 
 def strength(name: str, role: str) -> float:
     """How much a column's name speaks for a role: 0 for nothing, higher for words nearer the front of `NAMES`."""
+    outer, _, leaf = name.rpartition(".")
+    if outer and any(strength(leaf, one) for one in NAMES):  # `events.type` is a type, and `product.id` a product
+        name = leaf
     words = words_of(name)
     wanted = NAMES[role]
     best = 0.0

@@ -98,6 +98,27 @@ def test_without_a_table_of_items_they_are_those_of_the_log(tmp_path: Path) -> N
     assert parse_config(yaml.safe_load(proposal.to_yaml())) == proposal.config
 
 
+def test_lines_of_sessions_are_a_row_an_event(tmp_path: Path) -> None:
+    events = pl.read_csv(SHOP / "events.csv", schema_overrides={"timestamp": pl.String})
+    lines = [
+        {"session": number, "events": [{"aid": int(item[1:]), "ts": when, "type": kind} for item, when, kind in rows]}
+        for number, rows in enumerate(
+            [one.select("item_id", "timestamp", "event").rows() for one in events.partition_by("user_id")]
+        )
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    proposal = propose([tmp_path / "log.jsonl"])
+    assert proposal.raw["data"]["interactions"] == {
+        "source": "jsonl",
+        "path": str(tmp_path / "log.jsonl"),
+        "explode": "events",
+        "columns": {"user_id": "session", "item_id": "events.aid", "timestamp": "events.ts", "event": "events.type"},
+        "events": {"purchase": 5.0, "view": 1.0},
+        "targets": ["purchase"],
+    }
+    assert (proposal.facts.users, proposal.facts.events) == (600, 9_782)
+
+
 def test_no_files(tmp_path: Path) -> None:
     pl.DataFrame({"a": ["x"], "b": ["y"]}).write_csv(tmp_path / "other.csv")
     with pytest.raises(DataError, match="no file looks like a log of behaviour"):
