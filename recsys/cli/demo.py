@@ -118,6 +118,14 @@ def _horizon(config: Config) -> str:
     return "each user's last event"
 
 
+def shortest(path: Path) -> Path:
+    """The path as one would write it here: a checkout names the demo's config in `configs/`."""
+    here = Path("configs", path.name)
+    if here.exists() and here.samefile(path):
+        return here
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _next(path: Path, config: Config, recommender: Recommender, shown: Sequence[Mapping[str, Any]]) -> str:
     """Suggest real commands, with ids that this bundle holds."""
     program = "recsys" if shutil.which("recsys") else os.path.relpath(sys.argv[0])
@@ -130,7 +138,7 @@ def _next(path: Path, config: Config, recommender: Recommender, shown: Sequence[
         (["search", first["history"][0].lower(), *bundle], "items by a free text"),
         (["candidates", "--out", config.folder / "candidates", *bundle], "Parquet for every user"),
         (["inspect", *bundle], "what the bundle is made of"),
-        (["train", path], "learn from everything, the test events too"),
+        (["train", shortest(path)], "learn from everything, the test events too"),
         (["doctor"], "is this machine set up well?"),
     ]
     lines = [shlex.join([program, *map(str, command)]) for command, _ in commands]

@@ -14,6 +14,8 @@ import yaml
 from shops import ROOT, Shop, write_shop_config
 
 from recsys.cli import console, doctor, main
+from recsys.cli.demo import shortest
+from recsys.cli.learn import DEMO_CONFIG
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 
 COMMANDS = ["demo", "init", "check", "profile", "train", "update", "evaluate", "audit", "score", "explain", "similar",
@@ -332,6 +334,15 @@ def test_evaluate(recsys: Runner, shop: Shop) -> None:
         "Targets by the days since",
     ):
         assert told_text in out
+
+
+def test_the_demo_names_its_config_as_one_would_write_it_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    assert shortest(DEMO_CONFIG) == Path("configs/demo.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert shortest(DEMO_CONFIG) == DEMO_CONFIG
+    (tmp_path / "mine.yaml").touch()
+    assert shortest(tmp_path / "mine.yaml") == Path("mine.yaml")
 
 
 def test_demo(recsys: Runner, tmp_path: Path, tiny_model: Path) -> None:

@@ -26,7 +26,7 @@ from recsys.explain.explanation import (
 )
 from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
-from recsys.retrieval.item_to_item import Covisitation
+from recsys.retrieval.covisitation import Covisitation
 from recsys.retrieval.popularity import Popularity
 from recsys.retrieval.semantic import Semantic
 from recsys.types import Candidates, Histories, Ranking
