@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from recsys.diagnostics import FAIL, OK, WARN, Finding
 from recsys.embedding.locate import find_installed
 from recsys.engine.plan import Plan
 from recsys.errors import ConfigError, DataError
-from recsys.formatting import counted, moment, plural
+from recsys.formatting import moment, plural
 from recsys.jobs.cuts import judged_cut, training_cuts
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdouts
+from recsys.tables.summary import outcome, warnings
 from recsys.types import Tables
 
-MUCH = 0.2  # share of a table's rows from which on leaving them out is a warning
 SETUP = ("packages", "encoder")  # checks of the machine; the others are of the data
 
 
@@ -40,7 +40,9 @@ def check_run(config: Config) -> list[Finding]:
     plan = Plan.of(config)
     findings = [_check_packages(config, plan), _check_encoder(config.embedding)]
     tables = load_tables(config.data, config.folder)
-    findings += [_check_table(name, report) for name, report in tables.report.items() if isinstance(report, Mapping)]
+    kinds = list(config.data.interactions.events)
+    findings += [_check_table(name, report, kinds if name == "interactions" else [])
+                 for name, report in tables.report.items() if isinstance(report, Mapping)]  # fmt: skip
     return [*findings, _describe_log(tables), *_check_cuts(plan, tables)]
 
 
@@ -72,16 +74,11 @@ def _check_encoder(settings: EmbeddingConfig) -> Finding:
     return Finding("encoder", OK, f"{settings.model} in {folder}")
 
 
-def _check_table(name: str, report: Mapping[str, Any]) -> Finding:
+def _check_table(name: str, report: Mapping[str, Any], kinds: Sequence[str]) -> Finding:
     """How many rows of a table were kept, and why the others were not."""
-    refused, dropped, rows = report["refused"], report["dropped"], report["rows"]
     numbers = {key: report.get(key, 0) for key in ("rows", "kept", "refused", "dropped", "duplicates")}
-    parts = [f"{rows:,} rows read, {report['kept']:,} kept"]
-    parts += [f"refused: {counted(refused)}"] if refused else []
-    parts += [f"left out: {counted(dropped)}"] if dropped else []
-    parts += [f"{numbers['duplicates']:,} duplicates"] if numbers["duplicates"] else []
-    much = sum(dropped.values()) >= MUCH * rows
-    return Finding(name, WARN if much or refused else OK, "; ".join(parts), numbers)
+    said = warnings(report, kinds)
+    return Finding(name, WARN if said or report["refused"] else OK, "; ".join([outcome(report), *said]), numbers)
 
 
 def _describe_log(tables: Tables) -> Finding:

@@ -25,14 +25,14 @@ def log_table(table: str, report: Mapping[str, Any], kinds: Sequence[str] = ()) 
         report: Counts by `rows`, `kept`, `refused`, `dropped` (these two by reason) and, of a log, `duplicates`.
         kinds: The kinds of events that the config keeps; the one nearest to a kind left out is named.
     """
-    log.info("%s", line(table, report))
-    for warning in warnings(table, report, kinds):
-        log.warning("%s", warning)
+    log.info("%s: %s", table, outcome(report))
+    for warning in warnings(report, kinds):
+        log.warning("%s: %s", table, warning)
 
 
-def line(table: str, report: Mapping[str, Any]) -> str:
-    """Describe a table, as in `interactions: 480 rows read, 63 kept; left out: 417 item_id: not in the catalogue`."""
-    parts = [f"{table}: {report['rows']:,} rows read, {report['kept']:,} kept"]
+def outcome(report: Mapping[str, Any]) -> str:
+    """Say what became of a table's rows: `480 rows read, 63 kept; left out: 417 item_id: not in the catalogue`."""
+    parts = [f"{report['rows']:,} rows read, {report['kept']:,} kept"]
     if report["refused"]:
         parts.append(f"refused: {_counts(report['refused'])}")
     if report["dropped"]:
@@ -44,7 +44,7 @@ def line(table: str, report: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def warnings(table: str, report: Mapping[str, Any], kinds: Sequence[str] = ()) -> list[str]:
+def warnings(report: Mapping[str, Any], kinds: Sequence[str] = ()) -> list[str]:
     """Say which rules left out a large share of a table's rows, and what may be meant."""
     said = []
     for reason, count in report["dropped"].items():
@@ -57,7 +57,7 @@ def warnings(table: str, report: Mapping[str, Any], kinds: Sequence[str] = ()) -
             advice = "; check that both tables write item ids alike"
         if reason.endswith(WORD_FOR_MISSING):
             advice = "; to keep them as ids, set `missing: []` under data"
-        said.append(f"{table}: {count:,} of {report['rows']:,} rows ({share:.0%}) are left out: {reason}{advice}")
+        said.append(f"{count:,} of {report['rows']:,} rows ({share:.0%}) are left out: {reason}{advice}")
     return said
 
 

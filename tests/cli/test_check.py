@@ -89,7 +89,8 @@ def test_rows_left_out_by_rule_are_a_warning_with_their_number(check, tmp_path: 
     path.write_text(text.replace("  clock: order\n", "  clock: order\n  unknown_items: drop\n"), encoding="utf-8")
     code, out = check(path)
     assert code == 0
-    expected = "25 rows read, 20 kept; left out: 5 item_id: not in the catalogue"
+    expected = "25 rows read, 20 kept; left out: 5 item_id: not in the catalogue; 5 of 25 rows (20%) are left out: "
+    expected += "item_id: not in the catalogue; check that both tables write item ids alike"
     assert lines_of(out)["interactions"] == ("WARN", expected)
 
 
