@@ -95,7 +95,13 @@ def find_roles(tables: Sequence[TableProfile]) -> Roles:
         )
     log, _, item = max(logs, key=lambda found: (_has_time(found[0]), found[0].rows))
     catalog, key = _catalog(tables, log, item)
-    return _roles(log, catalog, key)
+    roles = _roles(log, catalog, key)
+    user = roles.interaction_columns["user_id"]
+    if catalog is None:
+        roles.notes.extend(_catalog_that_lacks_items(tables, log, item))
+    if strength(user, "user_id") < strength(SESSION, "user_id") + 0.01:
+        roles.notes.extend(_people_elsewhere(tables, log, user))
+    return roles
 
 
 def assign_roles(log: TableProfile, catalog: TableProfile) -> Roles:
@@ -140,10 +146,46 @@ def _ids(table: TableProfile) -> tuple[str, str] | None:
              if column.distinct < len(column.values) and column.missing < MOST_MISSING]  # fmt: skip
     users = _by_strength(again, "user_id", lambda column: column.distinct > 1 and not _fraction(column))
     items = _by_strength(again, "item_id", lambda column: column.distinct > 1 and not _fraction(column))
-    items = [column for column in items if not users or column.name != users[0].name]
+    items = [column for column in items
+             if not users or not (column.name == users[0].name or _counts_lines(table, users[0], column))]  # fmt: skip
     if not users or not items:
         return None
     return users[0].name, items[0].name
+
+
+def _counts_lines(table: TableProfile, user: ColumnProfile, column: ColumnProfile) -> bool:
+    """Whether a column only numbers the rows of each user from 1, as `order_item_id` the lines of an order."""
+    if not column.is_number or _fraction(column):
+        return False
+    of_user = pl.col(column.name).cast(pl.Int64, strict=False)
+    each = table.frame.drop_nulls([user.name]).group_by(user.name).agg((of_user.max() == pl.len()).alias("_counted"))
+    return float(each["_counted"].mean() or 0) > 0.9  # type: ignore[arg-type]
+
+
+def _people_elsewhere(tables: Sequence[TableProfile], log: TableProfile, user: str) -> list[str]:
+    """Notes on tables that tie the visits or orders of a log to people."""
+    notes = []
+    for table in tables:
+        people = [name for name in table.columns if strength(name, "user_id") > strength(SESSION, "user_id") + 0.01]
+        share, key = _held(table, log.columns[user])
+        if table is not log and people and share:
+            notes.append(f"{table.name} ties {share:.0%} of {user!r} to {people[0]!r} by its column {key!r}: to "
+                         "recommend to these, join the two with `source: query` under data.interactions")  # fmt: skip
+    return notes
+
+
+def _catalog_that_lacks_items(tables: Sequence[TableProfile], log: TableProfile, item: str) -> list[str]:
+    """Notes on tables that hold too few of a log's items to be its catalogue."""
+    held = {table.name: _held(table, log.columns[item]) for table in tables if table is not log}
+    return [f"{name} holds {share:.0%} of the items in its column {key!r}: too few to be the catalogue"
+            for name, (share, key) in held.items() if share]  # fmt: skip
+
+
+def _held(table: TableProfile, column: ColumnProfile) -> tuple[float, str]:
+    """The greatest share of a column's values that one with a row a value holds, and that one."""
+    keys = [one for one in table.columns.values() if one.unique and not one.is_time]
+    alike = [one for one in keys if one.is_number == column.is_number]
+    return max(((overlap(column.values, one.values), one.name) for one in alike), default=(0.0, ""))
 
 
 def _fraction(column: ColumnProfile) -> bool:

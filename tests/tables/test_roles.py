@@ -135,3 +135,24 @@ def test_a_column_that_is_mostly_empty_names_nobody() -> None:
     visits = {"user_id": ["NA"] * 38 + ["7", "8"], "session_id": [n // 4 for n in range(40)],
               "item_id": [f"i{n % 10}" for n in range(40)], "ts": TIMES}  # fmt: skip
     assert find_roles(profiles(pl.DataFrame(visits), items())).interaction_columns["user_id"] == "session_id"
+
+
+def test_lines_of_orders_are_no_items_and_what_lies_elsewhere_is_said() -> None:
+    lines = log("order_id", "product_id", order_item_id=[n // 8 + 1 for n in range(40)], order_date=TIMES)
+    orders = pl.DataFrame({"order_id": [f"u{n}" for n in range(4)], "customer_id": ["c1", "c1", "c2", "c3"]})
+    roles = find_roles(profiles(lines, orders, items("product_id").head(2)))
+    assert roles.interaction_columns["user_id"] == "order_id"
+    assert roles.interaction_columns["item_id"] == "product_id", "order_item_id only counts the lines of an order"
+    assert roles.catalog is None
+    assert any("table1 ties 50% of 'order_id' to 'customer_id'" in note for note in roles.notes)
+    assert any("table2 holds 20% of the items in its column 'product_id'" in note for note in roles.notes)
+    assert not [note for note in find_roles(profiles(log(time=TIMES), items())).notes if " holds " in note]
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "speaks"),
+    [("events.type", "event", True), ("events.aid", "event", False), ("events.aid", "item_id", True),
+     ("product.id", "item_id", True)],
+)  # fmt: skip
+def test_of_a_field_its_own_name_speaks(name: str, role: str, speaks: bool) -> None:
+    assert (strength(name, role) > 0) == speaks
