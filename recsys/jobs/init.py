@@ -190,7 +190,6 @@ def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tupl
         notes.append(f"no file holds the items of {log.name}: they are those of its events")
     else:
         data["catalog"] = _table(roles.catalog.name, readers, roles.catalog_columns)
-        data["unknown_items"] = "drop"
     columns = {**roles.interaction_columns} if roles.catalog else {**roles.interaction_columns, **roles.catalog_columns}
     data["interactions"] = _table(log.name, readers, columns)
     separator = _separator(roles)
@@ -203,6 +202,8 @@ def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tupl
     elif not _zoned(roles):
         data["timezone"] = "UTC"
         notes.append("times carry no zone: UTC is assumed; set data.timezone to the shop's own")
+    if roles.catalog is not None:
+        data["unknown_items"] = "drop"
     if log.sampled or (roles.catalog is not None and roles.catalog.sampled):
         notes.append(f"columns were judged by the first {SAMPLE_ROWS:,} rows")
     return data, notes
