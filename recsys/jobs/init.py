@@ -181,7 +181,6 @@ def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tupl
     Args:
         roles: What was found.
         readers: The source that reads each table and its settings, by the table's name.
-
     """
     notes = list(roles.notes)
     log = roles.interactions
