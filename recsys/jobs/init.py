@@ -17,16 +17,11 @@ from recsys.jobs.defaults import Choice, Facts, choose_settings
 from recsys.tables.ingest import load_tables
 from recsys.tables.profile import SAMPLE_ROWS, TableProfile
 from recsys.tables.roles import Roles, find_roles
+from recsys.tables.sources.files import source_of
 from recsys.tables.sources.registry import read
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
 from recsys.types import Tables
 
-FORMATS = {
-    ".parquet": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-}
 # Public exports that a source of their own reads: the columns that give them away.
 EXPORTS = {
     "online_retail": {"InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID"},
@@ -105,13 +100,17 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
     if not files:
         raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
     paths = [str(file) for file in files]
-    readers = {path: {"source": _source_of(path)} for path in paths}
-    data, notes = _known_export(paths, readers)
+    readers = {path: {"source": source_of(path)} for path in paths}
+    frames = {path: _open(path, readers[path]) for path in paths}
+    schemas = {path: frame.collect_schema() for path, frame in frames.items()}
+    data, notes = _known_export(schemas)
     if not data:
-        nested = {path: key for path in paths if (key := _nested_key(path, readers[path]))}
+        nested = {path: key for path in paths
+                  if readers[path]["source"] == "jsonl" and (key := _nested_key(schemas[path]))}  # fmt: skip
         for path, key in nested.items():
             readers[path] |= {"explode": key}
-        profiles = [_profile(path, readers[path]) for path in paths]
+            frames[path] = _open(path, readers[path])
+        profiles = [_profile(path, frame) for path, frame in frames.items()]
         data, notes = data_section(find_roles(profiles), readers)
         notes += [f"each line of {path} is a list of {key}: a row an entry" for path, key in nested.items()]
     return complete(data, notes, name, output)
@@ -129,39 +128,32 @@ def complete(data: Mapping[str, Any], notes: Sequence[str], name: str, output: s
     return Proposal(raw, {key: one.reason for key, one in choices.items()}, notes, facts, tables)
 
 
-def _source_of(path: str) -> str:
-    stem = re.sub(r"\.(gz|zst|bz2|zip)$", "", path.lower())
-    return next((source for ending, source in FORMATS.items() if stem.endswith(ending)), "csv")
+def _open(path: str, reader: Mapping[str, Any]) -> pl.LazyFrame:
+    """The rows of one file, as its source reads them."""
+    return read(CatalogConfig(path=path, **reader), "catalog").frame
 
 
-def _nested_key(path: str, reader: Mapping[str, Any]) -> str | None:
+def _nested_key(schema: pl.Schema) -> str | None:
     """The key of a file of JSON lines that holds a list of objects, such as the events of a session."""
-    if reader["source"] != "jsonl":
-        return None
-    lists = [name for name, dtype in _schema(path, reader).items()
+    lists = [name for name, dtype in schema.items()
              if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)]  # fmt: skip
     return lists[0] if len(lists) == 1 else None
 
 
-def _schema(path: str, reader: Mapping[str, Any]) -> pl.Schema:
-    return read(CatalogConfig(path=path, **reader), "catalog").frame.collect_schema()
-
-
-def _profile(path: str, reader: Mapping[str, Any]) -> TableProfile:
-    """Read the head of one file as its source reads it."""
-    frame = read(CatalogConfig(path=path, **reader), "catalog").frame
+def _profile(path: str, frame: pl.LazyFrame) -> TableProfile:
+    """Read the head of one file."""
     own = [name for name in frame.collect_schema() if name not in (FILE, ROW, REFUSED, DROPPED)]
     return TableProfile.of(path, frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"))
 
 
-def _known_export(paths: Sequence[str], readers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def _known_export(schemas: Mapping[str, pl.Schema]) -> tuple[dict[str, Any], list[str]]:
     """The `data` section for files that are a public export, as published; empty for others."""
-    columns = {path: set(_schema(path, readers[path])) for path in paths}
     found = {
-        path: next((name for name, wanted in EXPORTS.items() if wanted <= have), "") for path, have in columns.items()
+        path: next((name for name, wanted in EXPORTS.items() if wanted <= {*schema}), "")
+        for path, schema in schemas.items()
     }
     of = {name: path for path, name in found.items() if name}
-    if "online_retail" in of and len(paths) == 1:
+    if "online_retail" in of and len(schemas) == 1:
         table = {"source": "online_retail", "path": of["online_retail"]}
         return {"catalog": table, "interactions": table}, [
             "the file is UCI Online Retail: cancellations and fees are left out"

@@ -99,7 +99,7 @@ def find_roles(tables: Sequence[TableProfile]) -> Roles:
     user = roles.interaction_columns["user_id"]
     if catalog is None:
         roles.notes.extend(_catalog_that_lacks_items(tables, log, item))
-    if strength(user, "user_id") < strength(SESSION, "user_id") + 0.01:
+    if not _names_people(user):
         roles.notes.extend(_people_elsewhere(tables, log, user))
     return roles
 
@@ -131,7 +131,7 @@ def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
     assert found is not None
     user, item = found
     notes = []
-    if strength(user, "user_id") < strength(SESSION, "user_id") + 0.01:
+    if not _names_people(user):
         notes.append(f"no column names people: each value of {user!r} is taken for a user of its own")
     columns, clock = _log_columns(log, {"user_id": user, "item_id": item}, {user, item}, notes)
     catalog_columns = (
@@ -162,11 +162,16 @@ def _counts_lines(table: TableProfile, user: ColumnProfile, column: ColumnProfil
     return float(each["_counted"].mean() or 0) > 0.9  # type: ignore[arg-type]
 
 
+def _names_people(name: str) -> bool:
+    """Whether a column of users speaks of people, and not of their visits or orders."""
+    return strength(name, "user_id") >= strength(SESSION, "user_id") + 0.01
+
+
 def _people_elsewhere(tables: Sequence[TableProfile], log: TableProfile, user: str) -> list[str]:
     """Notes on tables that tie the visits or orders of a log to people."""
     notes = []
     for table in tables:
-        people = [name for name in table.columns if strength(name, "user_id") > strength(SESSION, "user_id") + 0.01]
+        people = [name for name in table.columns if _names_people(name)]
         share, key = _held(table, log.columns[user])
         if table is not log and people and share:
             notes.append(f"{table.name} ties {share:.0%} of {user!r} to {people[0]!r} by its column {key!r}: to "

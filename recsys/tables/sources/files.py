@@ -18,6 +18,15 @@ from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import ROW
 
 PACKED = ("", ".gz", ".zst", ".bz2", ".zip")
+ENDINGS = {"jsonl": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet", ".pq")}
+
+
+def source_of(path: str) -> str:
+    """Return which source reads a file, by the ending of its name; `csv` where that says nothing."""
+    stem = path.lower()
+    for packed in PACKED:
+        stem = stem.removesuffix(packed)
+    return next((name for name, endings in ENDINGS.items() if stem.endswith(endings)), "csv")
 
 
 @SOURCES.register

@@ -11,12 +11,11 @@ import polars as pl
 from recsys.config import construct
 from recsys.errors import ConfigError, DataError
 from recsys.tables.sources.base import RawTable, Source, Table
-from recsys.tables.sources.files import Csv, JsonLines, Parquet
+from recsys.tables.sources.files import Csv, JsonLines, Parquet, source_of
 from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, join, own_columns
 
 FORMATS: dict[str, type[Source]] = {member.name: member for member in (Csv, JsonLines, Parquet)}
-ENDINGS = {"jsonl": (".jsonl", ".json", ".ndjson"), "parquet": (".parquet", ".pq")}
 RESULT = "query"  # what stands for the file of a row that the query made
 
 
@@ -66,9 +65,7 @@ def _open(settings: str | list[str] | dict[str, Any], where: str, table: Table) 
     paths = [path] if isinstance(path, str) else list(path)
     if not any(paths):
         raise ConfigError(f"{where}: give `path:` a file, a folder, a glob or a list of them")
-    stem = re.sub(r"\.(gz|zst|bz2|zip)$", "", paths[0].lower())
-    source = given.pop("source", next((name for name, ends in ENDINGS.items() if stem.endswith(ends)), "csv"))
-    return construct(FORMATS, source, given, where).read(paths, table)
+    return construct(FORMATS, given.pop("source", source_of(paths[0])), given, where).read(paths, table)
 
 
 def _run(query: str, frames: dict[str, pl.LazyFrame], where: str) -> pl.LazyFrame:
