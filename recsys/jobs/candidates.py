@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from recsys.errors import ArtifactError
+from recsys.parallel.forks import require_polars
 from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
 from recsys.serving.recommender import Recommender
@@ -40,6 +41,7 @@ def write_candidates(recommender: Recommender, out: Path, k: int = 100, shard_us
     Raises:
         ArtifactError: `out` holds shards of another model or other settings, or the disk is full.
     """
+    require_polars("writing candidates")
     users = len(recommender.user_ids)
     plan = {"model_version": recommender.version, "k": k, "shard_users": shard_users, "users": users}
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 import polars as pl
 
 from recsys.arrays import LongArray
 from recsys.engine.model import Model
+from recsys.parallel.forks import nullable
 from recsys.parallel.threads import batches, in_threads
 from recsys.ragged import owners_of, places_of
 from recsys.ranking.rules import Cap
@@ -45,7 +47,7 @@ class BatchRanker:
         else:
             rows = self._lookup.user_rows(requests.parse_ids("users", users))
         frames = list(in_threads(lambda some: self.rank_rows(some, k, allowed, limits), batches(rows)))
-        return pl.concat(frames) if frames else self.rank_rows(rows, k)
+        return reduce(pl.DataFrame.vstack, frames) if frames else self.rank_rows(rows, k)
 
     def rank_rows(self, rows: LongArray, k: int, allowed: ItemFilter | None = None,
                   caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
@@ -63,7 +65,8 @@ class BatchRanker:
                 "item_id": self._catalog.ids.gather(ranking.item),
                 "rank": (places_of(ranking.offsets) + 1).astype(np.int32),
                 "score": ranking.score,
-                "probability": pl.Series(probability).fill_nan(None),
+                "probability": nullable(pl.Series(probability)),
                 "source": source_column(self._model.retrieval.proposers, ranking),
+                "model_version": pl.Series([self._version], dtype=pl.String).new_from_index(0, len(owner)),
             }
-        ).with_columns(model_version=pl.lit(self._version))
+        )

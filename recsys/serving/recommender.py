@@ -19,6 +19,7 @@ from recsys.config import Config, parse_stored_config
 from recsys.engine.candidate_scores import CandidateScorer
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
+from recsys.parallel.forks import nullable, require_polars
 from recsys.parallel.threads import one_thread
 from recsys.ranking.rules import Cap
 from recsys.retrieval.filtered_search import ItemFilter
@@ -89,6 +90,7 @@ class Recommender:
             raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
         return recommender
 
+    @one_thread()
     def _try_out(self) -> None:
         """Answer a few users, and one without history: their lists must be complete and their scores finite."""
         n_users, k = len(self.user_ids), min(TRIAL_K, len(self.catalog))
@@ -168,6 +170,7 @@ class Recommender:
             DataError: A row could not be in a catalogue, or its id is there already.
             ArtifactError: As `search`.
         """
+        require_polars("adding items")
         from recsys.artifacts.add_items import add_items
         from recsys.tables.catalog import further_items
 
@@ -290,7 +293,7 @@ class Recommender:
         items = self._lookup.item_rows(requests.parse_ids("item_ids", item_ids))
         scorer = CandidateScorer.of(self._model, self._model.retrieval.context(histories))
         score = scorer.score(items)
-        probability = pl.Series(scorer.probability(items, score)).fill_nan(None)
+        probability = nullable(pl.Series(scorer.probability(items, score)))
         return pl.DataFrame({"item_id": self.catalog.ids.gather(items), "score": score, "probability": probability})
 
     @one_thread()

@@ -22,7 +22,7 @@ LARGEST = (1 << 63) - 1
 LATEST = 1 << 62  # microseconds; times after it still fit 64 bits
 EARLIEST = -LATEST
 MOST_PINNED = 1000
-FEW = 20  # up to so many ids are found faster one by one than by polars, which starts its threads for each call
+FEW = 20  # up to so many ids are found faster one by one than all at once
 MOST_BOOST = 1e9
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_KEYS = ["item_id", "event", "time"]
@@ -126,10 +126,26 @@ def find_ids(ids: pl.Series, wanted: Sequence[Id]) -> LongArray:
     read = _as_text if ids.dtype == pl.String else _as_number
     if len(wanted) <= FEW:
         return np.array([_find_id(ids, read(one)) for one in wanted], dtype=np.int64)
-    clean = pl.Series([read(one) for one in wanted], dtype=ids.dtype)
-    known = clean.fill_null(ids[0]) if clean.null_count() else clean
-    place = np.minimum(ids.search_sorted(known).to_numpy().astype(np.int64), len(ids) - 1)
-    return np.where(ids[place].eq_missing(clean).to_numpy(), place, -1)
+    read_ids = [read(one) for one in wanted]
+    legible = np.array([one is not None for one in read_ids])
+    clean = pl.Series([ids[0] if one is None else one for one in read_ids], dtype=ids.dtype)
+    place = np.minimum(_search_sorted(ids, clean), len(ids) - 1)
+    return np.where((ids.gather(place) == clean).to_numpy() & legible, place, -1)
+
+
+def _search_sorted(ids: pl.Series, wanted: pl.Series) -> LongArray:
+    """Return how many of some ascending ids are below each wanted one `(n,)`.
+
+    Bisection for all at once. `Series.search_sorted` would wait for ever in a forked child (`parallel.forks`).
+    """
+    if ids.dtype.is_integer():
+        return np.searchsorted(ids.to_numpy(), wanted.to_numpy())
+    low, high = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), len(ids))
+    for _ in range(len(ids).bit_length()):
+        middle = np.minimum((low + high) // 2, len(ids) - 1)
+        below = (ids.gather(middle) < wanted).to_numpy() & (low < high)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, np.minimum(high, middle))
+    return low
 
 
 def _find_id(ids: pl.Series, value: str | int | None) -> int:

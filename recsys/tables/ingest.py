@@ -17,6 +17,7 @@ import polars as pl
 
 from recsys.config import DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError
+from recsys.parallel.forks import require_polars
 from recsys.tables import schema
 from recsys.tables.catalog import load_catalog
 from recsys.tables.ids import as_id, identifier, is_word_for_missing
@@ -53,7 +54,9 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
         ConfigError: an unknown source, column of ours or time zone; a target kind that no event has.
         DataError: a missing file, package or column, no row left, or more refused rows than tolerated.
         ArtifactError: the quarantine could not be written, or `forgotten.json` is damaged.
+        ForkError: this process was forked from one that had used polars.
     """
+    require_polars("reading tables")
     forgotten = Tombstones.read(folder)
     catalog, about_items = load_catalog(data, folder / "quarantine" / "catalog.parquet")
     if data.catalog is None:
