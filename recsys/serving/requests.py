@@ -48,11 +48,17 @@ def check_user_id(user_id: Id) -> Id:
     Raises:
         RequestError: It is neither a text nor a whole number.
     """
-    if isinstance(user_id, str):
-        return user_id.encode("utf-8", "replace").decode()
-    if isinstance(user_id, bool) or not isinstance(user_id, int | np.integer):
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int | np.integer):
         raise RequestError(f"user_id must be a text or a whole number, got {show_value(user_id)}")
-    return int(user_id) if -LARGEST <= user_id <= LARGEST else show_value(user_id)
+    return legible_id(user_id)
+
+
+def legible_id(value: object) -> Id:
+    """Return an id as an answer can carry it: a text without lone surrogates, a number of 64 bits, or how it looks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return int(value) if whole and -LARGEST <= value <= LARGEST else show_value(value)  # type: ignore[call-overload,operator]
 
 
 def check_flag(name: str, value: bool) -> bool:
@@ -64,9 +70,9 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_text(text: str) -> str:
     """Check the text of a search."""
-    if not isinstance(text, str):
-        raise RequestError(f"the text to search for must be a string, got {show_value(text)}")
-    return text
+    if not isinstance(text, str) or not text.strip():
+        raise RequestError(f"the text to search for must be words, got {show_value(text)}")
+    return text.encode("utf-8", "replace").decode()
 
 
 def check_count(k: object) -> int:
@@ -203,15 +209,18 @@ class SessionReader:
         """Read events and sort them by time where they have one.
 
         Args:
-            history: Item ids, oldest first, or mappings (rows of a frame) with `item_id` and, where known, `event` and
-                `time`. An event without a kind counts as the least of the weights. A time is a datetime, an ISO text or
-                microseconds since 1970 (under `clock: order` a growing integer), given for all events or for none.
+            history: Item ids, oldest first, or mappings (rows of a polars or pandas frame) with `item_id` and, where
+                known, `event` and `time`. An event without a kind counts as the least of the weights. A time is a
+                datetime, an ISO text or microseconds since 1970 (under `clock: order` a growing integer), given for all
+                events or for none.
 
         Raises:
             RequestError: An event cannot be read; the message names its number, from 1.
         """
         if isinstance(history, pl.DataFrame):
             history = history.rows(named=True)
+        elif _is_pandas(history):
+            history = _rows_of_pandas(history)
         scalar = isinstance(history, np.ndarray) and history.ndim != 1
         if scalar or isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
             raise RequestError(f"history must be a list of events or item ids, got {show_value(history)}")
@@ -259,6 +268,23 @@ class SessionReader:
             wanted = "a whole number" if self.ordered else "a datetime, an ISO text, or microseconds since 1970"
             raise RequestError(f"history event {number}: time must be {wanted}, got {show_value(time)}")
         return microseconds
+
+
+def _is_pandas(frame: Any) -> bool:
+    return type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns")
+
+
+def _rows_of_pandas(frame: Any) -> list[dict[str, Any]]:
+    rows = frame.to_dict("records")
+    return [{key: None if _is_missing(cell) else cell for key, cell in row.items()} for row in rows]
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell of pandas is NaN, NaT or NA: each differs from itself, or cannot say."""
+    try:
+        return bool(cell != cell)
+    except TypeError:
+        return True
 
 
 def _check_keys(event: Mapping[str, Any], number: int) -> None:

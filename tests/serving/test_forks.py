@@ -63,7 +63,7 @@ def in_child(work: Callable[[], Any]) -> Any:
 CALLS: dict[str, Callable[[Recommender, list[str]], Any]] = {
     "plain": lambda r, ids: r.recommend(USER, 5, explain=True),
     "where": lambda r, ids: r.recommend(
-        USER, 5, where='price <= 20 and category contains "a" and (title startswith "A" or brand in ("Aurora", "Cobalt"))'
+        USER, 5, where='price <= 20 and category contains "a" and (title startswith "A" or brand in ("Aurora", "x"))'
     ),
     "exclude 100": lambda r, ids: r.recommend(USER, 5, exclude=ids[:100]),
     "candidates": lambda r, ids: r.recommend(USER, 5, candidates=ids[:30]),
