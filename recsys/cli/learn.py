@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.console import note, progress, show, show_json
-from recsys.cli.options import ConfigFile, Json, report_checks
+from recsys.cli.options import ConfigFile, Json, Plot, check_plot, report_checks, write_plot
 from recsys.diagnostics import FAIL
 from recsys.errors import LeakageError
 
@@ -184,14 +184,21 @@ def evaluate(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also learn probabilities, and measure them on what followed.")
     ] = False,
+    plot: Plot = None,
 ) -> None:
     """Hold out what users did last, and measure how well the engine and the baselines predict it."""
     from recsys.cli import views
     from recsys.config import load_config
     from recsys.jobs.evaluate import evaluate as judge
 
+    loaded = load_config(config)
+    check_plot(plot)
     with progress() as report:
-        result = judge(load_config(config), report, validation=validation, probabilities=probabilities)
+        result = judge(loaded, report, validation=validation, probabilities=probabilities)
+    if plot is not None:
+        from recsys.report.drawings import models
+
+        write_plot(models(result), plot)
     show_json(result) if as_json else show(*views.evaluation(result))
 
 
