@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
+    "finetune": ("accelerate", "peft", "torch", "transformers"),
     "report": ("jinja2", "matplotlib"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from recsys.report import figures
@@ -44,6 +44,13 @@ def draw_quality(quality: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]
     probability = quality.get("probability", {"none": ""})
     if "none" not in probability:
         yield "reliability", "Predicted and observed probability", calibration(probability)
+
+
+def curves(of_stages: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw the training loss of each objective of a tuned encoder, by step."""
+    losses = {name: [entry for entry in curve if "loss" in entry] for name, curve in of_stages.items()}
+    return figures.curves({name: ([entry["step"] for entry in held], [entry["loss"] for entry in held])
+                           for name, held in losses.items()}, across="step", axis="loss")  # fmt: skip
 
 
 def calibration(measured: Mapping[str, Any]) -> Figure:
