@@ -16,6 +16,7 @@ import pytest
 from random_bundles import ids_of
 
 from recsys import Recommender
+from recsys.config import nearest
 from recsys.errors import RequestError, UnknownIdError
 
 GONE = "no-longer-sold"
@@ -131,6 +132,15 @@ def test_what_is_no_user_is_refused_and_never_read_as_one(small: Recommender, us
 def test_a_search_without_words_is_refused(small: Recommender, text: Any) -> None:
     with pytest.raises(RequestError, match=re.escape(f"the text to search for must be words, got {text!r}")):
         small.search(text)
+
+
+def test_nothing_is_compared_with_a_name_that_is_no_typo(small: Recommender) -> None:
+    """A name of megabytes would take seconds to compare with each column."""
+    long = "column" * 40
+    assert nearest(long[:200], [long]) == f"; did you mean {long!r}?"
+    assert nearest(long[:201], [long]) == ""
+    with pytest.raises(RequestError, match=r"the catalogue has no column 'brandbrand.*'; it has: item_id"):
+        small.recommend("nobody", where="brand" * 60 + " == 1")
 
 
 def test_a_number_of_many_digits_is_read_once(small: Recommender) -> None:
