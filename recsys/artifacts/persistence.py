@@ -14,7 +14,7 @@ from recsys.arrays import FloatArray
 from recsys.artifacts import bundle, validation
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.extensions import KEY, describe_extensions, require_extensions
-from recsys.config import Config, RulesConfig
+from recsys.config import Config
 from recsys.embedding.whitening import Whitening
 from recsys.engine.model import Model, Retrieval
 from recsys.engine.plan import Plan
@@ -62,13 +62,7 @@ def _variants(config: Config, loaded: Bundle) -> Variants | None:
     """Return the variants of a catalogue; None for a bundle of a release that knew none, which answers as it did."""
     if "parent" not in loaded.manifest["config"].get("rules", {}):
         return None
-    catalog, column = Catalog(loaded.tables["catalog"]), config.rules.parent
-    columns = catalog.frame.columns
-    if column not in columns and column != RulesConfig().parent:
-        raise ArtifactError(
-            f"rules.parent names the column {column!r}, which the catalogue lacks; it has: {', '.join(columns)}"
-        )
-    return Variants.of(catalog, column)
+    return Variants.of(Catalog(loaded.tables["catalog"]), config.rules.parent)
 
 
 def load_histories(loaded: Bundle) -> Histories:

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from recsys.arrays import BoolArray, IntArray, LongArray, Rows
+from recsys.config import RulesConfig
+from recsys.errors import ConfigError
 from recsys.ragged import offsets_of, owners_of, pair_keys, places_of, stable_order
 from recsys.types import Catalog, Hits
 
@@ -26,9 +28,17 @@ class Variants:
     def of(cls, catalog: Catalog, column: str) -> Variants | None:
         """Read the column that names the product of each item; None where no product has two items.
 
-        An item that names none is a product of its own, and so is the product of those items that name it.
+        An item that names none is a product of its own, and is that of the items that name it.
+
+        Raises:
+            ConfigError: The catalogue lacks the column, and it is not the default, which need not be there.
         """
-        if column not in catalog.frame.columns or catalog.frame[column].dtype.is_nested():
+        columns = catalog.frame.columns
+        if column not in columns and column != RulesConfig().parent:
+            raise ConfigError(
+                f"rules.parent names the column {column!r}, which the catalogue lacks; it has: {', '.join(columns)}"
+            )
+        if column not in columns or catalog.frame[column].dtype.is_nested():
             return None
         number: dict[str, int] = {}
         named = zip(catalog.ids.to_list(), catalog.frame[column].to_list(), strict=True)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shops import write_tiny_config
 
+from recsys.config import load_config
+from recsys.errors import ConfigError
+from recsys.jobs.ingest import ingest
 from recsys.ragged import offsets_of
 from recsys.retrieval.variants import Variants
 from recsys.types import Catalog, Hits
@@ -35,6 +43,27 @@ def test_without_variants_there_are_none() -> None:
     assert variants_of(["a", "b"], ["a", "b"]) is None
     assert variants_of(["a", "b"], [["x"], ["x"]]) is None
     assert Variants.of(Catalog(pl.DataFrame({"item_id": ["a", "b"]})), "parent") is None
+
+
+def test_a_column_that_is_not_there_is_refused_before_anything_is_learned(tmp_path: Path, tiny_model: Path) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["soap", "tea"], "sku": ["x", "x"]})
+    events = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2]})
+    path = write_tiny_config(tmp_path, tiny_model, items, events, rules={"parent": "style"})
+    message = "rules.parent names the column 'style', which the catalogue lacks; it has: item_id, "
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        ingest(load_config(path))
+
+
+@pytest.mark.parametrize(("choice", "said"), [("one", "holds one of each"), ("all", "may hold any number of each")])
+def test_what_the_column_means_is_said(tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture, choice: str,
+                                       said: str) -> None:  # fmt: skip
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["soap", "tea"], "sku": ["x", "x"]})
+    events = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2]})
+    path = write_tiny_config(tmp_path, tiny_model, items, events, rules={"parent": "sku", "variants": choice})
+    with caplog.at_level("INFO", "recsys"):
+        ingest(load_config(path))
+    message = f"variants: 2 items are 1 products by the column 'sku': a list {said} (rules.variants: {choice})"
+    assert message in caplog.messages
 
 
 @given(products, st.data())
