@@ -29,7 +29,7 @@ EXPORTS = {
     "amazon_meta": {"asin", "title", "also_buy"},
 }
 # What an event of a kind is worth, and which kinds are predicted where a log has several.
-WORTH = {"view": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "favorite": 3.0, "wish": 3.0, "like": 3.0,
+WORTH = {"view": 1.0, "pv": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "fav": 3.0, "wish": 3.0, "like": 3.0,
          "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
 BOUGHT = ("buy", "purchase", "order", "transaction")
 UNDONE = ("return", "refund", "cancel", "remove", "dislike")

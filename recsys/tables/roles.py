@@ -33,6 +33,7 @@ TIME_ENDINGS = ("time", "date", "at", "dat")
 KEY_ENDINGS = ("id", "code", "no", "number", "key", "sku", "asin", "isbn", "email", "hash")
 # Words of amounts and of what stands beside an id, and of moments after the one at which somebody chose.
 NO_ITEM = ("quantity", "qty", "price", "total", "amount", "count", "tax", "discount", "taxable", "status", "properties")
+LINE = ("item", "line", "lineitem", "product")  # in a name such as `order_item_id`, the number of a line
 NO_VALUE = ("freight", "shipping", "price", "tax", "discount", "total", "average", "mean", "weight", "ratings", "reviews")
 LATER = ("shipping", "shipped", "delivery", "delivered", "estimated", "limit", "updated", "modified", "approved", "last",
          "cancelled", "expires", "birth", "registered", "fulfilled", "paid", "carrier", "due", "release")
@@ -142,7 +143,7 @@ def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
         notes.append(f"no column names people: each value of {user!r} is taken for a user of its own")
     columns, clock = _log_columns(log, {"user_id": user, "item_id": item}, {user, item}, notes)
     catalog_columns = (
-        _catalog_columns(catalog, key, {key}) if catalog else _catalog_columns(log, item, {*columns.values()})
+        _catalog_columns(catalog, key, {key}) if catalog else _catalog_columns(log, item, _not_of_items(log, item, columns))
     )
     return Roles(catalog, log, catalog_columns, columns, clock, notes)
 
@@ -151,14 +152,22 @@ def _ids(table: TableProfile) -> tuple[str, str] | None:
     """The columns of users and items of a log; None where a table is none."""
     again = [column for column in table.columns.values()
              if column.distinct < len(column.values) and column.missing < MOST_MISSING]  # fmt: skip
-    users = _by_strength(again, "user_id", lambda column: column.distinct > 1 and not _fraction(column))
+    users = _by_strength(again, "user_id", lambda column: column.distinct > 1
+                         and not {*words_of(column.name)} & {*LINE}
+                         and (not _fraction(column) or words_of(column.name)[-1:] == ["id"]))  # fmt: skip
     items = _by_strength(again, "item_id", lambda column: column.distinct > 1 and not _fraction(column)
-                         and not {*words_of(column.name)} & {*NO_ITEM})  # fmt: skip
+                         and not {*words_of(column.name)} & {*NO_ITEM} and not _is_line(column.name))  # fmt: skip
     items = [column for column in items
              if not users or not (column.name == users[0].name or _counts_lines(table, users[0], column))]  # fmt: skip
     if not users or not items:
         return None
     return users[0].name, items[0].name
+
+
+def _is_line(name: str) -> bool:
+    """Whether a name is that of a line of an order, such as `order_item_id`."""
+    words = words_of(name)
+    return "item" in words and bool({"order", "line"} & {*words}) and {*words} <= {"order", "line", "item", *KEY_ENDINGS[:5]}
 
 
 def _counts_lines(table: TableProfile, user: ColumnProfile, column: ColumnProfile) -> bool:
@@ -196,7 +205,7 @@ def _catalog_that_lacks_items(tables: Sequence[TableProfile], log: TableProfile,
 
 def _held(table: TableProfile, column: ColumnProfile) -> tuple[float, str]:
     """The greatest share of a column's values that one with a row a value holds, and that one."""
-    keys = [one for one in table.columns.values() if one.unique and not one.is_time]
+    keys = [one for one in table.columns.values() if one.unique and not is_moment(one)]
     alike = [one for one in keys if one.is_number == column.is_number]
     return max(((overlap(column.values, one.values), one.name) for one in alike), default=(0.0, ""))
 
@@ -222,6 +231,11 @@ def has_time(table: TableProfile) -> bool:
 def names_time(name: str) -> bool:
     words = words_of(name)
     return strength(name, "timestamp") > 0 or any(word.endswith(TIME_ENDINGS) for word in words)
+
+
+def is_moment(column: ColumnProfile) -> bool:
+    """Whether a column holds times, and not ids that are as large as seconds since 1970."""
+    return column.is_time and (not column.is_number or names_time(column.name))
 
 
 def _log_columns(log: TableProfile, columns: dict[str, str], taken: set[str],
@@ -299,13 +313,24 @@ def _catalog(tables: Sequence[TableProfile], log: TableProfile, item: str) -> tu
         if table is log:
             continue
         for column in table.columns.values():
-            if column.is_time or column.distinct < 0.5 * len(column.values):
+            if is_moment(column) or column.distinct < 0.5 * len(column.values):
                 continue
             share = overlap(log.columns[item].values, column.values)
             share += 0.001 * (strength(column.name, "item_id") > 0) + 0.002 * column.unique + 0.004 * _has_texts(table)
             if share >= LINKED and (best is None or share > best[0]):
                 best = (share, table, column.name)
     return (None, item) if best is None else best[1:]
+
+
+def _not_of_items(log: TableProfile, item: str, columns: Mapping[str, str]) -> set[str]:
+    """The columns of a log that say nothing of an item: those in use, and those of several values for most items."""
+    free = [name for name, column in log.columns.items()
+            if name not in columns.values() and not column.values.dtype.is_nested()]  # fmt: skip
+    each = log.frame.group_by(item).agg(pl.len().alias("_rows"), *(pl.col(name).drop_nulls().n_unique() for name in free))
+    often = each.filter(pl.col("_rows") > 1)
+    changing = {name for name in free if often.height and float((often[name] > 1).mean() or 0) > 0.5}  # type: ignore[arg-type]
+    # A price may change: it is that of an item all the same.
+    return {*columns.values()} | {name for name in changing if not strength(name, "price")}
 
 
 def _groups(column: ColumnProfile) -> bool:
@@ -329,7 +354,8 @@ def _catalog_columns(catalog: TableProfile, key: str, taken: set[str]) -> dict[s
             columns[role] = found[0].name
             taken.add(found[0].name)
 
-    take("title", lambda column: column.words > 0)
+    take("title", lambda column: column.words > 0 and ("title" in words_of(column.name)
+                                                       or not strength(column.name, "category")))  # fmt: skip
     take("description", lambda column: column.words > 2)
     take("category", lambda column: column.values.dtype.is_nested() or (column.words > 0 and _groups(column)))
     if "category" not in columns:

@@ -10,6 +10,7 @@ from recsys.tables.shapes.draft import Draft
 from recsys.tables.sources.folding import filled
 
 LEAST_CONTINUING, LEAST_SHARE = 3, 0.02  # rows that continue the one above, and their share of the table
+CERTAIN = 3  # columns blank in these from which on fewer rows do
 MOST_SHARE = 0.9  # where the column that names the entity is itself blank in them
 MOST_BROKEN = 0.02  # share of entities whose rows do not stand together
 
@@ -47,7 +48,7 @@ def _fold_by(rows: pl.DataFrame, is_filled: pl.DataFrame, key: str) -> Fold | No
     starts = named & values.ne_missing(values.shift(1))
     continuing = int((~starts).sum())
     distinct = values.n_unique()
-    if continuing < max(LEAST_CONTINUING, LEAST_SHARE * rows.height) or distinct < 2:
+    if continuing < max(1, LEAST_SHARE * rows.height) or distinct < 2:
         return None
     if int(starts.sum()) > (1 + MOST_BROKEN) * distinct:
         return None
@@ -57,7 +58,8 @@ def _fold_by(rows: pl.DataFrame, is_filled: pl.DataFrame, key: str) -> Fold | No
         return None  # otherwise any two columns that are rarely filled, and together, would name an entity
     blank = [name for name in is_filled.columns
              if name != key and not later[name].any() and float(first[name].mean() or 0) >= 0.5]  # type: ignore[arg-type]  # fmt: skip
-    return Fold(key, tuple(blank), key_is_blank) if blank else None
+    enough = bool(blank) and (continuing >= LEAST_CONTINUING or len(blank) >= CERTAIN)
+    return Fold(key, tuple(blank), key_is_blank) if enough else None
 
 
 def unfold(draft: Draft) -> tuple[list[Draft], str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import polars as pl
+
 from recsys.tables.profile import ColumnProfile, TableProfile, overlap
 from recsys.tables.shapes.draft import Draft
 
@@ -33,7 +35,7 @@ def name_columns(drafts: Sequence[Draft]) -> tuple[list[Draft], list[str]]:
     for draft in drafts:
         names = logs.get(draft.name)
         if names is None and draft in unnamed:
-            names = _item_names(draft.profile, [values for values in items])
+            names = _item_names(draft.profile, items)
         if not names:
             named.append(draft)
             continue
@@ -46,19 +48,26 @@ def name_columns(drafts: Sequence[Draft]) -> tuple[list[Draft], list[str]]:
 def _log_names(table: TableProfile) -> dict[str, str] | None:
     """Our names of a log's columns: the first two columns of ids, the times, the kinds, the stars."""
     columns = [*table.columns.values()]
-    times = [one for one in columns if one.is_time]
+    times = [one for one in columns if one.is_time and not one.is_number] or [one for one in columns if one.is_time]
     again = [one for one in columns if one not in times and one.distinct < len(one.values) and one.missing < 0.5]
     kinds = [one for one in again if _is_kind(one)]
     few = [one for one in again if one not in kinds and _is_small(one)]
-    ids = [one for one in again if one not in kinds and one not in few and not _is_fraction(one) and one.words < 1.5]
+    ids = [one for one in again if one not in kinds and one not in few and not _is_fraction(one) and _is_word(one)]
     if len(ids) < 2 or len({id(one) for one in ids}) > 6:
         return None
     names = {ids[0].name: "user_id", ids[1].name: "item_id"}
+    groups = [one for one in [*ids[2:], *few] if _is_constant(table, ids[1].name, one) and 1 < one.distinct < ids[1].distinct]
+    if groups:
+        names[groups[0].name] = "category"
+    texts = [one for one in columns if one.name not in names and one.words > 1 and not _is_word(one)
+             and _is_constant(table, ids[1].name, one)]  # fmt: skip
+    if texts:
+        names[texts[0].name] = "title"
     if times:
         names[max(times, key=lambda one: one.distinct).name] = "timestamp"
     if kinds:
         names[kinds[0].name] = "event"
-    stars = [one for one in few if one.is_number and one.distinct > 1]
+    stars = [one for one in few if one.is_number and one.distinct > 1 and one.name not in names]
     if stars and not kinds:
         names[stars[-1].name] = "rating" if stars[-1].distinct <= 12 else "value"
     return names if times or stars or len(columns) == 2 else None
@@ -81,6 +90,18 @@ def _item_names(table: TableProfile, items: Sequence[object]) -> dict[str, str]:
     if paths:
         names[paths[0].name] = "category"
     return names
+
+
+def _is_word(column: ColumnProfile) -> bool:
+    """Whether the values are numbers or single words, as ids are."""
+    return column.is_number or float(column.values.cast(pl.String).head(10_000).str.contains(r"\s").mean() or 0) < 0.05
+
+
+def _is_constant(table: TableProfile, item: str, column: ColumnProfile) -> bool:
+    """Whether most items have one value only."""
+    each = table.frame.group_by(item).agg(pl.len().alias("__rows"), pl.col(column.name).n_unique().alias("__values"))
+    often = each.filter(pl.col("__rows") > 1)
+    return often.height > 0 and float((often["__values"] == 1).mean() or 0) > 0.9  # type: ignore[arg-type]
 
 
 def _is_kind(column: ColumnProfile) -> bool:

@@ -84,7 +84,7 @@ class Joined(Draft):
         query = self._sql(wanted, links, names)
         used = {*wanted, *(link.left for link in links)}
         tables = {names[0]: _source(self._first, used)}
-        tables |= {name: _source(link.draft, {*link.columns, link.right})
+        tables |= {name: _source(link.draft, {*link.columns, link.right}, folded=not link.lists and not link.cut)
                    for name, link in zip(names[1:], links, strict=True)}  # fmt: skip
         mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
         return {"source": "query", "query": query, "tables": tables} | ({"columns": mapped} if mapped else {})
@@ -125,7 +125,7 @@ class Joined(Draft):
             renamed = f"{source} AS {name}" if source != name else name
             joins.append(f"{'LEFT JOIN' if link.keeps else 'JOIN'} {renamed} ON {mine} = {name}.{theirs}")
             if link.cut:
-                cut = f"REGEXP_REPLACE({mine}, '^(.*) - .*$', '$1')"
+                cut = f"REGEXP_REPLACE({mine}, '^(.*) - .*$', '\\1')"
                 joins.append(f"LEFT JOIN {source} AS {name}_cut ON {cut} = {name}_cut.{theirs}")
         head = ["WITH " + ", ".join(once)] if once else []
         return "\n".join([*head, "SELECT " + ",\n       ".join(cells), f"FROM {names[0]}", *joins]) + "\n"
@@ -158,11 +158,15 @@ def join_rows(rows: pl.LazyFrame, link: Link) -> pl.LazyFrame:
     both = both.join(other, on="__key", how="left").join(other, left_on="__cut", right_on="__key", how="left",
                                                          suffix="__of_cut")  # fmt: skip
     best = [pl.coalesce(pl.col(name), pl.col(f"{name}__of_cut")).alias(name) for name in link.brings]
-    return both.with_columns(best).drop("__key", "__cut", *(f"{name}__of_cut" for name in link.brings))
+    # Rows without a partner keep their text as an id, which no item has: they say nothing of the table.
+    return both.with_columns(best).filter(pl.col(link.brings[0]).is_not_null()).drop("__key", "__cut", *(f"{name}__of_cut" for name in link.brings))
 
 
-def _source(draft: Draft, used: set[str]) -> dict[str, Any] | str:
+def _source(draft: Draft, used: set[str], folded: bool = True) -> dict[str, Any] | str:
+    """How a query reads a file; not folded where the query itself puts rows together."""
     section = draft.section({name: name for name in used})
+    if not folded:
+        section = {key: value for key, value in section.items() if key not in ("one_row_per", "fill_down")}
     if set(section) == {"source", "path"} and isinstance(section["path"], str):
         return str(section["path"])
     return section

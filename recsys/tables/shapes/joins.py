@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 
 from recsys.tables.profile import ColumnProfile, TableProfile
-from recsys.tables.roles import has_time, names_people, names_time, strength, words_of
+from recsys.tables.roles import has_time, is_moment, names_people, names_time, strength, words_of
 from recsys.tables.shapes.draft import Draft
 from recsys.tables.shapes.joined import Joined, Link, as_joined
 
-LEAST_SHARE = 0.05  # share of rows that must find a partner; below it two tables do not belong together
-ALIKE = 0.9  # the same, where the names of the columns do not say so
-TITLED = 0.5  # share of a log's texts that must be titles of items
+LEAST_SHARE = 0.05  # share of items of which a table must know something
+HALF = 0.5  # share of a log's rows that must find a partner: a join that loses more tells less than it costs
+TITLED = 0.3  # share of a log's texts that must be titles of items
 MOST_LINKS = 4
 PLACES = ("number", "position", "sequence", "seq", "index")
 
@@ -48,9 +48,9 @@ def _link(log: Draft, other: Draft) -> Link | None:
     people = [name for name in people if not _a_number_of_many(table.columns[name])]
     needs_people = bool(people) and _persons(rows) != 1
     times = [] if has_time(rows) and not needs_people else [
-        one.name for one in table.columns.values() if one.is_time and names_time(one.name) and one.name not in has]  # fmt: skip
+        one.name for one in table.columns.values() if is_moment(one) and names_time(one.name) and one.name not in has]  # fmt: skip
     for key in table.columns.values():
-        if not key.unique or key.is_time or (key.is_number and key.values.dtype.is_float()):
+        if not key.unique or is_moment(key) or (key.is_number and key.values.dtype.is_float()):
             continue
         column = _same_name(key.name, other.name, has)
         if column is None:
@@ -61,7 +61,7 @@ def _link(log: Draft, other: Draft) -> Link | None:
         if not brings:
             continue
         share = matched(log, column, other, key.name)
-        if share >= LEAST_SHARE:
+        if share >= HALF:
             return Link(other, column, key.name, tuple(dict.fromkeys(brings)), keeps=share == 1, share=share)
     return None
 
@@ -147,7 +147,7 @@ def join_titles(log: Draft, others: Sequence[Draft]) -> tuple[Draft, list[str]]:
             continue
         texts = [one for one in other.profile.columns.values() if one.unique and one.words > 0]
         titles = [one for one in texts if strength(one.name, "title")]
-        keys = [one.name for one in other.profile.columns.values() if one.unique and not one.is_time]
+        keys = [one.name for one in other.profile.columns.values() if one.unique and not is_moment(one)]
         for title in titles:
             for column in log.profile.columns.values():
                 if column.words <= 0 or column.distinct < 2 or column.missing > 0.5:
@@ -160,9 +160,10 @@ def join_titles(log: Draft, others: Sequence[Draft]) -> tuple[Draft, list[str]]:
     share, other, column, title, key = best
     link = Link(other, column, title, (key,), cut=True, renamed={key: "item_id"}, share=share)
     source = Path(other.name.split(" by ")[0]).name
+    rest = "" if share == 1 else f"; the other {1 - share:.1%} are of items that it lacks, and are left out"
     return as_joined(log).with_link(link), [
-        f"items are named by {column!r}: {share:.1%} of the rows are the {title!r} of a row of {source}, with or without "
-        "a variant behind ` - `"
+        f"items are named by {column!r}: {share:.1%} of the rows name a {title!r} of {source}, with or without a variant "
+        f"behind ` - `{rest}"
     ]
 
 
@@ -210,6 +211,6 @@ def _name_link(catalog: Draft, key: str, other: Draft) -> Link | None:
             continue
         texts = [text.name for text in columns.values() if text.words > 0 and text.name != one.name
                  and text.name not in has]  # fmt: skip
-        if texts and (share := matched(catalog, column, other, one.name)) >= TITLED:
+        if texts and (share := matched(catalog, column, other, one.name)) >= HALF:
             return Link(other, column, one.name, (texts[0],), share=share)
     return None

@@ -40,20 +40,22 @@ class DelimitedFile:
     def _rewritten(self) -> Path | None:
         """The file written anew, where polars cannot read it as it lies."""
         packed = packing_of(self.file) in ("bz2", "zip")  # polars unpacks the others itself
-        if self.dialect.plain and not packed and not self._has_open_quotes():
+        if self.dialect.plain and not packed and not self._has_stray_quotes():
             return None
         return rewrite(self.file, self.dialect, list(self.columns))
 
-    def _has_open_quotes(self) -> bool:
-        """Whether a line holds an odd number of quotes: a cell spans lines, or a quote does not end."""
+    def _has_stray_quotes(self) -> bool:
+        """Whether a cell spans lines, or a quote does not end, or ends before its cell does."""
         if not self.dialect.quote:
             return False
-        quote = self.dialect.quote.encode()
+        quote, separator = self.dialect.quote.encode(), re.escape(self.dialect.separator.encode())
         with open_bytes(self.file) as opened:
             if not any(quote in chunk for chunk in iter(lambda: opened.read(CHUNK), b"")):
                 return False
+        early = re.compile(rb"(?:^|%b)%b(?:[^%b]|%b%b)*%b(?!%b|%b|[\r\n]|$)"
+                           % (separator, quote, quote, quote, quote, quote, separator, quote))  # fmt: skip
         with open_bytes(self.file) as opened:
-            return any(line.count(quote) % 2 for line in opened)
+            return any(line.count(quote) % 2 or early.search(line) for line in opened if quote in line)
 
     def scan(self) -> pl.LazyFrame:
         """Scan the file, with ROW and REFUSED."""

@@ -9,6 +9,8 @@ import polars as pl
 from recsys.errors import DataError
 from recsys.tables.sources.scanning import DROPPED, REFUSED, own_columns
 
+FURTHER_ROW = "a further row of the same"
+
 
 def filled(column: str, dtype: pl.DataType | None) -> pl.Expr:
     """The cells of a column; null where they are blank."""
@@ -46,8 +48,13 @@ def one_row_per(rows: pl.LazyFrame, key: str, file: str) -> pl.LazyFrame:
     types = rows.collect_schema()
     rows = rows.with_columns(filled(key, types[key]))
     cells = [filled(name, types[name]).drop_nulls().first().over(key) for name in own_columns(rows) if name != key]
-    further = pl.col(key).is_null() | ~pl.col(key).is_first_distinct()
-    note = pl.when(further & pl.col(REFUSED).is_null()).then(pl.lit(f"{key}: a further row of the same, or of none"))
+    sound = pl.col(REFUSED).is_null()
+    note = (
+        pl.when(sound & pl.col(key).is_null())
+        .then(pl.lit(f"{key}: missing"))
+        .when(sound & ~pl.col(key).is_first_distinct())
+        .then(pl.lit(f"{key}: {FURTHER_ROW}"))
+    )
     return rows.with_columns(*cells, note.alias(DROPPED))
 
 
