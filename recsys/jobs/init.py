@@ -29,8 +29,8 @@ EXPORTS = {
     "amazon_meta": {"asin", "title", "also_buy"},
 }
 # What an event of a kind is worth, and which kinds are predicted where a log has several.
-WORTH = {"view": 1.0, "pv": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "fav": 3.0, "wish": 3.0, "like": 3.0,
-         "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
+WORTH = {"view": 1.0, "pv": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "fav": 3.0, "wish": 3.0,
+         "like": 3.0, "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
 BOUGHT = ("buy", "purchase", "order", "transaction")
 UNDONE = ("return", "refund", "cancel", "remove", "dislike")
 
@@ -96,13 +96,15 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def propose(files: Sequence[str | Path], name: str = "shop", output: str = "artifacts") -> Proposal:
+def propose(files: Sequence[str | Path], name: str = "shop", output: str = "artifacts",
+            day_first: bool | None = None) -> Proposal:  # fmt: skip
     """Look at the files of a shop, in any order, and propose a config for them.
 
     Args:
         files: Parquet, CSV or JSON lines: a log of behaviour and a table of items, or a known public export.
         name: What the run is called.
         output: Where its bundles go.
+        day_first: How `01/02/2025` is read where no cell of its column tells.
 
     Returns:
         The proposal. Its tables were read as `recsys evaluate` will read them.
@@ -121,6 +123,8 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
         roles, drafts, joins = find_joined_roles(drafts)
         data, further = data_section(roles, {draft.name: draft for draft in drafts})
         notes += joins + further
+    if day_first is not None:
+        data["day_first"] = day_first
     return complete(data, notes, name, output)
 
 
@@ -181,6 +185,10 @@ def data_section(roles: Roles, drafts: Mapping[str, Draft]) -> tuple[dict[str, A
     if roles.clock == "order":
         data["clock"] = "order"
     elif not _zoned(roles):
+        if (first := _day_first(roles)) is not None:
+            data["day_first"] = first
+            order = ("day", "month") if first else ("month", "day")
+            notes.append(f"in dates the {order[0]} stands before the {order[1]}, as a number above 12 tells")
         data["timezone"] = "UTC"
         notes.append("times carry no zone: UTC is assumed; set data.timezone to the shop's own")
     if roles.catalog is not None:
@@ -224,6 +232,18 @@ def _kinds(roles: Roles, notes: list[str]) -> dict[str, Any]:
         settings["targets"] = bought
         notes.append(f"what is predicted: {', '.join(bought)}")
     return settings
+
+
+def _day_first(roles: Roles) -> bool | None:
+    """Whether days stand before months, where both are numbers before the year and one above 12 tells; else None."""
+    values = roles.interactions.columns[roles.interaction_columns["timestamp"]].values
+    if values.dtype != pl.String:
+        return None
+    first, second = (
+        values.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-]\d", place).cast(pl.Int16) for place in (1, 2)
+    )
+    days = int((first > 12).sum()), int((second > 12).sum())
+    return None if days == (0, 0) else days[0] >= days[1]
 
 
 def _zoned(roles: Roles) -> bool:

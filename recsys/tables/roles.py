@@ -2,69 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
 from recsys.errors import DataError
+from recsys.tables.names import (
+    LATER,
+    LINE,
+    NO_ITEM,
+    NO_VALUE,
+    POSITIONS,
+    is_line,
+    names_people,
+    names_time,
+    strength,
+    words_of,
+)
 from recsys.tables.profile import ColumnProfile, TableProfile, overlap
 
-# Words of a column's name that speak for a role, the strongest first. `order_id` can be a user only where there is
-# nothing better: then each order is taken for a session.
-NAMES: Mapping[str, Sequence[str]] = {
-    "user_id": ("user", "customer", "visitor", "member", "reviewer", "household", "buyer", "client", "shopper", "uid",
-                "account", "person", "email", "session", "basket", "transaction", "invoice", "order"),
-    "item_id": ("item", "product", "sku", "asin", "stockcode", "article", "movie", "film", "book", "isbn", "game",
-                "goods", "track", "song", "listing", "iid", "pid", "aid", "lineitem"),
-    "timestamp": ("timestamp", "datetime", "time", "date", "ts", "when", "day"),
-    "event": ("event", "action", "behavior", "behaviour", "kind", "type"),
-    "value": ("rating", "score", "stars", "overall", "rate", "grade", "quantity", "qty", "units", "playtime", "plays",
-              "value", "count"),
-    "title": ("title", "name", "label", "description"),
-    "description": ("description", "body", "text", "summary", "details", "overview"),
-    "category": ("category", "categories", "genre", "genres", "department", "class", "type", "aisle", "tags"),
-    "brand": ("brand", "vendor", "manufacturer", "author", "artist", "publisher", "studio"),
-    "price": ("price", "cost", "msrp"),
-}  # fmt: skip
-POSITIONS = ("position", "step", "index", "seq", "sequence", "place")
-TIME_ENDINGS = ("time", "date", "at", "dat")
-KEY_ENDINGS = ("id", "code", "no", "number", "key", "sku", "asin", "isbn", "email", "hash")
-# Words of amounts and of what stands beside an id, and of moments after the one at which somebody chose.
-NO_ITEM = ("quantity", "qty", "price", "total", "amount", "count", "tax", "discount", "taxable", "status", "properties")
-LINE = ("item", "line", "lineitem", "product")  # in a name such as `order_item_id`, the number of a line
-NO_VALUE = ("freight", "shipping", "price", "tax", "discount", "total", "average", "mean", "weight", "ratings", "reviews")
-LATER = ("shipping", "shipped", "delivery", "delivered", "estimated", "limit", "updated", "modified", "approved", "last",
-         "cancelled", "expires", "birth", "registered", "fulfilled", "paid", "carrier", "due", "release")
-SESSION = "session_id"  # from this word on, a name speaks for a visit and not for a person
 MOST_KINDS = 30
 MOST_MISSING = 0.5  # share of rows without a user or an item from which on a column names neither
 LINKED = 0.3  # share of a log's items that a table must hold to be its catalogue
-
-
-def words_of(name: str) -> list[str]:
-    """Split a column's name into lower-case words: `CustomerID` and `customer_id:token` are `customer`, `id`."""
-    plain = name.split(":")[0]
-    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z]+)([A-Z][a-z])", r"\1\3 \2\4", plain)
-    return [word for word in re.split(r"[^0-9a-z\u0080-\uffff]+", spaced.lower()) if word]
-
-
-def strength(name: str, role: str) -> float:
-    """How much a column's name speaks for a role: 0 for nothing, higher for words nearer the front of `NAMES`."""
-    outer, _, leaf = name.rpartition(".")
-    if outer and any(strength(leaf, one) for one in NAMES):  # `events.type` is a type, and `product.id` a product
-        name = leaf
-    words = words_of(name)
-    wanted = NAMES[role]
-    best = 0.0
-    for place, word in enumerate(wanted):
-        whole = word in words or "".join(words) == word
-        joined = any(own.startswith(word) and own[len(word) :] in ("id", "code", "no", "number", "s") for own in words)
-        if whole or joined:
-            exact = len(words) == 1 or words[-1] in KEY_ENDINGS
-            best = max(best, 1 - place / (2 * len(wanted)) + 0.25 * exact)
-    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +54,7 @@ def find_roles(tables: Sequence[TableProfile]) -> Roles:
     Raises:
         DataError: no table has both users and items that come more than once.
     """
-    logs = [(table, *found) for table in tables if (found := _ids(table)) is not None]
+    logs = [(table, *found) for table in tables if (found := find_ids(table)) is not None]
     if not logs:
         seen = "; ".join(f"{table.name}: {', '.join(table.columns)}" for table in tables)
         raise DataError(
@@ -118,7 +78,7 @@ def assign_roles(log: TableProfile, catalog: TableProfile) -> Roles:
     Raises:
         DataError: the log has no column of users or of items, or no column of the catalogue holds the log's items.
     """
-    found = _ids(log)
+    found = find_ids(log)
     if found is None:
         raise DataError(
             f"{log.name} has no column of users or none of items; its columns: {', '.join(log.columns)}; name them "
@@ -135,7 +95,7 @@ def assign_roles(log: TableProfile, catalog: TableProfile) -> Roles:
 
 def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
     """Give each column of the two tables its role; `key` is the catalogue's column of item ids."""
-    found = _ids(log)
+    found = find_ids(log)
     assert found is not None
     user, item = found
     notes = []
@@ -143,12 +103,14 @@ def _roles(log: TableProfile, catalog: TableProfile | None, key: str) -> Roles:
         notes.append(f"no column names people: each value of {user!r} is taken for a user of its own")
     columns, clock = _log_columns(log, {"user_id": user, "item_id": item}, {user, item}, notes)
     catalog_columns = (
-        _catalog_columns(catalog, key, {key}) if catalog else _catalog_columns(log, item, _not_of_items(log, item, columns))
+        _catalog_columns(catalog, key, {key})
+        if catalog
+        else _catalog_columns(log, item, _not_of_items(log, item, columns))
     )
     return Roles(catalog, log, catalog_columns, columns, clock, notes)
 
 
-def _ids(table: TableProfile) -> tuple[str, str] | None:
+def find_ids(table: TableProfile) -> tuple[str, str] | None:
     """The columns of users and items of a log; None where a table is none."""
     again = [column for column in table.columns.values()
              if column.distinct < len(column.values) and column.missing < MOST_MISSING]  # fmt: skip
@@ -156,18 +118,12 @@ def _ids(table: TableProfile) -> tuple[str, str] | None:
                          and not {*words_of(column.name)} & {*LINE}
                          and (not _fraction(column) or words_of(column.name)[-1:] == ["id"]))  # fmt: skip
     items = _by_strength(again, "item_id", lambda column: column.distinct > 1 and not _fraction(column)
-                         and not {*words_of(column.name)} & {*NO_ITEM} and not _is_line(column.name))  # fmt: skip
+                         and not {*words_of(column.name)} & {*NO_ITEM} and not is_line(column.name))  # fmt: skip
     items = [column for column in items
              if not users or not (column.name == users[0].name or _counts_lines(table, users[0], column))]  # fmt: skip
     if not users or not items:
         return None
     return users[0].name, items[0].name
-
-
-def _is_line(name: str) -> bool:
-    """Whether a name is that of a line of an order, such as `order_item_id`."""
-    words = words_of(name)
-    return "item" in words and bool({"order", "line"} & {*words}) and {*words} <= {"order", "line", "item", *KEY_ENDINGS[:5]}
 
 
 def _counts_lines(table: TableProfile, user: ColumnProfile, column: ColumnProfile) -> bool:
@@ -177,11 +133,6 @@ def _counts_lines(table: TableProfile, user: ColumnProfile, column: ColumnProfil
     of_user = pl.col(column.name).cast(pl.Int64, strict=False)
     each = table.frame.drop_nulls([user.name]).group_by(user.name).agg((of_user.max() == pl.len()).alias("_counted"))
     return float(each["_counted"].mean() or 0) > 0.9  # type: ignore[arg-type]
-
-
-def names_people(name: str) -> bool:
-    """Whether a column of users speaks of people, and not of their visits or orders."""
-    return strength(name, "user_id") >= strength(SESSION, "user_id") + 0.01
 
 
 def _people_elsewhere(tables: Sequence[TableProfile], log: TableProfile, user: str) -> list[str]:
@@ -225,12 +176,8 @@ def _by_strength(columns: Sequence[ColumnProfile], role: str,
 
 
 def has_time(table: TableProfile) -> bool:
+    """Whether a table has a column of times."""
     return any(column.is_time and names_time(column.name) for column in table.columns.values())
-
-
-def names_time(name: str) -> bool:
-    words = words_of(name)
-    return strength(name, "timestamp") > 0 or any(word.endswith(TIME_ENDINGS) for word in words)
 
 
 def is_moment(column: ColumnProfile) -> bool:
@@ -272,7 +219,7 @@ def _log_columns(log: TableProfile, columns: dict[str, str], taken: set[str],
 
 
 def _speaks_for_choice(column: ColumnProfile) -> tuple[bool, bool, int, float]:
-    """How well a column tells when somebody chose: not when it was shipped, and to the second better than to the day."""
+    """How well a column tells when somebody chose: not when it was shipped; better to the second."""
     later = bool({*words_of(column.name)} & {*LATER})
     return not later, column.missing < MOST_MISSING, column.distinct, strength(column.name, "timestamp")
 
@@ -326,7 +273,9 @@ def _not_of_items(log: TableProfile, item: str, columns: Mapping[str, str]) -> s
     """The columns of a log that say nothing of an item: those in use, and those of several values for most items."""
     free = [name for name, column in log.columns.items()
             if name not in columns.values() and not column.values.dtype.is_nested()]  # fmt: skip
-    each = log.frame.group_by(item).agg(pl.len().alias("_rows"), *(pl.col(name).drop_nulls().n_unique() for name in free))
+    each = log.frame.group_by(item).agg(
+        pl.len().alias("_rows"), *(pl.col(name).drop_nulls().n_unique() for name in free)
+    )
     often = each.filter(pl.col("_rows") > 1)
     changing = {name for name in free if often.height and float((often[name] > 1).mean() or 0) > 0.5}  # type: ignore[arg-type]
     # A price may change: it is that of an item all the same.

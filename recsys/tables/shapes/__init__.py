@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
-from recsys.errors import DataError
-from recsys.tables.roles import Roles, find_roles, strength
+from recsys.tables.names import strength
+from recsys.tables.roles import Roles, find_ids, find_roles
 from recsys.tables.shapes.draft import Draft
 from recsys.tables.shapes.folded import unfold
 from recsys.tables.shapes.headerless import is_headerless, name_columns
 from recsys.tables.shapes.joins import join_details, join_people, join_titles
+from recsys.tables.shapes.properties import as_items
 
 
 def shape(drafts: Sequence[Draft]) -> tuple[list[Draft], list[str]]:
@@ -58,6 +60,9 @@ def find_joined_roles(drafts: Sequence[Draft]) -> tuple[Roles, list[Draft], list
             roles = find_roles([one.profile for one in tables.values()])
 
     put(*join_people(tables[log.name], [*tables.values()]))
+    item = roles.interaction_columns["item_id"]
+    for draft in [*tables.values()] if roles.catalog is None else []:
+        put(*_listed(*as_items(draft, roles.interactions, item)))
     if roles.catalog is None:
         put(*join_titles(tables[log.name], [*tables.values()]))
     if roles.catalog is not None:
@@ -65,7 +70,22 @@ def find_joined_roles(drafts: Sequence[Draft]) -> tuple[Roles, list[Draft], list
         put(*_once_each(catalog, key))
         others = [draft for draft in tables.values() if not draft.files & (log.files | catalog.files)]
         put(*join_details(tables[catalog.name], key, others))
-    return roles, [*tables.values()], notes
+    used = tables[log.name].files | (tables[roles.catalog.name].files if roles.catalog else set())
+    return roles, [*tables.values()], notes + _unused([draft for draft in drafts if not draft.files & used])
+
+
+def _unused(drafts: Sequence[Draft]) -> list[str]:
+    """What is said of files that no table needs."""
+    logs = [draft for draft in drafts if find_ids(draft.profile) is not None]
+    said = [f"{draft.name} ({draft.profile.rows:,} rows) is a log too, and is not used: to learn from both, write a "
+            "UNION ALL of them with `source: query`" for draft in logs]  # fmt: skip
+    rest = sorted({file for draft in drafts if draft not in logs for file in draft.files})
+    return said + ([f"not used: {', '.join(Path(file).name for file in rest[:10])}{' …' if len(rest) > 10 else ''}"]
+                   if rest else [])  # fmt: skip
+
+
+def _listed(draft: Draft, said: str) -> tuple[Draft, list[str]]:
+    return draft, [said] if said else []
 
 
 def _once_each(catalog: Draft, key: str) -> tuple[Draft, list[str]]:
@@ -90,7 +110,9 @@ def _with_parts_joined(drafts: Sequence[Draft]) -> tuple[list[Draft], list[str]]
     for parts in groups.values():
         if len(parts) > 1:
             paths = [draft.name for draft in parts]
-            notes.append(f"{', '.join(paths[:4])}{' …' if len(paths) > 4 else ''} have the same columns: they are one table")
+            notes.append(
+                f"{', '.join(paths[:4])}{' …' if len(paths) > 4 else ''} have the same columns: they are one table"
+            )
             tables.append(Draft(f"{paths[0]} and {len(paths) - 1} more", {**parts[0].settings, "path": paths}))
         else:
             tables.append(parts[0])
@@ -102,7 +124,7 @@ def _exploded(draft: Draft) -> Draft:
     schema = draft.frame.collect_schema()
     lists = {name: dtype.inner for name, dtype in schema.items()
              if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)}  # fmt: skip
-    of_items = [name for name, inner in lists.items() if any(strength(field, "item_id") for field in dict(inner))]  # type: ignore[arg-type]
+    of_items = [name for name, inner in lists.items() if any(strength(field, "item_id") for field in dict(inner))]
     found = of_items if len(lists) > 1 else [*lists]
     if draft.settings["source"] != "jsonl" or len(found) != 1:
         return draft

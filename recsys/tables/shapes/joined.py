@@ -72,6 +72,11 @@ class Joined(Draft):
     def _first(self) -> Draft:
         return Draft(self.name, self.settings, key_is_blank=self.key_is_blank)
 
+    @property
+    def files(self) -> set[str]:
+        """The files that it reads."""
+        return self._first.files.union(*(link.draft.files for link in self.links))
+
     def section(self, columns: Mapping[str, str]) -> dict[str, Any]:
         """The section of a table made by a query that selects the columns that are used, and no more."""
         wanted = list(dict.fromkeys(columns.values()))
@@ -119,9 +124,10 @@ class Joined(Draft):
             source = name
             if link.lists or link.cut:
                 fold, source = ("ARRAY_AGG", f"{name}_lists") if link.lists else ("FIRST", f"{name}_once")
-                chosen = "".join(f", {fold}({quoted(one)}) AS {quoted(one)}" for one in link.columns if one != link.right)
-                once.append(f"{source} AS (\n  SELECT {theirs}{chosen} FROM {name}\n  WHERE {theirs} IS NOT NULL GROUP BY "
-                            f"{theirs}\n)")  # fmt: skip
+                others = [quoted(one) for one in link.columns if one != link.right]
+                chosen = ", ".join([theirs, *(f"{fold}({one}) AS {one}" for one in others)])
+                where = f"WHERE {theirs} IS NOT NULL GROUP BY {theirs}"
+                once.append(f"{source} AS (\n  SELECT {chosen} FROM {name}\n  {where}\n)")
             renamed = f"{source} AS {name}" if source != name else name
             joins.append(f"{'LEFT JOIN' if link.keeps else 'JOIN'} {renamed} ON {mine} = {name}.{theirs}")
             if link.cut:
@@ -159,7 +165,11 @@ def join_rows(rows: pl.LazyFrame, link: Link) -> pl.LazyFrame:
                                                          suffix="__of_cut")  # fmt: skip
     best = [pl.coalesce(pl.col(name), pl.col(f"{name}__of_cut")).alias(name) for name in link.brings]
     # Rows without a partner keep their text as an id, which no item has: they say nothing of the table.
-    return both.with_columns(best).filter(pl.col(link.brings[0]).is_not_null()).drop("__key", "__cut", *(f"{name}__of_cut" for name in link.brings))
+    return (
+        both.with_columns(best)
+        .filter(pl.col(link.brings[0]).is_not_null())
+        .drop("__key", "__cut", *(f"{name}__of_cut" for name in link.brings))
+    )
 
 
 def _source(draft: Draft, used: set[str], folded: bool = True) -> dict[str, Any] | str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
+from recsys.tables.names import names_people, names_time, strength, words_of
 from recsys.tables.profile import ColumnProfile, TableProfile
-from recsys.tables.roles import has_time, is_moment, names_people, names_time, strength, words_of
+from recsys.tables.roles import has_time, is_moment
 from recsys.tables.shapes.draft import Draft
-from recsys.tables.shapes.joined import Joined, Link, as_joined
+from recsys.tables.shapes.joined import Link, as_joined
 
 LEAST_SHARE = 0.05  # share of items of which a table must know something
 HALF = 0.5  # share of a log's rows that must find a partner: a join that loses more tells less than it costs
@@ -47,8 +48,9 @@ def _link(log: Draft, other: Draft) -> Link | None:
     people = [name for name in table.columns if names_people(name) and _is_key(name) and name not in has]
     people = [name for name in people if not _a_number_of_many(table.columns[name])]
     needs_people = bool(people) and _persons(rows) != 1
-    times = [] if has_time(rows) and not needs_people else [
-        one.name for one in table.columns.values() if is_moment(one) and names_time(one.name) and one.name not in has]  # fmt: skip
+    times = [one.name for one in table.columns.values()
+             if is_moment(one) and names_time(one.name) and one.name not in has
+             and (needs_people or not has_time(rows))]  # fmt: skip
     for key in table.columns.values():
         if not key.unique or is_moment(key) or (key.is_number and key.values.dtype.is_float()):
             continue
@@ -149,21 +151,21 @@ def join_titles(log: Draft, others: Sequence[Draft]) -> tuple[Draft, list[str]]:
         titles = [one for one in texts if strength(one.name, "title")]
         keys = [one.name for one in other.profile.columns.values() if one.unique and not is_moment(one)]
         for title in titles:
-            for column in log.profile.columns.values():
-                if column.words <= 0 or column.distinct < 2 or column.missing > 0.5:
+            for text in log.profile.columns.values():
+                if text.words <= 0 or text.distinct < 2 or text.missing > HALF:
                     continue
-                share = matched(log, column.name, other, title.name, cut=True)
+                share = matched(log, text.name, other, title.name, cut=True)
                 if share >= TITLED and (best is None or share > best[0]):
-                    best = (share, other, column.name, title.name, keys[0])
+                    best = (share, other, text.name, title.name, keys[0])
     if best is None:
         return log, []
-    share, other, column, title, key = best
-    link = Link(other, column, title, (key,), cut=True, renamed={key: "item_id"}, share=share)
+    share, other, column, name, key = best
+    link = Link(other, column, name, (key,), cut=True, renamed={key: "item_id"}, share=share)
     source = Path(other.name.split(" by ")[0]).name
     rest = "" if share == 1 else f"; the other {1 - share:.1%} are of items that it lacks, and are left out"
     return as_joined(log).with_link(link), [
-        f"items are named by {column!r}: {share:.1%} of the rows name a {title!r} of {source}, with or without a variant "
-        f"behind ` - `{rest}"
+        f"items are named by {column!r}: {share:.1%} of the rows name a {name!r} of {source}, with or without a "
+        f"variant behind ` - `{rest}"
     ]
 
 
@@ -180,8 +182,8 @@ def join_details(catalog: Draft, key: str, others: Sequence[Draft]) -> tuple[Dra
             continue
         catalog = as_joined(catalog).with_link(link)
         what = "each item's list of" if link.lists else "the"
-        notes.append(f"{Path(other.name).name} gives {what} {', '.join(link.brings)}: {link.share:.1%} of the items are "
-                     f"found by {link.right!r}")  # fmt: skip
+        notes.append(f"{Path(other.name).name} gives {what} {', '.join(link.brings)}: {link.share:.1%} of the items "
+                     f"are found by {link.right!r}")  # fmt: skip
     return catalog, notes
 
 
