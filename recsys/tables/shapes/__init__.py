@@ -61,8 +61,9 @@ def find_joined_roles(drafts: Sequence[Draft]) -> tuple[Roles, list[Draft], list
 
     put(*join_people(tables[log.name], [*tables.values()]))
     item = roles.interaction_columns["item_id"]
-    for draft in [*tables.values()] if roles.catalog is None else []:
-        put(*_listed(*as_items(draft, roles.interactions, item)))
+    for draft in [*tables.values()]:
+        if roles.catalog is None or roles.catalog.name == draft.name:
+            put(*_listed(*as_items(draft, roles.interactions, item)))
     if roles.catalog is None:
         put(*join_titles(tables[log.name], [*tables.values()]))
     if roles.catalog is not None:

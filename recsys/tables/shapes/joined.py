@@ -86,7 +86,9 @@ class Joined(Draft):
         names = [alias_of(self.name)]
         for link in links:
             names.append(alias_of(link.draft.name, names))
-        query = self._sql(wanted, links, names)
+        # A join keeps no order of rows: what stands first among equals must not be left to chance.
+        order = [quoted(columns[ours]) for ours in ("user_id", "timestamp", "item_id") if ours in columns]
+        query = self._sql(wanted, links, names) + f"ORDER BY {', '.join(order)}\n"
         used = {*wanted, *(link.left for link in links)}
         tables = {names[0]: _source(self._first, used)}
         tables |= {name: _source(link.draft, {*link.columns, link.right}, folded=not link.lists and not link.cut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -60,7 +61,8 @@ def _link(log: Draft, other: Draft) -> Link | None:
         brings = [name for name in (*people, *times) if name != key.name]
         if not times and not has_time(rows):
             brings += _places(table, key.name, people, has)
-        if not brings:
+        dated = has_time(rows) or len(brings) > len(people)
+        if not brings or not dated:  # a join keeps no order of rows, which is all that such a log has
             continue
         share = matched(log, column, other, key.name)
         if share >= HALF:
@@ -180,7 +182,9 @@ def join_details(catalog: Draft, key: str, others: Sequence[Draft]) -> tuple[Dra
         link = _list_link(catalog, key, other) or _name_link(catalog, key, other)
         if link is None or len(notes) >= MOST_LINKS:
             continue
-        catalog = as_joined(catalog).with_link(link)
+        joined = as_joined(catalog).with_link(link)
+        # A number that another table names says less than its name.
+        catalog = joined if link.lists else replace(joined, given=joined.frame.drop(link.left))
         what = "each item's list of" if link.lists else "the"
         notes.append(f"{Path(other.name).name} gives {what} {', '.join(link.brings)}: {link.share:.1%} of the items "
                      f"are found by {link.right!r}")  # fmt: skip
