@@ -180,6 +180,7 @@ def data_section(roles: Roles, drafts: Mapping[str, Draft]) -> tuple[dict[str, A
     separator = _separator(roles)
     if separator is not None:
         data["catalog"]["category_separator"] = separator
+        notes.append(f"cells of {roles.catalog_columns['category']!r} hold several categories, split at {separator!r}")
     kinds = _kinds(roles, notes)
     data["interactions"] |= kinds
     if roles.clock == "order":

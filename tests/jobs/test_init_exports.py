@@ -211,3 +211,8 @@ def test_dates_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is day 1 of month 1 or day 1 .*`--day-first` or `--month-first` of"):
         propose([log])
     assert data_of(propose([log], day_first=True))["day_first"] is True
+
+
+def test_a_place_on_another_machine() -> None:
+    with pytest.raises(DataError, match=r"s3://shop/log.csv is not on this machine: copy it here or mount it"):
+        propose(["s3://shop/log.csv"])
