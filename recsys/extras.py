@@ -13,6 +13,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
+    "finetune": ("accelerate", "peft", "torch", "transformers"),
+    "report": ("jinja2", "matplotlib"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

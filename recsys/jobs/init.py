@@ -14,6 +14,7 @@ import polars as pl
 from recsys.config import Config, parse_config
 from recsys.errors import DataError
 from recsys.jobs.defaults import Choice, Facts, choose_settings
+from recsys.parallel.forks import require_polars
 from recsys.tables.ingest import load_tables
 from recsys.tables.profile import SAMPLE_ROWS
 from recsys.tables.roles import Roles
@@ -115,6 +116,7 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
     """
     if not files:
         raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
+    require_polars("reading tables")
     paths = [str(file) for file in files]
     drafts = [Draft(path, {"source": source_of(path), "path": path}) for path in paths]
     data, notes = _known_export({draft.name: draft.frame.collect_schema() for draft in drafts})
