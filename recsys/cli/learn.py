@@ -38,6 +38,10 @@ def init(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The shop's files, in any order.")],
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="The config to write.")] = Path("shop.yaml"),
     name: Annotated[str | None, typer.Option(help="What the run is called. Default: the name of the config.")] = None,
+    day_first: Annotated[
+        bool | None,
+        typer.Option("--day-first/--month-first", help="How 01/02/2025 is read where no cell of its column tells."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a config that is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +57,8 @@ def init(
 
     if out.exists() and not force:
         raise ConfigError(f"{out} exists already: name another with --out, or write over it with --force")
-    proposal = propose(files, name or re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-.") or "shop")
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-.") or "shop"
+    proposal = propose(files, name, day_first=day_first)
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(out, proposal.to_yaml())
     facts = proposal.facts

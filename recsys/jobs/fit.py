@@ -17,6 +17,7 @@ from recsys.serving.recommender import Recommender
 from recsys.tables.frames import to_polars
 from recsys.tables.profile import TableProfile
 from recsys.tables.roles import assign_roles
+from recsys.tables.shapes.draft import Draft
 
 NAME = "fitted"
 
@@ -69,14 +70,13 @@ def _resolve(catalog: Any, interactions: Any, config: Config | Mapping[str, Any]
         loaded = config if isinstance(config, Config) else load_config(config)
         raw: dict[str, Any] = loaded.model_dump(mode="json")
         for name, path in paths.items():
-            raw["data"][name] |= {"source": "parquet", "path": path}
+            raw["data"][name] = (raw["data"][name] or {}) | {"source": "parquet", "path": path}
         return parse_config(raw, "config")
     given = dict(config or {})
     output = str(given.get("output", room))
     tables = {name: TableProfile.of(name, frame) for name, frame in frames.items()}
     roles = assign_roles(tables["interactions"], tables["catalog"])
-    data, notes = data_section(roles, {name: {"source": "parquet"} for name in frames})
-    for name, path in paths.items():
-        data[name]["path"] = path
+    drafts = {name: Draft(name, {"source": "parquet", "path": path}) for name, path in paths.items()}
+    data, notes = data_section(roles, drafts)
     proposal = complete(data | given.pop("data", {}), notes, str(given.get("name", NAME)), output)
     return parse_config({**proposal.raw, **given, "output": output}, "config")

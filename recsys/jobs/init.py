@@ -11,16 +11,16 @@ from typing import Any
 
 import polars as pl
 
-from recsys.config import CatalogConfig, Config, parse_config
+from recsys.config import Config, parse_config
 from recsys.errors import DataError
 from recsys.jobs.defaults import Choice, Facts, choose_settings
 from recsys.parallel.forks import require_polars
 from recsys.tables.ingest import load_tables
-from recsys.tables.profile import SAMPLE_ROWS, TableProfile
-from recsys.tables.roles import Roles, find_roles
+from recsys.tables.profile import SAMPLE_ROWS
+from recsys.tables.roles import Roles
+from recsys.tables.shapes import find_joined_roles, shape
+from recsys.tables.shapes.draft import Draft
 from recsys.tables.sources.files import source_of
-from recsys.tables.sources.registry import read
-from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW
 from recsys.types import Tables
 
 # Public exports that a source of their own reads: the columns that give them away.
@@ -30,8 +30,8 @@ EXPORTS = {
     "amazon_meta": {"asin", "title", "also_buy"},
 }
 # What an event of a kind is worth, and which kinds are predicted where a log has several.
-WORTH = {"view": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "favorite": 3.0, "wish": 3.0, "like": 3.0,
-         "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
+WORTH = {"view": 1.0, "pv": 1.0, "click": 1.0, "detail": 1.0, "cart": 3.0, "add": 3.0, "fav": 3.0, "wish": 3.0,
+         "like": 3.0, "buy": 5.0, "purchase": 5.0, "order": 5.0, "transaction": 5.0}  # fmt: skip
 BOUGHT = ("buy", "purchase", "order", "transaction")
 UNDONE = ("return", "refund", "cancel", "remove", "dislike")
 
@@ -70,11 +70,25 @@ class Proposal:
         for key, value in self.raw.items():
             reason = self.reasons.get(key)
             lines += ["", *([f"# {reason}"] if reason else [])] if isinstance(value, Mapping | list) else []
-            dump = yaml.safe_dump({key: _plain(value)}, sort_keys=False, allow_unicode=True,
-                                  default_flow_style=None, width=110).rstrip()  # fmt: skip
+            dump = yaml.dump({key: _plain(value)}, Dumper=_dumper(), sort_keys=False, allow_unicode=True,
+                             default_flow_style=None, width=110).rstrip()  # fmt: skip
             scalar = not isinstance(value, Mapping | list)
             lines.append(dump[1:-1] + (f"  # {reason}" if reason else "") if scalar else dump)
         return "\n".join(lines) + "\n"
+
+
+def _dumper() -> Any:
+    """A YAML dumper that writes texts of several lines, such as queries, as blocks."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def represent(dumper: Any, text: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    Dumper.add_representer(str, represent)
+    return Dumper
 
 
 def _plain(value: Any) -> Any:
@@ -83,13 +97,15 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def propose(files: Sequence[str | Path], name: str = "shop", output: str = "artifacts") -> Proposal:
+def propose(files: Sequence[str | Path], name: str = "shop", output: str = "artifacts",
+            day_first: bool | None = None) -> Proposal:  # fmt: skip
     """Look at the files of a shop, in any order, and propose a config for them.
 
     Args:
         files: Parquet, CSV or JSON lines: a log of behaviour and a table of items, or a known public export.
         name: What the run is called.
         output: Where its bundles go.
+        day_first: How `01/02/2025` is read where no cell of its column tells.
 
     Returns:
         The proposal. Its tables were read as `recsys evaluate` will read them.
@@ -102,19 +118,15 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
         raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
     require_polars("reading tables")
     paths = [str(file) for file in files]
-    readers = {path: {"source": source_of(path)} for path in paths}
-    frames = {path: _open(path, readers[path]) for path in paths}
-    schemas = {path: frame.collect_schema() for path, frame in frames.items()}
-    data, notes = _known_export(schemas)
+    drafts = [Draft(path, {"source": source_of(path), "path": path}) for path in paths]
+    data, notes = _known_export({draft.name: draft.frame.collect_schema() for draft in drafts})
     if not data:
-        nested = {path: key for path in paths
-                  if readers[path]["source"] == "jsonl" and (key := _nested_key(schemas[path]))}  # fmt: skip
-        for path, key in nested.items():
-            readers[path] |= {"explode": key}
-            frames[path] = _open(path, readers[path])
-        profiles = [_profile(path, frame) for path, frame in frames.items()]
-        data, notes = data_section(find_roles(profiles), readers)
-        notes += [f"each line of {path} is a list of {key}: a row an entry" for path, key in nested.items()]
+        drafts, notes = shape(drafts)
+        roles, drafts, joins = find_joined_roles(drafts)
+        data, further = data_section(roles, {draft.name: draft for draft in drafts})
+        notes += joins + further
+    if day_first is not None:
+        data["day_first"] = day_first
     return complete(data, notes, name, output)
 
 
@@ -128,24 +140,6 @@ def complete(data: Mapping[str, Any], notes: Sequence[str], name: str, output: s
     choices: dict[str, Choice] = choose_settings(facts)
     raw = {"name": name, "seed": 7, "output": output, "data": data} | {key: one.value for key, one in choices.items()}
     return Proposal(raw, {key: one.reason for key, one in choices.items()}, notes, facts, tables)
-
-
-def _open(path: str, reader: Mapping[str, Any]) -> pl.LazyFrame:
-    """The rows of one file, as its source reads them."""
-    return read(CatalogConfig(path=path, **reader), "catalog").frame
-
-
-def _nested_key(schema: pl.Schema) -> str | None:
-    """The key of a file of JSON lines that holds a list of objects, such as the events of a session."""
-    lists = [name for name, dtype in schema.items()
-             if isinstance(dtype, pl.List) and isinstance(dtype.inner, pl.Struct)]  # fmt: skip
-    return lists[0] if len(lists) == 1 else None
-
-
-def _profile(path: str, frame: pl.LazyFrame) -> TableProfile:
-    """Read the head of one file."""
-    own = [name for name in frame.collect_schema() if name not in (FILE, ROW, REFUSED, DROPPED)]
-    return TableProfile.of(path, frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"))
 
 
 def _known_export(schemas: Mapping[str, pl.Schema]) -> tuple[dict[str, Any], list[str]]:
@@ -169,12 +163,12 @@ def _known_export(schemas: Mapping[str, pl.Schema]) -> tuple[dict[str, Any], lis
     return {}, []
 
 
-def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+def data_section(roles: Roles, drafts: Mapping[str, Draft]) -> tuple[dict[str, Any], list[str]]:
     """Return the `data` section for tables whose roles were found, and notes on what was assumed.
 
     Args:
         roles: What was found.
-        readers: The source that reads each table and its settings, by the table's name.
+        drafts: How each table is read, by its name.
     """
     notes = list(roles.notes)
     log = roles.interactions
@@ -182,17 +176,22 @@ def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tupl
     if roles.catalog is None:
         notes.append(f"no file holds the items of {log.name}: they are those of its events")
     else:
-        data["catalog"] = _table(roles.catalog.name, readers, roles.catalog_columns)
+        data["catalog"] = drafts[roles.catalog.name].section(roles.catalog_columns)
     columns = {**roles.interaction_columns} if roles.catalog else {**roles.interaction_columns, **roles.catalog_columns}
-    data["interactions"] = _table(log.name, readers, columns)
+    data["interactions"] = drafts[log.name].section(columns)
     separator = _separator(roles)
     if separator is not None:
         data["catalog"]["category_separator"] = separator
+        notes.append(f"cells of {roles.catalog_columns['category']!r} hold several categories, split at {separator!r}")
     kinds = _kinds(roles, notes)
     data["interactions"] |= kinds
     if roles.clock == "order":
         data["clock"] = "order"
     elif not _zoned(roles):
+        if (first := _day_first(roles)) is not None:
+            data["day_first"] = first
+            order = ("day", "month") if first else ("month", "day")
+            notes.append(f"in dates the {order[0]} stands before the {order[1]}, as a number above 12 tells")
         data["timezone"] = "UTC"
         notes.append("times carry no zone: UTC is assumed; set data.timezone to the shop's own")
     if roles.catalog is not None:
@@ -200,11 +199,6 @@ def data_section(roles: Roles, readers: Mapping[str, Mapping[str, Any]]) -> tupl
     if log.sampled or (roles.catalog is not None and roles.catalog.sampled):
         notes.append(f"columns were judged by the first {SAMPLE_ROWS:,} rows")
     return data, notes
-
-
-def _table(path: str, readers: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, Any]:
-    mapped = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
-    return {"source": readers[path]["source"], "path": path, **readers[path]} | ({"columns": mapped} if mapped else {})
 
 
 def _separator(roles: Roles) -> str | None:
@@ -241,6 +235,18 @@ def _kinds(roles: Roles, notes: list[str]) -> dict[str, Any]:
         settings["targets"] = bought
         notes.append(f"what is predicted: {', '.join(bought)}")
     return settings
+
+
+def _day_first(roles: Roles) -> bool | None:
+    """Whether days stand before months, where both are numbers before the year and one above 12 tells; else None."""
+    values = roles.interactions.columns[roles.interaction_columns["timestamp"]].values
+    if values.dtype != pl.String:
+        return None
+    first, second = (
+        values.str.extract(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-]\d", place).cast(pl.Int16) for place in (1, 2)
+    )
+    days = int((first > 12).sum()), int((second > 12).sum())
+    return None if days == (0, 0) else days[0] >= days[1]
 
 
 def _zoned(roles: Roles) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recsys.config import nearest
+from recsys.tables.sources.folding import FURTHER_ROW
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def warnings(report: Mapping[str, Any], kinds: Sequence[str] = ()) -> list[str]:
     for reason, count in report["dropped"].items():
         share = count / report["rows"]
         similar = _similar_kind(reason, kinds)
-        if share < MUCH and not similar:
+        if reason.endswith(FURTHER_ROW) or (share < MUCH and not similar):
             continue
         advice = f"; {similar}" if similar else ""
         if reason == UNKNOWN_ITEM:

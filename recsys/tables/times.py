@@ -200,7 +200,8 @@ def _with_order(
             first, second = (int(number) for number in example.replace(".", "/").replace("-", "/").split("/")[:2])
             raise DataError(
                 f"timestamp: {example!r} is day {first} of month {second} or day {second} of month {first}, and no "
-                "cell of the column tells which: set `day_first: true` or `day_first: false` under data"
+                "cell of the column tells which: set `day_first: true` or `day_first: false` under data "
+                "(`--day-first` or `--month-first` of `recsys init`)"
             )
         day_first = total["day"] >= total["month"]
     swapped = dict(zip((MONTH_FIRST, DAY_FIRST)[not day_first], (DAY_FIRST, MONTH_FIRST)[not day_first], strict=True))

@@ -192,6 +192,18 @@ def test_fit_with_a_config_of_ones_own(frames: tuple[pl.DataFrame, pl.DataFrame]
     assert (tmp_path / "shop" / "CURRENT").is_file()
 
 
+def test_fit_with_a_config_that_names_no_catalogue(
+    frames: tuple[pl.DataFrame, pl.DataFrame], shop: Any, tmp_path: Path
+) -> None:
+    """Its items would be those of the events; here they are given."""
+    items, events = frames
+    config = load_config(shop.config)
+    config = config.model_copy(
+        update={"output": str(tmp_path), "data": config.data.model_copy(update={"catalog": None})}
+    )
+    assert len(recsys.fit(items, events, config).catalog) == len(items)
+
+
 def test_fit_without_users(frames: tuple[pl.DataFrame, pl.DataFrame]) -> None:
     items, events = frames
     with pytest.raises(DataError, match="interactions has no column of users or none of items"):

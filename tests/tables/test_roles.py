@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from recsys.errors import DataError
+from recsys.tables.names import strength, words_of
 from recsys.tables.profile import TableProfile
-from recsys.tables.roles import assign_roles, find_roles, strength, words_of
+from recsys.tables.roles import assign_roles, find_roles
 
 START = datetime(2025, 3, 1)
 

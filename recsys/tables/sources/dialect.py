@@ -201,14 +201,15 @@ def _has_utf8_letters(lines: Sequence[bytes]) -> bool:
 
 
 def _separator(rows: Sequence[str]) -> str:
-    """The separator that stands equally often in most lines, and of these the one that makes most cells."""
-    best, found = (0.0, 0), ","
+    """The separator that stands equally often in most lines and in the first, and of these that of most cells."""
+    best, found = (0.0, False, 0), ","
     for separator in SEPARATORS:
         counts = Counter(len(split(row, Dialect(separator=separator))) for row in rows[:50])
         cells, lines = counts.most_common(1)[0]
         if separator == ":" or cells < 2:
             continue
-        rank = (round(lines / min(len(rows), 50), 1), cells)
+        first = len(split(rows[0], Dialect(separator=separator)))
+        rank = (round(lines / min(len(rows), 50), 1), first == cells, cells)
         if rank > best:
             best, found = rank, separator
     return found

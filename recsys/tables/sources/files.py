@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ from recsys.errors import DataError
 from recsys.tables.sources import delimited
 from recsys.tables.sources import scanning as scan
 from recsys.tables.sources.base import RawTable, Table
+from recsys.tables.sources.folding import fill_down, one_row_per
 from recsys.tables.sources.json_lines import json_types, scan_json
 from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import ROW
@@ -58,6 +59,10 @@ class Csv:
         quote: What surrounds a cell that holds separators; empty for none.
         escape: What stands before a quote inside a cell where quotes are not doubled, such as a backslash.
         header: Whether the first line names the columns, or the names themselves where no line does.
+        fill_down: Where one order or product spans rows and later ones leave blank what the first says: the column
+            that names it, and those whose blank cells repeat the row above, as in `{Name: [Email, Created at]}`.
+        one_row_per: A column of which each value gets one row, with the first filled cell of every other column, as
+            `Handle` where a product has a row a variant.
     """
 
     name: ClassVar[str] = "csv"
@@ -68,6 +73,8 @@ class Csv:
     quote: str | None = None
     escape: str | None = None
     header: bool | list[str] | None = None
+    fill_down: dict[str, list[str]] = field(default_factory=dict)
+    one_row_per: str | None = None
 
     def read(self, paths: list[str], table: Table) -> RawTable:
         # In a folder that holds .csv files, a .txt is more likely a note than a table.
@@ -80,7 +87,13 @@ class Csv:
         notes = [one.note for one in opened if one.note]
         by_file = {one.file: one for one in opened}
         types: dict[str, pl.DataType] = opened[0].types() if opened else {}
-        return RawTable.of_parts(scan.gather(files, lambda file: by_file[file].scan()), types, notes)
+        return RawTable.of_parts(scan.gather(files, lambda file: self._folded(by_file[file])), types, notes)
+
+    def _folded(self, opened: delimited.DelimitedFile) -> pl.LazyFrame:
+        rows = opened.scan()
+        if self.fill_down:
+            rows = fill_down(rows, self.fill_down, opened.file)
+        return rows if self.one_row_per is None else one_row_per(rows, self.one_row_per, opened.file)
 
 
 @SOURCES.register

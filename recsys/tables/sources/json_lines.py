@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Mapping
 from functools import partial
 
@@ -26,7 +28,7 @@ def json_types(file: str) -> dict[str, pl.DataType]:
     Raises:
         DataError: none of the first thousand lines is a JSON object.
     """
-    if _lines(file).head(HEAD_ROWS).collect().filter(_is_json_object()).is_empty():
+    if _mended(_lines(file).head(HEAD_ROWS).collect()).filter(_is_json_object()).is_empty():
         raise DataError(f"{file}: none of its first {HEAD_ROWS} lines is a JSON object")
     types: dict[str, pl.DataType] = {}
 
@@ -81,11 +83,29 @@ def _parsed(lines: pl.DataFrame, schema: Mapping[str, pl.DataType] | None) -> tu
         return _read(lines["line"], given), nothing
     except pl.exceptions.ComputeError:
         # One broken line fails the batch, and telling which takes ten times as long: done only here.
-        mended = pl.col("line").str.replace_all(NOT_FINITE, "${1}null")
-        lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(mended))
+        lines = _mended(lines)
         lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(pl.lit("{}")))
         refused = pl.when(lines["line"] == "{}").then(pl.lit("row: not JSON")).alias(REFUSED)
         return _read(lines["line"], given), lines.select(refused).to_series()
+
+
+def _mended(lines: pl.DataFrame) -> pl.DataFrame:
+    """Write as JSON what Python writes nearly so: `NaN`, and dicts printed as `{'id': 1, 'free': True}`."""
+    finite = pl.col("line").str.replace_all(NOT_FINITE, "${1}null")
+    lines = lines.with_columns(pl.when(_is_json_object()).then("line").otherwise(finite))
+    printed = lines["line"].str.contains(r"^\s*\{\s*u?'") & ~lines.select(_is_json_object()).to_series()
+    if not printed.any():
+        return lines
+    as_json = lines["line"].filter(printed).map_elements(_from_python, return_dtype=pl.String, skip_nulls=True)
+    places = printed.arg_true()
+    return lines.with_columns(lines["line"].scatter(places, as_json))
+
+
+def _from_python(line: str) -> str:
+    try:
+        return json.dumps(ast.literal_eval(line.strip()), allow_nan=False)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return line
 
 
 def _read(lines: pl.Series, schema: dict[str, pl.DataType] | None) -> pl.DataFrame:

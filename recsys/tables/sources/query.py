@@ -17,6 +17,7 @@ from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, join, ow
 
 FORMATS: dict[str, type[Source]] = {member.name: member for member in (Csv, JsonLines, Parquet)}
 RESULT = "query"  # what stands for the file of a row that the query made
+_USED = pl.col(REFUSED).is_null() & pl.col(DROPPED).is_null()
 
 
 @SOURCES.register
@@ -25,7 +26,7 @@ class Query:
     """SQL over files, as polars understands it; only `SELECT`.
 
     Cells of text files are text: `CAST(rating AS DOUBLE)` makes numbers, `TRY_CAST` nulls where a cell is none. Rows
-    that a file's reader refuses are refused here too; they take no part in the query.
+    that a file's reader refuses or drops are told here too; they take no part in the query.
 
     Attributes:
         query: The statement. Its columns are those of the table.
@@ -53,7 +54,7 @@ class Query:
         blank = pl.lit(None, pl.String)
         parts = [made.with_columns(pl.lit(RESULT, names).alias(FILE), blank.alias(REFUSED), blank.alias(DROPPED))]
         for frame in frames.values():
-            bad = frame.filter(pl.col(REFUSED).is_not_null())
+            bad = frame.filter(~_USED)
             parts.append(bad.select(ROW, pl.col(FILE).cast(pl.String).cast(names), REFUSED, DROPPED))
         types = {column: dtype for raw in opened.values() for column, dtype in raw.types.items()}
         return RawTable(join(parts), files, types, [note for raw in opened.values() for note in raw.notes])
@@ -69,7 +70,7 @@ def _open(settings: str | list[str] | dict[str, Any], where: str, table: Table) 
 
 
 def _run(query: str, frames: dict[str, pl.LazyFrame], where: str) -> pl.LazyFrame:
-    sound = {name: frame.filter(pl.col(REFUSED).is_null()).select(own_columns(frame)) for name, frame in frames.items()}
+    sound = {name: frame.filter(_USED).select(own_columns(frame)) for name, frame in frames.items()}
     try:
         made = pl.SQLContext(sound).execute(query, eager=False)
         made.collect_schema()

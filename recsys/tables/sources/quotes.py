@@ -33,7 +33,8 @@ class Survey:
 
     Attributes:
         ascii: Whether all of it is ASCII.
-        open_quotes: Whether a line holds an odd number of quotes: a cell spans lines, or a quote does not end.
+        open_quotes: Whether a line holds an odd number of quotes, or one inside a cell: a cell spans lines, or a quote
+            does not end, or ends before its cell does.
     """
 
     ascii: bool
@@ -48,7 +49,7 @@ def survey(file: str, dialect: Dialect) -> Survey:
         for block in _blocks(opened):
             plain = plain and block.isascii()
             if quote and not open_quotes and quote in block:
-                open_quotes = bool(_odd_lines(block, quote).any())
+                open_quotes = bool(_unsound_lines(block, dialect).any())
             if open_quotes and not plain:
                 break
     return Survey(plain, open_quotes)
@@ -68,13 +69,24 @@ def _blocks(opened: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _odd_lines(block: bytes, quote: bytes) -> BoolArray:
-    """Which lines of a block hold an odd number of quotes."""
+def _unsound_lines(block: bytes, dialect: Dialect) -> BoolArray:
+    """Which lines of a block hold an odd number of quotes, or one inside a cell, as in `"Blue" song`."""
+    quote = (dialect.quote or "").encode()
     letters = np.frombuffer(block, dtype=np.uint8)
     starts = np.flatnonzero(letters == NEWLINE[0]) + 1
     starts = np.concatenate([[0], starts[:-1] if starts.size and starts[-1] == len(block) else starts])
     odd = np.bitwise_xor.reduceat((letters == quote[0]).view(np.uint8), starts)
-    return odd.astype(bool)
+    unsound = odd.astype(bool)
+    places = np.flatnonzero(letters == quote[0])
+    edges = np.zeros(256, dtype=bool)
+    edges[[*dialect.separator.encode(), *quote, *b"\r\n"]] = True
+    if block.startswith(codecs.BOM_UTF8):
+        edges[codecs.BOM_UTF8[-1]] = True
+    # A quote that begins or ends a cell, or is doubled, stands beside a separator, the end of a line or a quote.
+    before = (places == 0) | edges[letters[places - 1]]
+    after = (places == len(block) - 1) | edges[letters[np.minimum(places + 1, len(block) - 1)]]
+    unsound[np.searchsorted(starts, places[~before & ~after], side="right") - 1] = True
+    return unsound
 
 
 def mend(file: str, dialect: Dialect, width: int, target: Path) -> None:
@@ -117,7 +129,7 @@ def _mend_block(block: bytes, ended: bool, quote: bytes, dialect: Dialect, width
         return b""
     lines = block.splitlines(keepends=True) if b"\r" not in block else _lines_of(block)
     place = 0
-    for number in np.flatnonzero(_odd_lines(block, quote)).tolist():
+    for number in np.flatnonzero(_unsound_lines(block, dialect)).tolist():
         if number < place:
             continue
         out.writelines(lines[place:number])

@@ -60,10 +60,13 @@ def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
 
     Raises:
         ConfigError: no path is given.
-        DataError: a path names nothing.
+        DataError: a path names nothing, or a place on another machine.
     """
     if not paths:
         raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
+    remote = [path for path in paths if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path)]
+    if remote:
+        raise DataError(f"{remote[0]} is not on this machine: copy it here or mount it, and name that path")
     found = [file for path in paths for file in _expand(Path(path), endings)]
     return list(dict.fromkeys(found))
 
