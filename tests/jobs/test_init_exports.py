@@ -122,6 +122,10 @@ def test_orders_that_the_other_file_lacks(tmp_path: Path) -> None:
     assert ("orders.csv.gz is joined by 'order_id', which 75.0% of the rows of lines.csv.gz find; the other 25.0% are "
             "left out") in proposal.notes  # fmt: skip
     assert proposal.facts.events == 2 * ORDERS * 0.75
+    query = data_of(proposal)["interactions"]["query"]
+    assert "CASE WHEN orders.order_id IS NULL THEN 'order_id: not in orders.csv.gz' END AS left_out" in query
+    # Every run says it, not `init` alone.
+    assert proposal.tables.report["interactions"]["dropped"] == {"order_id: not in orders.csv.gz": 2 * ORDERS * 0.25}
     few = propose(relational(tmp_path, known=0.1))
     assert "query" not in data_of(few)["interactions"]
     assert any("orders.csv.gz ties 10% of 'order_id' to 'customer_id'" in note for note in few.notes)
@@ -157,10 +161,17 @@ def test_a_property_a_row(tmp_path: Path) -> None:
     rows = ["timestamp,itemid,property,value"]
     for n in range(ITEMS):
         rows += [f"1700000000000,{n},categoryid,{n % 3}", f"1700000000000,{n},888,n12.000 77"]
+        rows.append(f"1800000000000,{n},categoryid,9")  # what it becomes later is not known yet
     proposal = propose([write(tmp_path, "events.csv", events), write(tmp_path, "item_properties.csv", rows)])
-    assert (
-        "MAX(CASE WHEN property = 'categoryid' THEN \"value\" END) AS categoryid"
-        in data_of(proposal)["catalog"]["query"]
+    assert data_of(proposal)["catalog"]["query"] == (
+        'WITH earliest AS (\n  SELECT itemid, property, MIN("timestamp") AS moment FROM item_properties\n'
+        "  WHERE property IN ('categoryid') GROUP BY itemid, property\n)\n"
+        "SELECT item_properties.itemid,\n"
+        "       MAX(CASE WHEN item_properties.property = 'categoryid' THEN item_properties.\"value\" END)"
+        " AS categoryid\n"
+        "FROM item_properties\nJOIN earliest ON item_properties.itemid = earliest.itemid"
+        ' AND item_properties.property = earliest.property AND item_properties."timestamp" = earliest.moment\n'
+        "GROUP BY item_properties.itemid\nORDER BY item_properties.itemid\n"
     )
     kinds = dict(proposal.tables.catalog.frame.select("item_id", "category").rows())
     assert kinds == {n: str(n % 3) for n in range(ITEMS)}

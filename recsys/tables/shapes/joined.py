@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from recsys.tables.shapes.draft import Draft
+from recsys.tables.sources.query import LEFT_OUT
 
 RESERVED = {"timestamp", "time", "date", "order", "group", "user", "from", "select", "where", "join", "on", "as",
             "by", "left", "right", "value", "values", "table", "in", "is", "not", "and", "or", "case", "when", "end",
@@ -42,7 +43,7 @@ class Link:
         lists: Whether it holds a value in several rows, which become lists.
         cut: Whether values of `left` are also tried without what stands behind their last ` - `.
         renamed: What a column that it brings is called from there on.
-        keeps: Whether rows without a partner stay.
+        keeps: Whether rows without a partner stay; others are left out, and told in every run.
         share: Share of the rows, of those looked at, that find a partner.
     """
 
@@ -119,7 +120,7 @@ class Joined(Draft):
                 first, left = owner[link.left]
                 cell = f"COALESCE({table}.{quoted(theirs)}, {table}_cut.{quoted(theirs)}, {first}.{quoted(left)})"
             cells.append(cell + ("" if ours == theirs and not cell.startswith("COALESCE") else f" AS {quoted(ours)}"))
-        once, joins = [], []
+        once, joins, lost = [], [], []
         for link, name in zip(links, names[1:], strict=True):
             table, left = owner[link.left]
             mine, theirs = f"{table}.{quoted(left)}", quoted(link.right)
@@ -131,10 +132,15 @@ class Joined(Draft):
                 where = f"WHERE {theirs} IS NOT NULL GROUP BY {theirs}"
                 once.append(f"{source} AS (\n  SELECT {chosen} FROM {name}\n  {where}\n)")
             renamed = f"{source} AS {name}" if source != name else name
-            joins.append(f"{'LEFT JOIN' if link.keeps else 'JOIN'} {renamed} ON {mine} = {name}.{theirs}")
+            joins.append(f"LEFT JOIN {renamed} ON {mine} = {name}.{theirs}")
+            if not link.keeps:
+                reason = f"{link.left}: not in {Path(link.draft.name).name}".replace("'", "''")
+                lost.append(f"WHEN {name}.{theirs} IS NULL THEN '{reason}'")
             if link.cut:
                 cut = f"REGEXP_REPLACE({mine}, '^(.*) - .*$', '\\1')"
                 joins.append(f"LEFT JOIN {source} AS {name}_cut ON {cut} = {name}_cut.{theirs}")
+        if lost:
+            cells.append(f"CASE {' '.join(lost)} END AS {LEFT_OUT}")
         head = ["WITH " + ", ".join(once)] if once else []
         return "\n".join([*head, "SELECT " + ",\n       ".join(cells), f"FROM {names[0]}", *joins]) + "\n"
 

@@ -16,6 +16,7 @@ from recsys.tables.sources.registry import SOURCES
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, join, own_columns
 
 FORMATS: dict[str, type[Source]] = {member.name: member for member in (Csv, JsonLines, Parquet)}
+LEFT_OUT = "left_out"  # a column of the query that says why a row is not kept; null keeps it
 RESULT = "query"  # what stands for the file of a row that the query made
 _USED = pl.col(REFUSED).is_null() & pl.col(DROPPED).is_null()
 
@@ -26,7 +27,9 @@ class Query:
     """SQL over files, as polars understands it; only `SELECT`.
 
     Cells of text files are text: `CAST(rating AS DOUBLE)` makes numbers, `TRY_CAST` nulls where a cell is none. Rows
-    that a file's reader refuses or drops are told here too; they take no part in the query.
+    that a file's reader refuses or drops are told here too; they take no part in the query. A column `left_out` leaves
+    out the rows in which it holds a text, and tells how many for each: a join with fewer partners than rows says so in
+    every run.
 
     Attributes:
         query: The statement. Its columns are those of the table.
@@ -52,7 +55,10 @@ class Query:
         names = pl.Enum([*dict.fromkeys([RESULT, *files])])
         made = _run(self.query, frames, where).with_row_index(ROW, 1)
         blank = pl.lit(None, pl.String)
-        parts = [made.with_columns(pl.lit(RESULT, names).alias(FILE), blank.alias(REFUSED), blank.alias(DROPPED))]
+        says = LEFT_OUT in made.collect_schema()
+        dropped = pl.col(LEFT_OUT).cast(pl.String) if says else blank
+        made = made.with_columns(pl.lit(RESULT, names).alias(FILE), blank.alias(REFUSED), dropped.alias(DROPPED))
+        parts = [made.drop(LEFT_OUT) if says else made]
         for frame in frames.values():
             bad = frame.filter(~_USED)
             parts.append(bad.select(ROW, pl.col(FILE).cast(pl.String).cast(names), REFUSED, DROPPED))
