@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from recsys.config import Config, check_members
 from recsys.engine.plan import Plan
 from recsys.ranking.scorers.base import require_packages
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
+from recsys.tables.split import Split, shuffle_events
 from recsys.types import Tables
 
 
@@ -24,4 +26,11 @@ def ingest(config: Config) -> Tables:
     tables = load_tables(config.data, config.folder)
     config.folder.mkdir(parents=True, exist_ok=True)
     atomic.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))
-    return tables
+    return in_drawn_order(tables, config.split)
+
+
+def in_drawn_order(tables: Tables, split: Split) -> Tables:
+    """With a random holdout, put the events of each user in the order that its seed draws; otherwise change nothing."""
+    if split.kind != "random":
+        return tables
+    return replace(tables, interactions=shuffle_events(tables.interactions, split.seed))
