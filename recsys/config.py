@@ -29,6 +29,7 @@ from recsys.config_models import (
     InteractionsConfig,
     LeaveLastOut,
     Model,
+    RandomHoldout,
     Range,
     RulesConfig,
     TableConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "InteractionsConfig",
     "LeaveLastOut",
     "Model",
+    "RandomHoldout",
     "Range",
     "RulesConfig",
     "TableConfig",
@@ -171,6 +173,9 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     """Find what would fail hours into a run: unknown members and settings, and members that lack what they need."""
     if config.split.kind == "time" and config.data.clock == "order":
         yield Problem(("split", "kind"), "time needs timestamps, and data.clock is 'order': use leave_last_out")
+    if config.split.kind == "random" and config.data.clock == "time":
+        yield Problem(("split", "kind"), "random forgets when events happened, and data.clock is 'time': use time or "
+                      "leave_last_out, or set `clock: order` where the times mean nothing")  # fmt: skip
     members: list[tuple[tuple[str | int, ...], str, Any]] = []
     for name in config.retrievers:
         try:

@@ -131,6 +131,18 @@ class LeaveLastOut(Model):
     folds: Annotated[Count, Choice((1, 2))] = 1
 
 
+class RandomHoldout(Model):
+    """Hold out one event of each user, drawn at random: for logs whose rows stand in no order of time.
+
+    The events of each user are put in a random order, by `seed`, before anything is learned or judged; then it is
+    `leave_last_out`. It needs `clock: order`.
+    """
+
+    kind: Literal["random"]
+    folds: Annotated[Count, Choice((1, 2))] = 1
+    seed: int = 0
+
+
 class TimeSplit(Model):
     """Hold out everything in the last `horizon_days`. `folds` earlier windows of that length train the scorer."""
 
@@ -199,7 +211,7 @@ class Config(Model):
     output: str = "artifacts"
     data: DataConfig
     embedding: EmbeddingConfig = EmbeddingConfig()
-    split: Annotated[LeaveLastOut | TimeSplit, Field(discriminator="kind")]
+    split: Annotated[LeaveLastOut | RandomHoldout | TimeSplit, Field(discriminator="kind")]
     history: Annotated[Count, Range(0.5, 2, log=True, relative=True)] = 200
     train_users: Count = 50_000
     rare_weight: Annotated[float, Field(gt=0), Choice((1.0, 2.0))] = 1.0

@@ -120,7 +120,7 @@ def test_every_problem_is_told_at_once() -> None:
         ({"rules": {"seen": "hide"}}, "run.yaml: rules.seen: Input should be 'drop' or 'keep' (got 'hide')"),
         ({"evaluation": {"k": []}}, "run.yaml: evaluation.k: List should have at least 1 item"),
         ({"evaluation": {"k": [5, 0]}}, "run.yaml: evaluation.k.1: Input should be greater than or equal to 1"),
-        ({"split": {"kind": "random"}}, "run.yaml: split: Input tag 'random'"),
+        ({"split": {"kind": "by_luck"}}, "run.yaml: split: Input tag 'by_luck'"),
         ({"split": {"kind": "time", "horizon_days": -1}}, "Input should be greater than 0 (got -1)"),
         ({"embedding": {"max_tokens": 9999}}, "run.yaml: embedding.max_tokens: Input should be less than"),
         ({"data": {"catalog": {}, "interactions": {}, "tolerated": 2}}, "data.tolerated: Input should be less than"),
@@ -344,6 +344,11 @@ def test_a_key_that_is_written_twice(tmp_path: Path) -> None:
         (
             {"split": {"kind": "time"}, "data": SHOP["data"] | {"clock": "order"}},
             "split.kind: time needs timestamps, and data.clock is 'order': use leave_last_out",
+        ),
+        (
+            {"split": {"kind": "random"}},
+            "split.kind: random forgets when events happened, and data.clock is 'time': use time or leave_last_out, or "
+            "set `clock: order` where the times mean nothing",
         ),
         (
             {"features": ["scores", "due"], "data": SHOP["data"] | {"clock": "order"}},

@@ -23,6 +23,7 @@ from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.plan import Plan
 from recsys.errors import LeakageError
+from recsys.evaluation.row_order import count_ties
 from recsys.extras import require
 from recsys.formatting import moment
 from recsys.jobs.ingest import ingest
@@ -136,21 +137,14 @@ def check_encoder(embeddings: Embeddings, folds: Sequence[Fold], clock: str) -> 
 
 def check_ties(whole: Interactions, judged: Fold) -> Finding:
     """Count events of one user at one moment, whose order is only that of the file."""
-    equal = (whole.user[1:] == whole.user[:-1]) & (whole.time[1:] == whole.time[:-1])
-    events = float((np.append(False, equal) | np.append(equal, False)).mean())
-    first = np.full(whole.n_users, np.iinfo(np.int64).max)
-    np.minimum.at(first, judged.labels.user, judged.labels.time)
-    users = judged.labelled_users
-    users = users[np.diff(judged.known.offsets)[users] > 0]
-    edge = next_moments(judged.known)[users] - 1 == first[users]
-    text = f"{events:.1%} of the events share their moment with another event of their user"
-    if edge.any():
+    numbers = count_ties(whole, judged)
+    text = f"{numbers['events']:.1%} of the events share their moment with another event of their user"
+    if numbers["edge_users"]:
         text += (
-            f"; for {edge.sum():,} users ({edge.mean():.1%}) the first label shares it with the newest known event: "
-            "only the order of the file says which came first"
+            f"; for {numbers['edge_users']:,} users ({numbers['edge']:.1%}) the first label shares it with the newest "
+            "known event: only the order of the file says which came first"
         )
-    numbers = {"events": events, "edge_users": int(edge.sum()), "edge": float(edge.mean()) if len(edge) else 0.0}
-    return Finding("ties", WARN if edge.any() else OK, text, numbers)
+    return Finding("ties", WARN if numbers["edge_users"] else OK, text, numbers)
 
 
 def rerun(plan: Plan, whole: Interactions, embeddings: Embeddings, as_of: int | None, number: int,

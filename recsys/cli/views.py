@@ -14,6 +14,7 @@ from rich.text import Text
 from recsys import formatting
 from recsys.config import parse_stored_config
 from recsys.evaluation.losses import DEEPER
+from recsys.evaluation.row_order import describe_row_order
 from recsys.formatting import plural
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def evaluation(report: Mapping[str, Any]) -> list[RenderableType]:
             f"The engine's ndcg@{k} less that of the best baseline, {best}: [bold]{gap['mean']:+.4f}[/bold] "
             f"(95% interval {gap['low']:+.4f} to {gap['high']:+.4f}, paired bootstrap over users)"
         )
+    if "row_order" in report:
+        parts += ["", describe_row_order(report["row_order"])]
     parts += ["", _lost(report["losses"]), "", _found(report["candidate_recall"])]
     for title, name, count, metric in SLICES:
         if name in slices:

@@ -13,7 +13,7 @@ from recsys.arrays import BoolArray, FloatArray, LongArray
 from recsys.engine.embeddings import Embeddings
 from recsys.engine.index_quality import IndexReport, measure_index_costs
 from recsys.engine.model import Model
-from recsys.engine.plan import Plan, Split
+from recsys.engine.plan import Plan
 from recsys.engine.training import (
     Cut,
     Lists,
@@ -30,7 +30,7 @@ from recsys.parallel.threads import BATCH, batches, in_threads
 from recsys.progress import Progress, quiet
 from recsys.ragged import find_keys, order_by_score, pair_keys, places_of
 from recsys.ranking.calibration import Calibrator, Doubles, activity, log_totals
-from recsys.tables.split import Fold, holdouts
+from recsys.tables.split import Fold, Split, holdouts
 from recsys.types import Histories, Interactions
 
 USERS = 2_000

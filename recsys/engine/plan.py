@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from recsys.config import Config, LeaveLastOut, TimeSplit
+from recsys.config import Config, TimeSplit
 from recsys.ranking.scorers.base import Scorer
 from recsys.retrieval.base import Retriever
+from recsys.tables.split import Split
 from recsys.types import DAY, Interactions
-
-Split = LeaveLastOut | TimeSplit
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from recsys.engine.plan import Plan
 from recsys.errors import ConfigError, DataError
 from recsys.formatting import moment, plural
 from recsys.jobs.cuts import judged_cut, training_cuts
+from recsys.jobs.ingest import in_drawn_order
 from recsys.tables.ingest import load_tables
 from recsys.tables.split import Fold, holdouts
 from recsys.tables.summary import outcome, warnings
@@ -39,7 +40,7 @@ def check_run(config: Config) -> list[Finding]:
     check_members(config)
     plan = Plan.of(config)
     findings = [_check_packages(config, plan), _check_encoder(config.embedding)]
-    tables = load_tables(config.data, config.folder)
+    tables = in_drawn_order(load_tables(config.data, config.folder), config.split)
     kinds = list(config.data.interactions.events)
     findings += [_check_table(name, report, kinds if name == "interactions" else [])
                  for name, report in tables.report.items() if isinstance(report, Mapping)]  # fmt: skip

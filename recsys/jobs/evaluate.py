@@ -18,6 +18,7 @@ from recsys.engine.training import fit
 from recsys.evaluation.baselines import choose_baselines
 from recsys.evaluation.losses import DEEPER
 from recsys.evaluation.protocol import ALL, DEEP, Evaluator
+from recsys.evaluation.row_order import measure_row_order
 from recsys.extras import require
 from recsys.jobs.cuts import judged_cut, targets_of
 from recsys.jobs.ingest import ingest
@@ -28,7 +29,7 @@ from recsys.ranking.feature_context import Context
 from recsys.ranking.rules import fill
 from recsys.retrieval.base import Fitted, top_unblocked
 from recsys.storage import atomic
-from recsys.tables.split import Fold
+from recsys.tables.split import Fold, holdout
 from recsys.types import Candidates, Histories, Hits, Ranking, State, Tables
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
         A report of plain numbers, which is also written to `evaluation.json` in `config.folder`: `metrics`,
         `differences`, `slices`, `losses`, `exposure`, `candidate_recall`, `users`, `targets`, `seconds`; with
         `probabilities` also `probability`: what `train` would have published at the test cut, and under `later` the
-        same measures of what followed it.
+        same measures of what followed it. Where the order of rows decides which events are judged, `row_order`: see
+        `measure_row_order`.
 
     Raises:
         ConfigError: a member that the config names is unknown, or refuses its settings.
@@ -75,6 +77,11 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     evaluator = judge(config.evaluation, config.data.clock, fold, embeddings, model, progress)
     clock.lap("judge")
     report = evaluator.report(ENGINE, seed=config.seed) | {"name": config.name, "seconds": clock.laps}
+    whole = holdout(tables.interactions, plan.split).known if validation else tables.interactions
+    if order := measure_row_order(
+        whole, fold, plan.split, tables.clock, len(tables.catalog), plan.drop_seen, plan.seed
+    ):
+        report["row_order"] = order
     if about:
         report["probability"] = about | measure_on_test(plan, model, fold, embeddings, progress)
         clock.lap("probabilities")

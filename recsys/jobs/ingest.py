@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 from recsys.config import Config, RulesConfig, check_members
 from recsys.engine.plan import Plan
@@ -11,6 +12,7 @@ from recsys.ranking.scorers.base import require_packages
 from recsys.retrieval.variants import Variants
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
+from recsys.tables.split import Split, shuffle_events
 from recsys.types import Catalog, Tables
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,14 @@ def ingest(config: Config) -> Tables:
     _describe_variants(tables.catalog, config.rules)
     config.folder.mkdir(parents=True, exist_ok=True)
     atomic.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))
-    return tables
+    return in_drawn_order(tables, config.split)
+
+
+def in_drawn_order(tables: Tables, split: Split) -> Tables:
+    """With a random holdout, put the events of each user in the order that its seed draws; otherwise change nothing."""
+    if split.kind != "random":
+        return tables
+    return replace(tables, interactions=shuffle_events(tables.interactions, split.seed))
 
 
 def _describe_variants(catalog: Catalog, rules: RulesConfig) -> None:

@@ -22,7 +22,7 @@ from recsys.tables import schema
 from recsys.tables.catalog import load_catalog
 from recsys.tables.ids import identifier, is_word_for_missing
 from recsys.tables.quarantine import count_by_reason, put_away
-from recsys.tables.rules import LEFT_OUT, REASON, first_reason, parsed, quarantined
+from recsys.tables.rules import BAD, LEFT_OUT, REASON, first_reason, is_refused, parsed, quarantined
 from recsys.tables.sequence import number_users, put_in_order
 from recsys.tables.settle import settle
 from recsys.tables.sources.base import RawTable
@@ -129,8 +129,8 @@ def _scan_interactions(
     """Read every row once: the good ones, the refused ones, and how many were left out for which reason."""
     settings = data.interactions
     cells, rules = schema.interaction_cells(raw.collect_schema(), data, item_ids)
-    kind, wanted, good_row = pl.col(parsed("event")), pl.col(LEFT_OUT).is_null(), pl.col(REASON).is_null()
-    unasked = pl.when(~kind.is_in(list(settings.events))).then("event: " + kind)
+    kind, wanted, is_bad = pl.col(parsed("event")), pl.col(LEFT_OUT).is_null(), pl.col(BAD)
+    unasked = "event: " + pl.when(~kind.is_in(list(settings.events))).then(kind)
     # A kind that nobody asked for may lack an item or anything else: it is left out before it is checked.
     early = [pl.col(DROPPED), *([unasked] if settings.events else []), *_without_id(raw.collect_schema(), data)]
     late = [pl.lit(None, pl.String)]
@@ -140,15 +140,15 @@ def _scan_interactions(
         late.append(
             pl.when(pl.col(parsed("value")) < settings.min_value).then(pl.lit(f"value: below {settings.min_value:g}"))
         )
-    not_kept = pl.when(good_row).then(pl.coalesce(*late))
+    not_kept = pl.when(~is_bad).then(pl.coalesce(*late))
     rows = (
         raw.with_columns(*cells)
         .with_columns(pl.coalesce(early).alias(LEFT_OUT))
-        .with_columns(pl.when(wanted).then(first_reason(rules)).alias(REASON))
+        .with_columns((wanted & is_refused(rules)).alias(BAD))
         .with_columns(pl.coalesce(LEFT_OUT, not_kept).alias(LEFT_OUT))
     )
     weight = kind.replace_strict(settings.events, return_dtype=pl.Float32) if settings.events else pl.lit(1, pl.Float32)
-    good = rows.filter(wanted & good_row).select(
+    good = rows.filter(wanted & ~is_bad).select(
         FILE,
         ROW,
         user_id=parsed("user_id"),
@@ -162,7 +162,8 @@ def _scan_interactions(
     named = quarantined([rule.column for rule in rules])
     # An id that was refused is no user's: 3.5 is not user 3.
     whose = pl.when(pl.col("column").ne_missing("user_id")).then(pl.col("user_id").cast(pl.String))
-    bad = rows.filter(~good_row).select(*named, user_id=parsed("user_id")).with_columns(user_id=whose)
+    refused = rows.filter(is_bad).with_columns(first_reason(rules).alias(REASON))
+    bad = refused.select(*named, user_id=parsed("user_id")).with_columns(user_id=whose)
     left_out = rows.filter(~wanted).group_by(LEFT_OUT).len().sort("len", descending=True)
     found = pl.collect_all([good, bad, left_out], engine="streaming")
     return found[0], found[1], found[2]

@@ -9,7 +9,7 @@ import polars as pl
 
 from recsys.tables.sources.scanning import FILE, REFUSED, ROW
 
-REASON, LEFT_OUT = "__recsys_reason", "__recsys_left_out"
+REASON, LEFT_OUT, BAD = "__recsys_reason", "__recsys_left_out", "__recsys_bad"
 
 
 def parsed(column: str) -> str:
@@ -30,6 +30,11 @@ class CellRule:
     column: str
     reason: str
     broken: pl.Expr
+
+
+def is_refused(rules: Sequence[CellRule]) -> pl.Expr:
+    """Whether a row is refused: several times as fast as to say why, which few rows need."""
+    return pl.any_horizontal(pl.col(REFUSED).is_not_null(), *(rule.broken.fill_null(False) for rule in rules))
 
 
 def first_reason(rules: Sequence[CellRule]) -> pl.Expr:

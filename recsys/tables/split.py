@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys.arrays import BoolArray, LongArray
-from recsys.config import LeaveLastOut, TimeSplit
+from recsys.config import LeaveLastOut, RandomHoldout, TimeSplit
 from recsys.errors import DataError, LeakageError
 from recsys.ragged import pair_keys
 from recsys.types import DAY, Histories, Interactions
+
+Split = LeaveLastOut | RandomHoldout | TimeSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,21 @@ def hide_items(fold: Fold, items: BoolArray) -> Fold:
     return replace(fold, known=fold.known.take(~hidden), labels=fold.labels.take(~np.isin(wanted, had)))
 
 
+def shuffle_events(interactions: Interactions, seed: int, ties_only: bool = False) -> Interactions:
+    """Return the log with the events of each user in a random order; moments stay where they are.
+
+    Args:
+        interactions: The log.
+        seed: Of the order.
+        ties_only: Change places only among events of one user at one moment.
+    """
+    drawn = np.random.default_rng(seed).random(len(interactions))
+    keys = (drawn, interactions.time, interactions.user) if ties_only else (drawn, interactions.user)
+    order = np.lexsort(keys)
+    return replace(interactions, item=interactions.item[order], weight=interactions.weight[order],
+                   target=interactions.target[order])  # fmt: skip
+
+
 def next_moments(known: Interactions) -> LongArray:
     """Return for each user the first moment after their own last event `(U,)`; 0 for users with none."""
     moments = np.zeros(known.n_users, dtype=np.int64)
@@ -68,7 +85,7 @@ def next_moments(known: Interactions) -> LongArray:
     return moments
 
 
-def holdout(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: int | None = None) -> Fold:
+def holdout(interactions: Interactions, split: Split, as_of: int | None = None) -> Fold:
     """Cut once: at the last `horizon_days` before `as_of`, or before each user's last target event.
 
     `as_of` is the first moment that is not known (by default just after the last event).
@@ -85,7 +102,7 @@ def holdout(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: 
     return fold
 
 
-def holdouts(interactions: Interactions, split: LeaveLastOut | TimeSplit, as_of: int | None, most: int,
+def holdouts(interactions: Interactions, split: Split, as_of: int | None, most: int,
              least: int = 1) -> list[Fold]:  # fmt: skip
     """Cut `most` times, each cut a holdout of what the one before it knew; fewer where the data end, but `least`.
 

@@ -149,7 +149,8 @@ def _of_texts(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
     tried = [*(f"{day}{clock}{zone}" for day in dates for clock in CLOCKS for zone in ("", "%#z")), *WHOLE]
     formats: list[str] = []
     few = left.head(20)
-    likely = [form for form, hits in _hits_by_format(few, tried, timezone).items() if hits.any()]
+    some = _hits_by_format(few, tried, timezone).select(pl.all().any()).row(0)
+    likely = [form for form, fits in zip(tried, some, strict=True) if fits]
     while len(left) and likely:
         by_format = _hits_by_format(left, likely, timezone)
         best = max(likely, key=lambda form: int(by_format[form].sum()))
@@ -162,17 +163,17 @@ def _of_texts(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
 
 def _hits(cells: pl.Series, reading: Reading, timezone: str) -> pl.Series:
     """Which cells a reading takes for a moment from 1970 until now."""
-    return _are_likely(_read(cells, reading, timezone))
+    return _read(cells, reading, timezone).to_frame().select(_is_likely(pl.first(), latest_moment())).to_series()
 
 
-def _hits_by_format(cells: pl.Series, formats: Sequence[str], timezone: str) -> dict[str, pl.Series]:
-    """Which cells each of many formats takes for such a moment."""
-    moments = _written(cells).select(_of_written(form, timezone).alias(form) for form in formats)
-    return {form: _are_likely(moments[form]) for form in formats}
+def _hits_by_format(cells: pl.Series, formats: Sequence[str], timezone: str) -> pl.DataFrame:
+    """Which cells each of many formats takes for such a moment; a column a format."""
+    latest = latest_moment()
+    return _written(cells).select(_is_likely(_of_written(form, timezone), latest).alias(form) for form in formats)
 
 
-def _are_likely(moments: pl.Series) -> pl.Series:
-    return ((moments >= 0) & (moments <= latest_moment())).fill_null(False)
+def _is_likely(moment: pl.Expr, latest: int) -> pl.Expr:
+    return moment.is_between(0, latest).fill_null(False)
 
 
 def _read(cells: pl.Series, reading: Reading, timezone: str) -> pl.Series:

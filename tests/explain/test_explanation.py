@@ -93,18 +93,18 @@ def test_an_explanation_sums_to_the_score_of_the_list(recommender: Recommender, 
     listed = recommender.recommend(user, 12, explain=True).items
     outside = [i for i in recommender.catalog.ids if i not in {item.item_id for item in listed}][:4]
     asked = [item.item_id for item in listed] + outside
-    told = recommender.explain(user, asked)
+    explained = recommender.explain(user, asked)
     scored = recommender.score(user, asked)["score"]
-    assert [one.item_id for one in told] == asked
-    for one, score in zip(told, scored, strict=True):
+    assert [one.item_id for one in explained] == asked
+    for one, score in zip(explained, scored, strict=True):
         assert one.score == pytest.approx(score, abs=1e-4)
         parts = list(one.contributions.values())
         assert one.base + sum(parts) == pytest.approx(one.score, abs=1e-5 * (1 + np.abs(parts).sum()))
         assert np.abs(parts).tolist() == sorted(np.abs(parts), reverse=True)
     model = recommender._model
     names = model.featurizer.names(model.retrieval.context(recommender._lookup.histories(np.array([29]))))
-    assert {frozenset(one.contributions) for one in told} == {frozenset(names)}
-    for one, item in zip(told, listed, strict=False):
+    assert {frozenset(one.contributions) for one in explained} == {frozenset(names)}
+    for one, item in zip(explained, listed, strict=False):
         if item.sources:
             assert (one.score, one.sources) == (item.score, item.sources)
             assert list(one.contributions)[:3] == list(item.reasons)
@@ -115,27 +115,27 @@ def test_explanations_come_in_the_order_asked(recommender: Recommender) -> None:
     listed = [item.item_id for item in recommender.recommend(USER, 3).items]
     outside = recommender.recommend(USER, 344).items[-1].item_id
     asked = [listed[1], outside, listed[0], listed[1]]
-    told = recommender.explain(USER, asked)
-    assert [one.item_id for one in told] == asked
-    assert told[0] == told[3]
-    for one in told:
+    explained = recommender.explain(USER, asked)
+    assert [one.item_id for one in explained] == asked
+    assert explained[0] == explained[3]
+    for one in explained:
         (alone,) = recommender.explain(USER, [one.item_id])
         assert replace(alone, because=[], history_effect=0) == replace(one, because=[], history_effect=0)
-        effects = [{i.item_id: i.effect for i in told.because} for told in (alone, one)]
+        effects = [{i.item_id: i.effect for i in explained.because} for explained in (alone, one)]
         assert effects[0] == pytest.approx(effects[1], abs=1e-4)
         assert alone.history_effect == pytest.approx(one.history_effect, abs=1e-4)
     assert recommender.explain(USER, []) == []
 
 
 def test_an_explanation_as_json(recommender: Recommender) -> None:
-    (told,) = recommender.explain(USER, ["i001"])
-    read = json.loads(json.dumps(told.to_dict(), allow_nan=False))
+    (explained,) = recommender.explain(USER, ["i001"])
+    read = json.loads(json.dumps(explained.to_dict(), allow_nan=False))
     assert read["because"][0] == {
-        "item_id": told.because[0].item_id,
-        "title": told.because[0].title,
-        "effect": told.because[0].effect,
+        "item_id": explained.because[0].item_id,
+        "title": explained.because[0].title,
+        "effect": explained.because[0].effect,
     }
-    assert read["contributions"] == told.contributions
+    assert read["contributions"] == explained.contributions
 
 
 # The history
@@ -213,15 +213,15 @@ def test_effects_are_those_of_asking_again_without_the_item(
         return np.array([np.log(s) - np.log(share.sum() - s) for s in share])
 
     whole = log_odds(events)
-    told = explain(model, histories, context.item.tolist())
+    explained = explain(model, histories, context.item.tolist())
     had = {item for item, _ in events[-newest:]}
-    assert {i.item_id for i in told[0].because} == {f"i{item}" for item in had}
+    assert {i.item_id for i in explained[0].because} == {f"i{item}" for item in had}
     for item in had:
         effect = whole - log_odds([event for event in events if event[0] != item])
-        got = [next(i.effect for i in one.because if i.item_id == f"i{item}") for one in told]
+        got = [next(i.effect for i in one.because if i.item_id == f"i{item}") for one in explained]
         np.testing.assert_allclose(got, effect, atol=1e-3)
-    np.testing.assert_allclose([one.history_effect for one in told], whole - log_odds([]), atol=1e-3)
-    for one in told:
+    np.testing.assert_allclose([one.history_effect for one in explained], whole - log_odds([]), atol=1e-3)
+    for one in explained:
         effects = [influence.effect for influence in one.because]
         assert effects == sorted(effects, reverse=True)
 
@@ -230,11 +230,11 @@ def test_the_newest_history_items_are_told() -> None:
     state = state_of(checkerboard().state.interactions, 60)
     model = Model(retrieval_of(state, popularity=Popularity()), Featurizer.fit(["history_length"], state), adding(1))
     history = [*range(20, 50), 45]
-    (told,) = explain(model, asks([history]), [0])
-    assert {i.item_id for i in told.because} == {f"i{item}" for item in range(50 - NEWEST, 50)}
+    (explained,) = explain(model, asks([history]), [0])
+    assert {i.item_id for i in explained.because} == {f"i{item}" for item in range(50 - NEWEST, 50)}
     # Every candidate has the same history length, so nothing moves one against the rest.
-    assert [i.effect for i in told.because] == pytest.approx([0] * NEWEST, abs=1e-5)
-    assert told.because[0].item_id == "i45", "equal effects: the newest first"
+    assert [i.effect for i in explained.because] == pytest.approx([0] * NEWEST, abs=1e-5)
+    assert explained.because[0].item_id == "i45", "equal effects: the newest first"
 
 
 def test_the_very_item_is_told_however_old() -> None:
@@ -250,12 +250,12 @@ def test_the_very_item_is_told_however_old() -> None:
 
 def test_without_history_nothing_is_because_of_it(recommender: Recommender) -> None:
     listed = [item.item_id for item in recommender.recommend("nobody", 3).items]
-    for told in recommender.explain("nobody", listed):
-        assert (told.because, told.history_effect) == ([], 0)
+    for explained in recommender.explain("nobody", listed):
+        assert (explained.because, explained.history_effect) == ([], 0)
 
 
 def test_a_lone_candidate_has_no_rest_to_stand_against() -> None:
     state = shop_state()
     model = Model(retrieval_of(state, repeat=Repeat(depth=1)), Featurizer.fit(["own_count"], state), adding(1))
-    (told,) = explain(model, asks([[4]]), [4])
-    assert told.because[0].effect == told.history_effect == pytest.approx(np.log(2), abs=1e-6)
+    (explained,) = explain(model, asks([[4]]), [4])
+    assert explained.because[0].effect == explained.history_effect == pytest.approx(np.log(2), abs=1e-6)

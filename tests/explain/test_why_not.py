@@ -40,31 +40,31 @@ def test_each_place_told_is_the_k_that_shows_the_item(recommender: Recommender) 
     for user in USERS[:4]:
         candidates = [item for item in recommender.recommend(user, 344).items if item.sources]
         for item in candidates[::7]:
-            told = recommender.why_not(user, item.item_id, 5)
-            assert (told.rank, told.score, told.sources) == (item.rank, item.score, item.sources)
-            assert told.candidates == len(candidates)
-            assert told.stage == (IN_THE_LIST if item.rank <= 5 else RANKED_BELOW)
-            assert recommender.why_not(user, item.item_id, told.rank).stage == IN_THE_LIST
-            assert recommender.recommend(user, told.rank).items[-1].item_id == item.item_id
-            if told.rank > 1:
-                assert recommender.why_not(user, item.item_id, told.rank - 1).stage == RANKED_BELOW
-            assert told.retrievers == {}
+            why = recommender.why_not(user, item.item_id, 5)
+            assert (why.rank, why.score, why.sources) == (item.rank, item.score, item.sources)
+            assert why.candidates == len(candidates)
+            assert why.stage == (IN_THE_LIST if item.rank <= 5 else RANKED_BELOW)
+            assert recommender.why_not(user, item.item_id, why.rank).stage == IN_THE_LIST
+            assert recommender.recommend(user, why.rank).items[-1].item_id == item.item_id
+            if why.rank > 1:
+                assert recommender.why_not(user, item.item_id, why.rank - 1).stage == RANKED_BELOW
+            assert why.retrievers == {}
 
 
 def test_the_gap_is_what_the_kth_has_more(recommender: Recommender) -> None:
     listed = recommender.recommend(USER, 40).items
-    told = recommender.why_not(USER, listed[30].item_id, 10)
-    assert told.kth is not None
-    assert (told.kth.item_id, told.kth.title, told.kth.score) == (
+    why = recommender.why_not(USER, listed[30].item_id, 10)
+    assert why.kth is not None
+    assert (why.kth.item_id, why.kth.title, why.kth.score) == (
         listed[9].item_id, listed[9].title, listed[9].score)  # fmt: skip
-    assert sum(told.gap.values()) == pytest.approx(told.kth.score - told.score, abs=1e-4)
+    assert sum(why.gap.values()) == pytest.approx(why.kth.score - why.score, abs=1e-4)
     rival, own = recommender.explain(USER, [listed[9].item_id, listed[30].item_id])
-    for name, amount in told.gap.items():
+    for name, amount in why.gap.items():
         assert amount == pytest.approx(rival.contributions[name] - own.contributions[name], abs=1e-9)
-    first = next(name for name, amount in told.gap.items() if amount > 0)
-    assert told.text.startswith("It is a candidate (proposed by ")
-    assert f"but at place 31 of {told.candidates} with score {told.score:.3f}. At place 10 stands" in told.text
-    assert f"{listed[9].title} with score {listed[9].score:.3f}, ahead most by {first} +" in told.text
+    first = next(name for name, amount in why.gap.items() if amount > 0)
+    assert why.text.startswith("It is a candidate (proposed by ")
+    assert f"but at place 31 of {why.candidates} with score {why.score:.3f}. At place 10 stands" in why.text
+    assert f"{listed[9].title} with score {listed[9].score:.3f}, ahead most by {first} +" in why.text
     inside = recommender.why_not(USER, listed[3].item_id, 10)
     assert (inside.kth, inside.gap) == (None, {})
     assert inside.text.startswith("It is in the list, at place 4: proposed by ")
@@ -81,22 +81,22 @@ def test_each_depth_told_makes_the_item_a_candidate(recommender: Recommender) ->
             return ids.gather(replace(retrieval, depths={name: depth}).context(histories).item).to_list()
 
         for item in [item for item in ids if item not in candidates][::29]:
-            told = recommender.why_not(user, item)
-            assert (told.stage, told.sources) == (NOT_RETRIEVED, {})
-            assert told.score == pytest.approx(recommender.score(user, [item])["score"].item(), abs=1e-4)
-            for name, reach in told.retrievers.items():
+            why = recommender.why_not(user, item)
+            assert (why.stage, why.sources) == (NOT_RETRIEVED, {})
+            assert why.score == pytest.approx(recommender.score(user, [item])["score"].item(), abs=1e-4)
+            for name, reach in why.retrievers.items():
                 assert reach.depth == retrieval.depths[name]
                 places[name].append(reach.place)
                 if reach.place is None:
                     assert item not in found(name, 344)
-                    assert f"{name}: never, at any depth" in told.text
+                    assert f"{name}: never, at any depth" in why.text
                 else:
                     assert reach.place > reach.depth
                     assert item in found(name, reach.place)
                     assert item not in found(name, reach.place - 1) or name == "popularity"  # many items are equals
                     assert reach.edge is not None
                     assert reach.score <= reach.edge + 1e-5
-                    assert f"{name}: at place {reach.place} of {reach.depth} asked for" in told.text
+                    assert f"{name}: at place {reach.place} of {reach.depth} asked for" in why.text
     assert all(any(place for place in places[name]) for name in ("semantic", "covisitation", "popularity"))
     assert all(None in places[name] for name in ("semantic", "covisitation", "repeat"))
 
@@ -111,9 +111,9 @@ def test_the_depth_told_is_enough_among_equal_texts() -> None:
     context = retrieval.context(histories)
     ranking = model.order(context, model.score(context), 5)
     for item in range(1, 400, 13):
-        told = lost(model, context, ranking, item, 5)
-        if told.stage == NOT_RETRIEVED:
-            place = told.retrievers["semantic"].place
+        why = lost(model, context, ranking, item, 5)
+        if why.stage == NOT_RETRIEVED:
+            place = why.retrievers["semantic"].place
             assert place is not None
             assert place % 10 == 0, "ten items share each text"
             for depth, expected in [(place, True), (place - 10, False)]:
@@ -134,15 +134,13 @@ def test_what_the_user_had_is_lost_to_the_rule() -> None:
         model, histories = seen_world(drop_seen)
         context = model.retrieval.context(histories)
         ranking = model.order(context, model.score(context), 12)
-        told = lost(model, context, ranking, 2, 12)
-        stages[drop_seen] = told.stage
+        why = lost(model, context, ranking, 2, 12)
+        stages[drop_seen] = why.stage
         if drop_seen:
             assert 2 not in ranking.item
-            assert (told.sources, told.retrievers) == ({}, {})
-            assert told.text.startswith(
-                "The user had it before, and the config says `rules: {seen: drop}`. Had it been"
-            )
-            assert f"a candidate, it would stand at place {told.rank} of {len(context.item) + 1}" in told.text
+            assert (why.sources, why.retrievers) == ({}, {})
+            assert why.text.startswith("The user had it before, and the config says `rules: {seen: drop}`. Had it been")
+            assert f"a candidate, it would stand at place {why.rank} of {len(context.item) + 1}" in why.text
     assert stages == {True: SEEN, False: IN_THE_LIST}
 
 
@@ -156,10 +154,10 @@ def test_what_a_rule_keeps_out_is_lost_there(stage: str) -> None:
     barred = replace(context, candidates=fewer)
     ranking = model.order(barred, model.score(barred), 1)
     rules = {name: np.array([0, 2] if name == stage else [4]) for name in KEPT_OUT}
-    told = why_not(model, catalog_of(12), barred, ranking, 2, 1, rules)
-    assert (told.stage, told.candidates) == (stage, len(candidates.item))
-    assert told.score == pytest.approx(model.score(context)[candidates.item.tolist().index(2)], abs=1e-6)
-    assert told.text.startswith(f"{KEPT_OUT[stage]} Had it been a candidate, it would stand at place {told.rank} of ")
+    why = why_not(model, catalog_of(12), barred, ranking, 2, 1, rules)
+    assert (why.stage, why.candidates) == (stage, len(candidates.item))
+    assert why.score == pytest.approx(model.score(context)[candidates.item.tolist().index(2)], abs=1e-6)
+    assert why.text.startswith(f"{KEPT_OUT[stage]} Had it been a candidate, it would stand at place {why.rank} of ")
 
 
 def test_what_a_list_by_more_than_scores_leaves_out_is_displaced(recommender: Recommender) -> None:
@@ -168,9 +166,9 @@ def test_what_a_list_by_more_than_scores_leaves_out_is_displaced(recommender: Re
     whole = model.order(context, model.score(context), 6)
     kept = np.arange(6) != 2  # as a cap does that has no room for the third
     capped = Ranking(np.array([0, 5]), whole.item[kept], whole.score[kept], whole.found[kept])
-    told = why_not(model, recommender.catalog, context, capped, int(whole.item[2]), 5, {})
-    assert (told.stage, told.rank, told.kth, told.retrievers) == (DISPLACED, 3, None, {})
-    assert told.text.startswith(f"It is a candidate at place 3 of {len(context.item)} with score {told.score:.3f}, but")
+    why = why_not(model, recommender.catalog, context, capped, int(whole.item[2]), 5, {})
+    assert (why.stage, why.rank, why.kth, why.retrievers) == (DISPLACED, 3, None, {})
+    assert why.text.startswith(f"It is a candidate at place 3 of {len(context.item)} with score {why.score:.3f}, but")
     last = why_not(model, recommender.catalog, context, capped, int(whole.item[5]), 5, {})
     assert (last.stage, last.rank) == (IN_THE_LIST, 5)
 
@@ -183,8 +181,8 @@ def test_places_count_what_may_be_shown() -> None:
     context = retrieval.context(asks([[0, 2]]))
     assert context.item.tolist() == [1, 3, 4]
     ranking = model.order(context, model.score(context), 2)
-    told = lost(model, context, ranking, 7, 2)
-    assert told.retrievers == {"popularity": Reach(depth=3, place=6, score=13, edge=16)}
+    why = lost(model, context, ranking, 7, 2)
+    assert why.retrievers == {"popularity": Reach(depth=3, place=6, score=13, edge=16)}
 
 
 def test_what_fills_a_list_is_told() -> None:
@@ -193,9 +191,9 @@ def test_what_fills_a_list_is_told() -> None:
     ranking = model.order(context, model.score(context), 10)
     filled = int(ranking.item[-1])
     assert ranking.found[-1].tolist() == [-1, -1]
-    told = lost(model, context, ranking, filled, 10)
-    assert (told.stage, told.rank, told.sources) == (IN_THE_LIST, 10, {})
-    assert told.text == (
+    why = lost(model, context, ranking, filled, 10)
+    assert (why.stage, why.rank, why.sources) == (IN_THE_LIST, 10, {})
+    assert why.text == (
         "It is in the list, at place 10: no retriever proposed it; it fills the list, or the request named it."
     )
 
@@ -206,9 +204,9 @@ def test_equals_are_told_apart_by_nothing() -> None:
     model = Model(retrieval, Featurizer.fit(["history_length"], state), adding(1))
     context = retrieval.context(asks([[1]]))
     ranking = model.order(context, model.score(context), 3)
-    told = lost(model, context, ranking, 7, 3)
-    assert (told.stage, told.rank) == (RANKED_BELOW, 8)
-    assert told.text.endswith("At place 3 stands item 2 with score 0.693, with the same features.")
+    why = lost(model, context, ranking, 7, 3)
+    assert (why.stage, why.rank) == (RANKED_BELOW, 8)
+    assert why.text.endswith("At place 3 stands item 2 with score 0.693, with the same features.")
 
 
 def test_an_item_that_only_retrieval_kept_out() -> None:
@@ -218,12 +216,12 @@ def test_an_item_that_only_retrieval_kept_out() -> None:
     histories = asks([[1, 3]])
     context = retrieval.context(histories)
     ranking = model.order(context, model.score(context), 2)
-    told = lost(model, context, ranking, 5, 2)
-    assert (told.stage, told.rank, told.kth) == (NOT_RETRIEVED, 1, None)
-    assert told.retrievers.keys() == {"popularity"}, "what only scores proposes nothing"
-    assert told.text.endswith("Had it been a candidate, it would stand at place 1 of 5 with score "
-                              f"{told.score:.3f}. That is within 2.")  # fmt: skip
-    place = told.retrievers["popularity"].place
+    why = lost(model, context, ranking, 5, 2)
+    assert (why.stage, why.rank, why.kth) == (NOT_RETRIEVED, 1, None)
+    assert why.retrievers.keys() == {"popularity"}, "what only scores proposes nothing"
+    assert why.text.endswith("Had it been a candidate, it would stand at place 1 of 5 with score "
+                              f"{why.score:.3f}. That is within 2.")  # fmt: skip
+    place = why.retrievers["popularity"].place
     assert place is not None
     deeper = Model(replace(retrieval, depths={"popularity": place, "covisitation": 0}), model.featurizer, model.scorer)
     assert 5 in deeper.rank(histories, 2).item
@@ -232,10 +230,10 @@ def test_an_item_that_only_retrieval_kept_out() -> None:
 def test_why_not_as_json(recommender: Recommender) -> None:
     listed = recommender.recommend(USER, 344).items
     for item in (listed[0], listed[20], listed[-1]):
-        told = recommender.why_not(USER, item.item_id)
-        read = json.loads(json.dumps(told.to_dict(), allow_nan=False))
-        assert (read["stage"], read["rank"], read["text"]) == (told.stage, told.rank, told.text)
-        assert read["retrievers"].keys() == told.retrievers.keys()
+        why = recommender.why_not(USER, item.item_id)
+        read = json.loads(json.dumps(why.to_dict(), allow_nan=False))
+        assert (read["stage"], read["rank"], read["text"]) == (why.stage, why.rank, why.text)
+        assert read["retrievers"].keys() == why.retrievers.keys()
 
 
 def test_unknown_ids(recommender: Recommender) -> None:

@@ -77,9 +77,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def answers(recommender: Recommender, users: list[object]) -> list[object]:
-    told = [recommender.recommend(user, k=20).to_dict() for user in users]
+    found = [recommender.recommend(user, k=20).to_dict() for user in users]
     return [{key: value for key, value in answer.items() if key not in ("model_version", "request_id")}
-            for answer in told]  # fmt: skip
+            for answer in found]  # fmt: skip
 
 
 def store_keys(folder: Path) -> set[bytes]:
