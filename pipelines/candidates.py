@@ -1,24 +1,25 @@
-"""Write ranked items for every user of a config's bundle, as Parquet shards; a killed job resumes."""
+"""Write ranked items for every user of a config's bundle to a store or as Parquet shards; a killed job resumes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from recsys.cli.job import job
 from recsys.config import Config
-from recsys.jobs.candidates import SUCCESS, write_candidates
+from recsys.jobs.candidates import publish_candidates
 from recsys.progress import Progress
 from recsys.serving.recommender import Recommender
+from recsys.sinks.base import open_sink
 
 
-def stage(config: Config, progress: Progress) -> Mapping[str, Any]:
-    """Each version of the bundle has a folder of its own under `candidates/` in the run's folder."""
+def stage(config: Config, progress: Progress, to: str | None = None) -> Mapping[str, Any]:
+    """Without `to`, each version of the bundle has a folder of its own under `candidates/` in the run's folder."""
     recommender = Recommender.load(config.folder)
-    out = write_candidates(recommender, config.folder / "candidates" / recommender.version, progress=progress)
-    return {"folder": str(out), **json.loads((out / SUCCESS).read_text(encoding="utf-8"))}
+    sink = open_sink(to or str(config.folder / "candidates" / recommender.version))
+    summary = publish_candidates(recommender, sink, progress=progress)
+    return {"to" if to else "folder": sink.label, **summary}
 
 
 if __name__ == "__main__":
-    job(stage, __doc__)
+    job(stage, __doc__, to="where the lists go, as `recsys candidates --to`")

@@ -13,6 +13,17 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
+    "databases": (
+        "adbc_driver_manager",
+        "adbc_driver_postgresql",
+        "adbc_driver_sqlite",
+        "connectorx",
+        "duckdb",
+        "pyarrow",
+    ),
+    "lakes": ("deltalake", "pyiceberg", "pyarrow"),
+    "cloud": ("obstore",),
+    "redis": ("redis",),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

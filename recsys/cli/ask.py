@@ -136,29 +136,49 @@ def _show_hits(title: str, found: Any, as_json: bool, asked: dict[str, str]) -> 
     show_json(asked | {"items": found.rows(named=True)}) if as_json else show(views.hits(title, found))
 
 
-@commands.command(rich_help_panel=PANEL, epilog="Example: recsys candidates --out artifacts/demo/candidates --k 100")
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys candidates --to env:SHOP_DB --k 100")
 def candidates(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the shards.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the shards.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="WHERE",
+            help="Where else: env:NAME, a variable with a connection string of PostgreSQL or Redis; or s3://BUCKET/PATH.",
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="With --to: what readers call the lists, a view or a prefix of keys.")
+    ] = "recommendations",
     k: K = 100,
     shard_users: Annotated[int, typer.Option("--shard-users", min=1, help="Users in one file.")] = 65_536,
     as_json: Json = False,
     bundle: BundleOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
-    import json
+    """Write ranked items for every user, as Parquet or to a store. Run again after a kill, it goes on.
 
-    from recsys.jobs.candidates import SUCCESS, write_candidates
+    Readers see a new generation once it is whole; the one before it is then cleared away.
+    """
+    import time
 
+    from recsys.jobs.candidates import publish_candidates
+    from recsys.sinks.base import open_sink
+
+    if (out is None) == (to is None):
+        raise typer.BadParameter("say where the lists go: --out or --to, one of them")
+    sink = open_sink(to or str(out), name)
     recommender = load_bundle(bundle, config)
+    began = time.monotonic()
     with progress() as report:
-        folder = write_candidates(recommender, out, k, shard_users, report)
-    summary = json.loads((folder / SUCCESS).read_text(encoding="utf-8"))
+        summary = publish_candidates(recommender, sink, k, shard_users, report)
+    seconds = time.monotonic() - began
     if as_json:
-        show_json({"folder": str(folder), **summary})
+        show_json({"folder" if to is None else "to": sink.label, **summary, "seconds": round(seconds, 1)})
     else:
-        print(folder)
-        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} files")
+        print(sink.label)
+        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} shards: "
+             f"{seconds:,.1f} s, {summary['users'] / max(seconds, 1e-3):,.0f} users/s")  # fmt: skip
 
 
 def _now(recommender: Recommender, history: Any) -> int | None:
