@@ -20,7 +20,7 @@ HIDDEN = "***"
 SECRET = "secret"  # the type of a problem whose value must not be shown
 MOST_SAID = 300  # characters of a library's message
 _USER_INFO = re.compile(r"://[^\s'\"]*@")
-_SECRET_PAIR = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|secret|token|key))\s*=\s*[^\s&'\"]+")
+_SECRET_PAIR = re.compile(r"(?i)\b(\w*(?:password|passwd|pwd|secret|token|key))\s*=\s*(?:'[^']*'|[^\s&'\"]+)")
 
 
 def redact(text: str) -> str:

@@ -11,7 +11,7 @@ from recsys.cli.console import note, progress, show, show_json
 
 if TYPE_CHECKING:
     from recsys.serving.recommender import Recommender
-from recsys.cli.options import BundleOption, ConfigOption, Json, K, load_bundle
+from recsys.cli.options import BundleOption, ConfigOption, Json, K, bundle_folder, load_bundle
 
 PANEL = "Ask a bundle"
 
@@ -179,6 +179,26 @@ def candidates(
         print(sink.label)
         note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} shards: "
              f"{seconds:,.1f} s, {summary['users'] / max(seconds, 1e-3):,.0f} users/s")  # fmt: skip
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys vectors --out artifacts/demo/vectors-for-pgvector")
+def vectors(
+    out: Annotated[Path, typer.Option("--out", help="Folder for items.parquet and whitening.parquet.")],
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write item vectors and their whitening as Parquet, for pgvector, Qdrant, LanceDB and others."""
+    from recsys.artifacts.bundle import load
+    from recsys.jobs.vectors import write_vectors
+
+    found = load(bundle_folder(bundle, config))
+    items, dimension = write_vectors(found, out), found.arrays["vectors"].shape[1]
+    if as_json:
+        show_json({"folder": str(out), "model_version": found.version, "items": items, "dimension": dimension})
+        return
+    print(out)
+    note(f"{items:,} vectors of {dimension} dimensions")
 
 
 def _now(recommender: Recommender, history: Any) -> int | None:

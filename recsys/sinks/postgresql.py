@@ -15,7 +15,9 @@ from recsys.errors import ArtifactError
 from recsys.extras import require
 from recsys.sinks.base import SINKS, Plan, generation_of
 
-LOCK_MS = 5_000  # how long clearing waits for readers of an old generation; what is left goes with the next run
+# How long publishing and clearing wait for transactions of readers, while new readers wait behind them. A run that gave
+# up publishes when it is run again; an old generation that could not be dropped goes with the next run.
+LOCK_MS = 10_000
 
 
 @SINKS.register
@@ -24,7 +26,7 @@ class PostgreSQL:
     """The lists as rows of the view `name`.
 
     `NAME_GENERATION` are the tables behind it; `NAME_shards` says which shards of them are written. The view is
-    replaced in the transaction that makes the index, and the tables before it are dropped after that.
+    replaced in one transaction, and the tables before it are dropped after that.
     """
 
     name: ClassVar[str] = "postgresql"
@@ -83,8 +85,10 @@ class _Generation:
 
     def publish(self, summary: Mapping[str, Any]) -> None:
         about = json.dumps(dict(summary)).replace("'", "''")
-        with self._transaction(f"the view {self._view} cannot be replaced"):
+        with self._transaction(f"the index of {self._table} cannot be made"):
             self._do(f"CREATE UNIQUE INDEX IF NOT EXISTS {self._table}_key ON {self._table} (user_id, rank)")
+        with self._transaction(f"the view {self._view} cannot be replaced"):
+            self._do(f"SET LOCAL lock_timeout = {LOCK_MS}")
             self._do(f"CREATE OR REPLACE VIEW {self._view} AS SELECT * FROM {self._table}")
             self._do(f"COMMENT ON VIEW {self._view} IS '{about}'")
         with self._transaction("what it holds cannot be listed"):

