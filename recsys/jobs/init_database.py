@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.config import CatalogConfig
+from recsys.errors import DataError
 from recsys.jobs.init import Proposal, complete, data_section
 from recsys.tables.profile import SAMPLE_ROWS, TableProfile
 from recsys.tables.roles import find_roles
@@ -29,6 +30,8 @@ def propose_tables(connection: str, tables: Sequence[str], name: str = "shop", o
         DataError: a table cannot be read, or none is a log of behaviour.
         ConfigError: a password is written out, or the environment variable is not set.
     """
+    if not tables:
+        raise DataError("no table was named: name the tables to look at, as in `--tables products,orders`")
     readers = {table: {"source": "database", "connection": connection, "table": table} for table in tables}
     profiles = []
     for table, reader in readers.items():

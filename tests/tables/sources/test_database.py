@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -232,3 +233,13 @@ def test_an_error_hides_every_part_also_percent_encoded(monkeypatch: pytest.Monk
         connection.errors(ArtifactError, "cannot be reached"),
     ):
         raise OSError("no db.example")
+
+
+def test_an_error_amid_the_rows_is_one_sentence(shop_db: str, postgres: Postgres, tmp_path: Path) -> None:
+    source = {"source": "database", "connection": "env:SHOP_DB"}
+    events = "SELECT 'u' AS user_id, 1 / (90000 - i) AS item_id, now() AS timestamp FROM generate_series(1, 100000) i"
+    data = DataConfig(interactions=source | {"query": events})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"the query cannot be read: .*division by zero") as caught:
+        load_tables(data, tmp_path)
+    said = "".join(traceback.format_exception(caught.value))
+    assert [secret for secret in postgres.secrets if secret in said] == []
