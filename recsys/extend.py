@@ -15,8 +15,9 @@ A decorator registers when its module is imported. A package that is to work wit
     trending = "acme_recsys.trending:Trending"
 
 The groups are `recsys.retrievers`, `recsys.features`, `recsys.scorers`, `recsys.encoders`, `recsys.sources`,
-`recsys.sinks` and `recsys.metrics`. Bundles record which members of other packages they need (`recsys.artifacts.extensions`), and are
-never a reason to import one: only what is installed or imported here can be named.
+`recsys.sinks` and `recsys.metrics`. Bundles record which members of other packages they need
+(`recsys.artifacts.extensions`), and are never a reason to import one: only what is installed or imported here can be
+named.
 """
 
 from __future__ import annotations

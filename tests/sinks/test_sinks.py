@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -149,6 +153,35 @@ def test_a_new_model_replaces_the_lists_at_once(place: Place) -> None:
     # And back: of what was cleared nothing is taken for written.
     assert run(place.sink, "m1") == [0, 1, 2]
     assert place.read() == ALL
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[2:]
+from test_sinks import plan, shard
+from recsys.sinks.base import open_sink
+with open_sink("env:LISTS", sys.argv[1]).open(plan()) as generation:
+    generation.write(0, shard(0))
+    # The rows of shard 1 are sent; what would say that they are whole is not.
+    holder = getattr(generation, "_session", None) or generation._server
+    setattr(holder, "commit" if hasattr(generation, "_session") else "hset",
+            lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    generation.write(1, shard(1))
+"""
+
+
+@pytest.mark.parametrize("store", ["postgresql", "redis"])
+def test_a_killed_process_leaves_no_half_shard(store: str, request: pytest.FixtureRequest,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    server: Postgres | RedisServer = request.getfixturevalue("postgres" if store == "postgresql" else "redis")
+    monkeypatch.setenv("LISTS", server.url)
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, "killed", str(here), str(here.parent / "helpers")]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    assert run(open_sink("env:LISTS", "killed")) == [1, 2]
+    if isinstance(server, Postgres):
+        assert database.ask(server.url, "SELECT count(*), count(DISTINCT user_id) FROM killed") == [(12, 6)]
 
 
 # Each store by itself
