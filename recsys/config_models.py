@@ -140,9 +140,17 @@ class TimeSplit(Model):
 
 
 class RulesConfig(Model):
-    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them."""
+    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them.
+
+    `parent` is the column of the catalogue that names the product of which an item is a variant. With `variants: one` a
+    list holds one variant of a product, with `all` any number. `seen_variants: drop` lets `seen: drop` leave out all
+    variants of what the user had, `keep` only the very item.
+    """
 
     seen: Literal["drop", "keep"] = "drop"
+    parent: str = "parent"
+    variants: Literal["one", "all"] = "one"
+    seen_variants: Literal["drop", "keep"] = "drop"
 
 
 class EvaluationConfig(Model):
@@ -150,6 +158,29 @@ class EvaluationConfig(Model):
 
     k: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 50]
     baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
+
+
+class FinetuneConfig(Model):
+    """How `recsys finetune` tunes the encoder.
+
+    `objectives` are learned in their order, each from where the one before left the weights; a `kind` names a member,
+    the other keys are its settings. Texts are cut at `max_tokens` while it learns. `frozen_layers` keeps the word
+    vectors and that many lower layers; `lora_rank` tunes low-rank updates in place of the weights. `checks` is how
+    often each objective is measured on validation, with at most `users` users; after `patience` checks without a
+    better one it ends.
+    """
+
+    objectives: Annotated[list[dict[str, Any]], Field(min_length=1)] = [{"kind": "pairs"}]
+    batch: Annotated[int, Field(ge=2)] = 128
+    max_tokens: Annotated[int, Field(ge=8)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warm_up: Share = 0.1
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checks: Count = 4
+    patience: Count = 2
+    users: Count = 5_000
 
 
 class Config(Model):
@@ -180,6 +211,7 @@ class Config(Model):
     probabilities: bool = True
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def __repr__(self) -> str:
         members = f"retrievers {', '.join(self.retrievers)}; {len(self.features)} features"

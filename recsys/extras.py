@@ -24,6 +24,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "lakes": ("deltalake", "pyiceberg", "pyarrow"),
     "cloud": ("obstore",),
     "redis": ("redis",),
+    "finetune": ("accelerate", "peft", "torch", "transformers"),
+    "report": ("jinja2", "matplotlib"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

@@ -33,6 +33,7 @@ FAMILIES = {
     "source": "recsys.tables.sources.registry:SOURCES",
     "sink": "recsys.sinks.base:SINKS",
     "metric": "recsys.evaluation.metrics:METRICS",
+    "objective": "recsys.finetuning.registry:OBJECTIVES",
     "baseline": "recsys.evaluation.baselines:BASELINES",
 }
 

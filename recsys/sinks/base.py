@@ -14,7 +14,7 @@ import polars as pl
 from recsys.connections import ENV, Connection
 from recsys.errors import ConfigError
 from recsys.registry import Family
-from recsys.sinks.folder import Folder
+from recsys.sinks.folder import Counts, Folder
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -62,10 +62,10 @@ class Store(Sink, Protocol):
 class Generation(Protocol):
     """A generation that is being written."""
 
-    def written(self) -> Mapping[int, int]:
-        """The rows of each shard that an earlier run wrote whole, by its number."""
+    def written(self) -> Mapping[int, Counts]:
+        """What each shard holds that an earlier run wrote whole, by its number."""
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
+    def write(self, number: int, shard: pl.DataFrame, counts: Counts, /) -> None:
         """Write one shard, whole or not at all."""
 
     def publish(self, summary: Mapping[str, Any]) -> None:

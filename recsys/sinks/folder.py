@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -17,6 +17,21 @@ SUCCESS = "_SUCCESS"
 PLAN = "_PLAN.json"
 
 
+class Counts(NamedTuple):
+    """What a shard holds: its rows, and the users whose list has all `k` items."""
+
+    rows: int
+    full: int
+
+    @classmethod
+    def of(cls, shard: pl.LazyFrame, k: int) -> Counts:
+        """Count the rows of a shard."""
+        items = pl.col("items")
+        lists = shard.group_by("user_id").agg(items=pl.len())
+        rows, full = lists.select(rows=items.sum(), full=(items >= k).sum()).collect(engine="streaming").row(0)
+        return cls(int(rows), int(full))
+
+
 class Folder:
     """Shards `part-00000.parquet`, …, in a folder; `_SUCCESS` says that all of them are there.
 
@@ -25,7 +40,7 @@ class Folder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._folder = Path(folder)
+        self._folder, self._k = Path(folder), 0
 
     @property
     def label(self) -> str:
@@ -34,6 +49,7 @@ class Folder:
     @contextmanager
     def open(self, plan: Mapping[str, Any]) -> Iterator[Folder]:
         """Begin the generation of a plan; see `recsys.sinks.base.Sink`."""
+        self._k = int(plan["k"])
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / PLAN
@@ -47,11 +63,11 @@ class Folder:
                 atomic.write(path, json.dumps(plan))
         yield self
 
-    def written(self) -> dict[int, int]:
-        """Count the rows of the shards that are there; see `recsys.sinks.base.Generation`."""
-        return {int(path.stem[5:]): _rows(path) for path in sorted(self._folder.glob("part-*.parquet"))}
+    def written(self) -> dict[int, Counts]:
+        """Count what is in the shards that are there; see `recsys.sinks.base.Generation`."""
+        return {int(path.stem[5:]): self._count(path) for path in sorted(self._folder.glob("part-*.parquet"))}
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
+    def write(self, number: int, shard: pl.DataFrame, _: Counts) -> None:
         """Write one shard; see `recsys.sinks.base.Generation`."""
         with self._writing():
             (self._folder / SUCCESS).unlink(missing_ok=True)
@@ -62,6 +78,12 @@ class Folder:
         """Write the marker; see `recsys.sinks.base.Generation`."""
         with self._writing():
             atomic.write(self._folder / SUCCESS, json.dumps(summary))
+
+    def _count(self, path: Path) -> Counts:
+        try:
+            return Counts.of(pl.scan_parquet(path), self._k)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ArtifactError(f"{path} is damaged ({error}); delete it and run again") from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -90,14 +112,9 @@ def check_plan(text: str, plan: Mapping[str, Any], path: str, out: str) -> None:
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); choose an empty folder") from error
     changed = [
-        f"{key} was {earlier.get(key)!r} and is {value!r}" for key, value in plan.items() if earlier.get(key) != value
+        f"{key} was {earlier.get(key)!r} and is {plan.get(key)!r}"
+        for key in {**plan, **earlier}
+        if earlier.get(key) != plan.get(key)
     ]
     if changed:
         raise ArtifactError(f"{out} holds candidates of another run: {'; '.join(changed)}; choose an empty folder")
-
-
-def _rows(path: Path) -> int:
-    try:
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete it and run again") from error

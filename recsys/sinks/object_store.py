@@ -15,7 +15,7 @@ from recsys.connections import Connection
 from recsys.errors import ArtifactError
 from recsys.extras import require
 from recsys.sinks.base import SINKS, Plan
-from recsys.sinks.folder import PLAN, SUCCESS, check_plan, file_of
+from recsys.sinks.folder import PLAN, SUCCESS, Counts, check_plan, file_of
 
 
 @SINKS.register
@@ -45,14 +45,14 @@ class ObjectStore:
         from obstore.store import from_url
 
         with self.connection.errors(ArtifactError, "cannot be written"):
-            begun = _Generation(from_url(self.connection.url), self.connection)
+            begun = _Generation(from_url(self.connection.url), self.connection, int(plan["k"]))
             begun.begin(plan)
         yield begun
 
 
 class _Generation:
-    def __init__(self, store: Any, connection: Connection) -> None:
-        self._store, self._connection = store, connection
+    def __init__(self, store: Any, connection: Connection, k: int) -> None:
+        self._store, self._connection, self._k = store, connection, k
 
     def begin(self, plan: Plan) -> None:
         label = self._connection.name
@@ -67,12 +67,12 @@ class _Generation:
         else:
             check_plan(there.decode(errors="replace"), plan, f"{label}/{PLAN}", label)
 
-    def written(self) -> dict[int, int]:
+    def written(self) -> dict[int, Counts]:
         with self._connection.errors(ArtifactError, "cannot be read"):
             parts = sorted(path for path in self._sizes() if path.startswith("part-"))
-            return {int(path[5:-8]): self._rows(path) for path in parts}
+            return {int(path[5:-8]): self._count(path) for path in parts}
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
+    def write(self, number: int, shard: pl.DataFrame, _: Counts) -> None:
         buffer = io.BytesIO()
         shard.write_parquet(buffer)
         with self._connection.errors(ArtifactError, f"{file_of(number)} cannot be written"):
@@ -88,10 +88,10 @@ class _Generation:
         """The objects of the folder and their sizes in bytes."""
         return {each["path"]: each["size"] for page in self._store.list() for each in page}
 
-    def _rows(self, path: str) -> int:
+    def _count(self, path: str) -> Counts:
         content = bytes(self._store.get(path).bytes())
         try:
-            return int(pl.scan_parquet(io.BytesIO(content)).select(pl.len()).collect().item())
+            return Counts.of(pl.scan_parquet(io.BytesIO(content)), self._k)
         except pl.exceptions.PolarsError as error:
             raise ArtifactError(
                 f"{self._connection.name}/{path} is damaged ({error}); delete it and run again"

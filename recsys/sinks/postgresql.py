@@ -14,6 +14,7 @@ from recsys.connections import Connection
 from recsys.errors import ArtifactError
 from recsys.extras import require
 from recsys.sinks.base import SINKS, Plan, generation_of
+from recsys.sinks.folder import Counts
 
 # How long publishing and clearing wait for transactions of readers, while new readers wait behind them. A run that gave
 # up publishes when it is run again; an old generation that could not be dropped goes with the next run.
@@ -68,20 +69,22 @@ class _Generation:
                     f"{self._connection.name}: another process is writing {self._view}: wait until it is done, or stop "
                     "it, and run again"
                 )
-            self._do(f"CREATE TABLE IF NOT EXISTS {self._shards} (generation text, shard int, rows bigint, "
-                     "PRIMARY KEY (generation, shard))")  # fmt: skip
+            columns = "generation text, shard int, rows bigint, full_lists bigint, PRIMARY KEY (generation, shard)"
+            self._do(f"CREATE TABLE IF NOT EXISTS {self._shards} ({columns})")
             if not self._tables(self._table):  # somebody dropped it
                 self._do(f"DELETE FROM {self._shards} WHERE generation = '{self._generation}'")
 
-    def written(self) -> dict[int, int]:
+    def written(self) -> dict[int, Counts]:
         with self._transaction(f"{self._shards} cannot be read"):
             return self._written()
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
+    def write(self, number: int, shard: pl.DataFrame, counts: Counts) -> None:
         with self._transaction(f"shard {number} cannot be written"), self._session.cursor() as cursor:
             rows = shard.to_arrow(compat_level=pl.CompatLevel.oldest())
             cursor.adbc_ingest(self._table, rows, mode="create_append")
-            cursor.execute(f"INSERT INTO {self._shards} VALUES ('{self._generation}', {number}, {shard.height})")
+            cursor.execute(
+                f"INSERT INTO {self._shards} VALUES ('{self._generation}', {number}, {counts.rows}, {counts.full})"
+            )
 
     def publish(self, summary: Mapping[str, Any]) -> None:
         about = json.dumps(dict(summary)).replace("'", "''")
@@ -103,9 +106,9 @@ class _Generation:
         generation = table.removeprefix(f"{self._view}_")
         return table != self._table and len(generation) == 12 and set(generation) <= set("0123456789abcdef")
 
-    def _written(self) -> dict[int, int]:
-        rows = self._ask(f"SELECT shard, rows FROM {self._shards} WHERE generation = '{self._generation}'")
-        return {int(number): int(count) for number, count in rows}
+    def _written(self) -> dict[int, Counts]:
+        rows = self._ask(f"SELECT shard, rows, full_lists FROM {self._shards} WHERE generation = '{self._generation}'")
+        return {int(number): Counts(int(count), int(full)) for number, count, full in rows}
 
     def _tables(self, like: str) -> list[str]:
         pattern = like.replace("_", r"\_")

@@ -14,6 +14,7 @@ from recsys.connections import Connection
 from recsys.errors import ArtifactError
 from recsys.extras import require
 from recsys.sinks.base import SINKS, Plan, generation_of
+from recsys.sinks.folder import Counts
 
 GRACE_S = 600  # how long a generation stays after another took its place: a reader may have looked up its name
 PIPELINE = 5_000  # keys a round trip
@@ -58,20 +59,21 @@ class _Generation:
         self._server, self._connection, self._prefix, self._generation = server, connection, prefix, generation
         self._shards = f"{prefix}:shards:{generation}"
 
-    def written(self) -> dict[int, int]:
+    def written(self) -> dict[int, Counts]:
         with self._connection.errors(ArtifactError, f"{self._shards} cannot be read"):
             # Keys of a generation that was superseded are about to expire: it is written anew.
             if self._server.ttl(self._shards) >= 0:
                 self._server.delete(self._shards)
-            return {int(number): int(rows) for number, rows in self._server.hgetall(self._shards).items()}
+            found = self._server.hgetall(self._shards)
+            return {int(number): Counts(*map(int, counts.split())) for number, counts in found.items()}
 
-    def write(self, number: int, shard: pl.DataFrame) -> None:
+    def write(self, number: int, shard: pl.DataFrame, counts: Counts) -> None:
         lists = _as_json(shard)
         with self._connection.errors(ArtifactError, f"shard {number} cannot be written"):
             for part in lists.iter_slices(PIPELINE):
                 keys = (f"{self._prefix}:{self._generation}:{user}" for user in part["user_id"])
                 self._server.mset(dict(zip(keys, part["list"], strict=True)))
-            self._server.hset(self._shards, str(number), shard.height)
+            self._server.hset(self._shards, str(number), f"{counts.rows} {counts.full}")
 
     def publish(self, summary: Mapping[str, Any]) -> None:
         with self._connection.errors(ArtifactError, f"{self._prefix}:current cannot be written"):

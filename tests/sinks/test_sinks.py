@@ -22,8 +22,10 @@ from servers import S3, Postgres, RedisServer
 
 from recsys.errors import ArtifactError, ConfigError
 from recsys.sinks.base import SINKS, Sink, generation_of, open_sink
+from recsys.sinks.folder import Counts
 
 SHARDS = 3
+FULL = Counts(rows=4, full=2)
 
 
 def plan(model: str = "m1") -> dict[str, Any]:
@@ -50,10 +52,10 @@ def run(sink: Sink, model: str = "m1", stop: int | None = None) -> list[int]:
             if number == stop:
                 return written
             if number not in done:
-                generation.write(number, shard(number, model))
+                generation.write(number, shard(number, model), FULL)
                 written.append(number)
-                done[number] = 4
-        assert done == dict.fromkeys(range(SHARDS), 4)
+                done[number] = FULL
+        assert done == dict.fromkeys(range(SHARDS), FULL)
         generation.publish(plan(model) | {"rows": 4 * SHARDS, "shards": SHARDS})
     return written
 
@@ -158,15 +160,15 @@ def test_a_new_model_replaces_the_lists_at_once(place: Place) -> None:
 KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
-from test_sinks import plan, shard
+from test_sinks import FULL, plan, shard
 from recsys.sinks.base import open_sink
 with open_sink("env:LISTS", sys.argv[1]).open(plan()) as generation:
-    generation.write(0, shard(0))
+    generation.write(0, shard(0), FULL)
     # The rows of shard 1 are sent; what would say that they are whole is not.
     holder = getattr(generation, "_session", None) or generation._server
     setattr(holder, "commit" if hasattr(generation, "_session") else "hset",
             lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    generation.write(1, shard(1))
+    generation.write(1, shard(1), FULL)
 """
 
 
