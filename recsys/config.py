@@ -281,6 +281,8 @@ def _expand(value: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(value, list):
         return [_expand(inner, (*path, place)) for place, inner in enumerate(value)]
     if isinstance(value, str):
+        if path[-1:] == ("connection",) and (whole := re.fullmatch(r"\$\{(\w+)\}", value.strip())):
+            return f"env:{whole[1]}"  # the config is stored, and what the variable holds must not be
         return re.sub(r"\$\{(\w+)\}", lambda match: _variable(match[1], path), value)
     return value
 

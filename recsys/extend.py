@@ -14,9 +14,10 @@ A decorator registers when its module is imported. A package that is to work wit
     [project.entry-points."recsys.retrievers"]
     trending = "acme_recsys.trending:Trending"
 
-The groups are `recsys.retrievers`, `recsys.features`, `recsys.scorers`, `recsys.encoders`, `recsys.sources` and
-`recsys.metrics`. Bundles record which members of other packages they need (`recsys.artifacts.extensions`), and are
-never a reason to import one: only what is installed or imported here can be named.
+The groups are `recsys.retrievers`, `recsys.features`, `recsys.scorers`, `recsys.encoders`, `recsys.sources`,
+`recsys.sinks` and `recsys.metrics`. Bundles record which members of other packages they need
+(`recsys.artifacts.extensions`), and are never a reason to import one: only what is installed or imported here can be
+named.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from recsys.registry import Family, family
 
 M = TypeVar("M")
 
-__all__ = ["encoder", "feature", "metric", "retriever", "scorer", "source"]
+__all__ = ["encoder", "feature", "metric", "retriever", "scorer", "sink", "source"]
 
 
 class _Door:
@@ -77,4 +78,5 @@ feature = _Door("feature", "as `recsys.ranking.features.Feature`")
 scorer = _Door("scorer", "a dataclass of settings as `recsys.ranking.scorers.base.Scorer`", settings=True)
 encoder = _Door("encoder", "called with the embedding settings, it returns a `recsys.embedding.base.Encoder`")
 source = _Door("source", "a dataclass of settings as `recsys.tables.sources.base.Source`", settings=True)
+sink = _Door("sink", "a class as `recsys.sinks.base.Store`")
 metric = _Door("metric", "a function as those in `recsys.evaluation.metrics`")

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from recsys.connections import SECRET, redact
 from recsys.errors import ConfigError
 
 M = TypeVar("M")
@@ -30,6 +31,7 @@ FAMILIES = {
     "scorer": "recsys.ranking.scorers.registry:SCORERS",
     "encoder": "recsys.embedding.registry:ENCODERS",
     "source": "recsys.tables.sources.registry:SOURCES",
+    "sink": "recsys.sinks.base:SINKS",
     "metric": "recsys.evaluation.metrics:METRICS",
     "objective": "recsys.finetuning.registry:OBJECTIVES",
     "baseline": "recsys.evaluation.baselines:BASELINES",
@@ -274,7 +276,9 @@ def validate(adapter: TypeAdapter[T], raw: Mapping[str, Any], path: tuple[str | 
         return adapter.validate_python(dict(raw))
     except ValidationError as error:
         text = describe or _describe
-        raise SettingError([Problem((*path, *each["loc"]), text(each)) for each in error.errors()]) from error
+        # Not `from error`: pydantic shows the values, and one may be a connection string with a password.
+        problems = [Problem((*path, *each["loc"]), redact(text(each))) for each in error.errors()]
+        raise SettingError(problems) from None
 
 
 def unknown(kind: str, name: object, known: Collection[str]) -> str:
@@ -298,6 +302,8 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _describe(problem: Any) -> str:
+    if problem["type"] == SECRET:
+        return str(problem["msg"])
     return f"{problem['msg']} (got {problem['input']!r})"
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from publications import parts
 from random_bundles import random_bundle
+from servers import S3, Postgres, RedisServer, postgres_server, redis_server, s3_server
 from shops import Shop, recsys_process, write_shop_config
 from tiny_bert import build_tiny_bert, config_for
 
@@ -40,6 +41,27 @@ def logs_as_before() -> Iterator[None]:
 def recommender(shop: Shop) -> Recommender:
     """The shop's bundle, loaded once: threads and tests may share it."""
     return Recommender.load(shop.folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of its own; tests use tables of their own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A Redis server of its own; tests use prefixes of their own."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 endpoint of its own; tests use folders of their own in the bucket `shop`."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

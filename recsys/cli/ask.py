@@ -12,7 +12,7 @@ from recsys.cli.console import note, progress, show, show_json
 
 if TYPE_CHECKING:
     from recsys.serving.recommender import Recommender
-from recsys.cli.options import BundleOption, ConfigOption, Json, K, load_bundle
+from recsys.cli.options import BundleOption, ConfigOption, Json, K, bundle_folder, load_bundle
 
 PANEL = "Ask a bundle"
 
@@ -143,9 +143,20 @@ def _show_hits(title: str, found: Any, as_json: bool, asked: dict[str, str]) -> 
     show_json(asked | {"items": found.rows(named=True)}) if as_json else show(views.hits(title, found))
 
 
-@commands.command(rich_help_panel=PANEL, epilog="Example: recsys candidates --out artifacts/demo/candidates --k 100")
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys candidates --to env:SHOP_DB --k 100")
 def candidates(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the shards.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the shards.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="WHERE",
+            help="Where else: env:NAME, a variable with a connection string of PostgreSQL or Redis; or s3://BUCKET/PATH.",
+        ),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--name", help="With --to: what readers call the lists, a view or a prefix of keys.")
+    ] = "recommendations",
     k: K = 100,
     shard_users: Annotated[int, typer.Option("--shard-users", min=1, help="Users in one file.")] = 65_536,
     where: options.Where = None,
@@ -160,23 +171,52 @@ def candidates(
     bundle: BundleOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write ranked items for every user as Parquet. Run again after a kill, it goes on where it stopped."""
-    import json
+    """Write ranked items for every user, as Parquet or to a store. Run again after a kill, it goes on.
 
-    from recsys.jobs.candidates import SUCCESS, write_candidates
+    Readers see a new generation once it is whole; the one before it is then cleared away.
+    """
+    import time
 
+    from recsys.jobs.candidates import publish_candidates
+    from recsys.sinks.base import open_sink
+
+    if (out is None) == (to is None):
+        raise typer.BadParameter("say where the lists go: --out or --to, one of them")
+    sink = open_sink(to or str(out), name)
     recommender = load_bundle(bundle, config)
     conditions = options.list_conditions(where, exclude, cap, pin, boost, diversity, variants, unknown)
+    began = time.monotonic()
     with progress() as report:
-        folder = write_candidates(recommender, out, k, shard_users, report, **conditions)
-    summary = json.loads((folder / SUCCESS).read_text(encoding="utf-8"))
+        summary = publish_candidates(recommender, sink, k, shard_users, report, **conditions)
+    seconds = time.monotonic() - began
     if as_json:
-        show_json({"folder": str(folder), **summary})
+        show_json({"folder" if to is None else "to": sink.label, **summary, "seconds": round(seconds, 1)})
     else:
-        print(folder)
-        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} files")
+        print(sink.label)
+        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} shards: "
+             f"{seconds:,.1f} s, {summary['users'] / max(seconds, 1e-3):,.0f} users/s")  # fmt: skip
     if "short" in summary:
         note(f"{summary['short']['lists']:,} lists are short: {summary['short']['reason']}")
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys vectors --out artifacts/demo/vectors-for-pgvector")
+def vectors(
+    out: Annotated[Path, typer.Option("--out", help="Folder for items.parquet and whitening.parquet.")],
+    as_json: Json = False,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write item vectors and their whitening as Parquet, for pgvector, Qdrant, LanceDB and others."""
+    from recsys.artifacts.bundle import load
+    from recsys.jobs.vectors import write_vectors
+
+    found = load(bundle_folder(bundle, config))
+    items, dimension = write_vectors(found, out), found.arrays["vectors"].shape[1]
+    if as_json:
+        show_json({"folder": str(out), "model_version": found.version, "items": items, "dimension": dimension})
+        return
+    print(out)
+    note(f"{items:,} vectors of {dimension} dimensions")
 
 
 def _now(recommender: Recommender, history: Any) -> int | None:

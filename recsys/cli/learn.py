@@ -35,7 +35,15 @@ def demo(
 
 @commands.command(rich_help_panel=PANEL, epilog="Example: recsys init events.csv items.csv --out shop.yaml")
 def init(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The shop's files, in any order.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="The shop's files, in any order; or env:NAME of a database, with --tables."
+        ),
+    ],
+    tables: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Tables of the database that env:NAME names, in any order.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", dir_okay=False, help="The config to write.")] = Path("shop.yaml"),
     name: Annotated[str | None, typer.Option(help="What the run is called. Default: the name of the config.")] = None,
     day_first: Annotated[
@@ -53,12 +61,18 @@ def init(
     from recsys.errors import ConfigError
     from recsys.formatting import plural
     from recsys.jobs.init import propose
+    from recsys.jobs.init_database import propose_tables
     from recsys.storage import atomic
 
     if out.exists() and not force:
         raise ConfigError(f"{out} exists already: name another with --out, or write over it with --force")
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-.") or "shop"
-    proposal = propose(files, name, day_first=day_first)
+    if tables is None:
+        proposal = propose(files, name, day_first=day_first)
+    elif len(files) > 1:
+        raise typer.BadParameter(f"--tables are those of one database, and {len(files)} places were named")
+    else:
+        proposal = propose_tables(files[0], [table.strip() for table in tables.split(",") if table.strip()], name)
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(out, proposal.to_yaml())
     facts = proposal.facts

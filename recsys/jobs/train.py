@@ -75,7 +75,10 @@ def publish(config: Config, tables: Tables, embeddings: Embeddings, model: Model
     histories = embeddings.with_text_vectors(known.histories(users, moments))
     window = {"first": int(known.time.min()), "last": int(known.time.max()), "clock": tables.clock}
     counts = {"users": known.n_users, "items": len(tables.catalog), "events": len(known)}
+    versions = {name: report["version"] for name, report in tables.report.items()
+                if isinstance(report, Mapping) and "version" in report}  # fmt: skip
     costs = about.get("indexes", {})
     indexes = {name: index | costs.get(name, {}) for name, index in describe_indexes(model.retrieval).items()}
     return save(config.folder, config, model, embeddings, tables.user_ids, histories,
-                {"data_window": window, "counts": counts, **about, "indexes": indexes})  # fmt: skip
+                {"data_window": window, "counts": counts, "table_versions": versions, **about,
+                 "indexes": indexes})  # fmt: skip

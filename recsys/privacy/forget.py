@@ -27,10 +27,10 @@ from recsys.config import DataConfig
 from recsys.embedding.store import Keys, VectorStore, keys_of
 from recsys.embedding.texts import behaviour_texts
 from recsys.errors import ArtifactError, UnknownIdError
-from recsys.jobs.candidates import PLAN, SUCCESS
 from recsys.parallel.forks import require_polars
 from recsys.privacy.scan import USER, Hit, Scan, SearchTerms, files_of, named_users, scan
 from recsys.ragged import offsets_of, places_of
+from recsys.sinks.folder import PLAN, SUCCESS
 from recsys.storage import atomic
 from recsys.tables.ingest import rows_of
 from recsys.tables.tombstones import Tombstones

@@ -57,6 +57,7 @@ def load_catalog(data: DataConfig, quarantine: Path) -> tuple[Catalog, dict[str,
     price = good[parsed("price")]
     report = {
         "files": source.files,
+        **({"version": source.version} if source.version is not None else {}),
         "rows": rows.height,
         "refused": refused,
         "dropped": dropped,
@@ -86,7 +87,7 @@ def _items_of_events(data: DataConfig) -> RawTable:
     first = pl.col(*_MARKS).first()
     described = [pl.col(name).drop_nulls().first() for name in about]
     items = found.group_by("item_id", maintain_order=True).agg(first, *described)
-    return RawTable(items.sort("item_id"), events.files, events.types)
+    return RawTable(items.sort("item_id"), events.files, events.types, version=events.version)
 
 
 def _extras(raw: pl.DataFrame) -> list[str]:

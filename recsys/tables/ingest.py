@@ -101,6 +101,7 @@ def _load_interactions(
     )
     report = {
         "files": source.files,
+        **({"version": source.version} if source.version is not None else {}),
         "rows": rows,
         "refused": refused,
         "dropped": dropped,

@@ -105,7 +105,7 @@ def mapped(
             )
     types = {ours: source.types[theirs] for ours, theirs in theirs_of.items() if theirs and theirs in source.types}
     types |= {name: dtype for name, dtype in source.types.items() if name in cells and name not in known}
-    return RawTable(frame, source.files, types)
+    return RawTable(frame, source.files, types, version=source.version)
 
 
 def _cell(ours: str, theirs: str | None, types_of: pl.Schema) -> pl.Expr:

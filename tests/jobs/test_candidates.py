@@ -19,7 +19,8 @@ from shops import Shop
 
 from recsys import Recommender
 from recsys.errors import ArtifactError, RequestError
-from recsys.jobs.candidates import PLAN, SUCCESS, write_candidates
+from recsys.jobs.candidates import write_candidates
+from recsys.sinks.folder import PLAN, SUCCESS
 
 K, SHARD = 8, 90  # 600 users in 7 files
 SCHEMA = {

@@ -33,6 +33,7 @@ class RawTable:
             file's own.
         notes: What was detected and differs from the usual, a line each.
         parts: The rows of each file, with the dtypes of that file; empty where a source made its rows from several.
+        version: The version that was read, of tables that have versions.
     """
 
     frame: pl.LazyFrame
@@ -40,6 +41,7 @@ class RawTable:
     types: Mapping[str, pl.DataType] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     parts: Mapping[str, pl.LazyFrame] = field(default_factory=dict)
+    version: int | None = None
 
     @classmethod
     def of_parts(
@@ -47,9 +49,10 @@ class RawTable:
         parts: Mapping[str, pl.LazyFrame],
         types: Mapping[str, pl.DataType] | None = None,
         notes: Sequence[str] = (),
+        version: int | None = None,
     ) -> RawTable:
         """Join the files of one table; see the attributes."""
-        return cls(join(list(parts.values())), list(parts), types or {}, list(notes), parts)
+        return cls(join(list(parts.values())), list(parts), types or {}, list(notes), parts, version)
 
 
 class Source(Protocol):

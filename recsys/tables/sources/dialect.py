@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from recsys.errors import DataError
+from recsys.storage import remote
 
 HEAD_BYTES = 1 << 18
 HEAD_LINES = 200
@@ -84,7 +85,7 @@ class Dialect:
 
 def packing_of(file: str) -> str:
     """Return how a file is packed, by its first bytes: gz, bz2, zst, zip, or an empty text for not at all."""
-    with Path(file).open("rb") as opened:
+    with _raw(file) as opened:
         head = opened.read(4)
     return next((name for mark, name in PACKINGS if head.startswith(mark)), "")
 
@@ -97,18 +98,22 @@ def open_bytes(file: str) -> IO[bytes]:
     """
     packing = packing_of(file)
     if packing == "gz":
-        return io.BufferedReader(gzip.open(file, "rb"))
+        return io.BufferedReader(gzip.open(_raw(file), "rb"))
     if packing == "bz2":
-        return bz2.open(file, "rb")
+        return bz2.open(_raw(file), "rb")
     if packing == "zst":
         return _zstd(file)
     if packing == "zip":
-        packed = zipfile.ZipFile(file)
+        packed = zipfile.ZipFile(_raw(file))
         inside = [one for one in packed.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
         if len(inside) != 1:
             raise DataError(f"{file} holds {len(inside)} files, and one is wanted: unpack it, and name its files")
         return packed.open(inside[0])
-    return Path(file).open("rb")
+    return _raw(file)
+
+
+def _raw(file: str) -> BinaryIO:
+    return remote.open_bytes(file) if remote.is_remote(file) else Path(file).open("rb")
 
 
 def _zstd(file: str) -> IO[bytes]:
@@ -116,7 +121,7 @@ def _zstd(file: str) -> IO[bytes]:
         import zstandard
     except ImportError:
         raise DataError(f"{file} is packed with zstd: pip install zstandard, or unpack it") from None
-    return io.BufferedReader(zstandard.open(file, "rb"))
+    return io.BufferedReader(zstandard.open(_raw(file), "rb"))
 
 
 def detect(file: str, **given: Any) -> Dialect:

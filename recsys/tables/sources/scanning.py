@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from recsys.errors import ConfigError, DataError
+from recsys.storage import remote
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
     """List every file that the paths name, in the order given, none twice.
 
     Args:
-        paths: Files, globs, and folders, which are searched to the bottom. A path that exists is that path, whatever
-            brackets and stars its name has. Files and folders whose names begin with `.` or `_` are passed over, as
-            half-written files and notebooks' copies are; folders `key=value` are partitions.
+        paths: Files, globs, and folders, on disk or in an object store. Folders are searched to the bottom. A path that
+            exists is that path, whatever brackets and stars its name has. Files and folders whose names begin with `.`
+            or `_` are passed over, as half-written files and notebooks' copies are; folders `key=value` are partitions.
         endings: How the names of files in a folder end; those of the first group that finds any are taken.
 
     Raises:
@@ -64,10 +65,11 @@ def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
     """
     if not paths:
         raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
-    remote = [path for path in paths if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path)]
-    if remote:
-        raise DataError(f"{remote[0]} is not on this machine: copy it here or mount it, and name that path")
-    found = [file for path in paths for file in _expand(Path(path), endings)]
+    found = [
+        file
+        for path in paths
+        for file in (remote.find_files(path, endings) if remote.is_remote(path) else _expand(Path(path), endings))
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,1 @@
+"""Where lists for everyone go: one file a kind of store."""
