@@ -81,8 +81,17 @@ class InteractionsConfig(TableConfig):
     min_value: float | None = None
 
 
+class ReviewTableConfig(TableConfig):
+    """Where the reviews are. `columns` maps our column names to the file's; null leaves a column out."""
+
+    path: str | list[str] = ""
+    columns: dict[str, str | None] = {}
+
+
 class DataConfig(Model):
-    """The two tables. `tolerated` is the share of refused rows of a table above which a run stops.
+    """The tables; `reviews` is read by `recsys reviews` alone.
+
+    `tolerated` is the share of refused rows of a table above which a run stops.
 
     `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
     `timezone` is that of timestamps that carry none. `unknown_items: refuse` counts an event on an item outside the
@@ -93,6 +102,7 @@ class DataConfig(Model):
 
     catalog: CatalogConfig | None = None
     interactions: InteractionsConfig
+    reviews: ReviewTableConfig | None = None
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
     day_first: bool | None = None
@@ -125,6 +135,20 @@ class EmbeddingConfig(Model):
     whitening: bool = True
     user_text: bool = False
     user_items: Count = 10
+
+
+class ReviewsConfig(Model):
+    """How reviews are read. From `positive` stars on a buyer is satisfied, up to `negative` dissatisfied.
+
+    `aspects` are the words that name an aspect, by its name. Without `model`, reviews are encoded by that of
+    `embedding`; always with mean pooling, and up to `max_tokens` tokens.
+    """
+
+    model: str | None = None
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 256
+    positive: float = 4
+    negative: float = 2
+    aspects: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
 
 
 class LeaveLastOut(Model):
@@ -183,6 +207,7 @@ class Config(Model):
     probabilities: bool = True
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    reviews: ReviewsConfig = ReviewsConfig()
 
     def __repr__(self) -> str:
         members = f"retrievers {', '.join(self.retrievers)}; {len(self.features)} features"
