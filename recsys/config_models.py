@@ -167,9 +167,17 @@ class TimeSplit(Model):
 
 
 class RulesConfig(Model):
-    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them."""
+    """What a list may hold. `seen: drop` leaves out items of the user's own history, `keep` allows them.
+
+    `parent` is the column of the catalogue that names the product of which an item is a variant. With `variants: one` a
+    list holds one variant of a product, with `all` any number. `seen_variants: drop` lets `seen: drop` leave out all
+    variants of what the user had, `keep` only the very item.
+    """
 
     seen: Literal["drop", "keep"] = "drop"
+    parent: str = "parent"
+    variants: Literal["one", "all"] = "one"
+    seen_variants: Literal["drop", "keep"] = "drop"
 
 
 class EvaluationConfig(Model):

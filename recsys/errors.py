@@ -43,3 +43,7 @@ class RequestError(RecsysError):
     """What is asked of a bundle cannot be understood: a filter, a number out of range, an event without its item."""
 
     exit_code = 7
+
+
+class ForkError(RecsysError):
+    """Work that needs threads which this process lost when it was forked."""

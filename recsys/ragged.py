@@ -6,6 +6,7 @@ The list of user `u` is `values[offsets[u]:offsets[u + 1]]`.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, LongArray, Rows
 
@@ -33,9 +34,18 @@ def stable_order(keys: Rows) -> LongArray:
 
 def order_by_score(owner: LongArray, score: FloatArray) -> LongArray:
     """Return the order `(n,)` that sorts pairs by query, then best score first; ties keep their order."""
+    return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~_ascending_bits(score))
+
+
+def score_keys(owner: LongArray, score: FloatArray) -> NDArray[np.uint64]:
+    """Return one sortable number for each pair `(n,)`: by query, then by score, ascending."""
+    return (owner.astype(np.uint64) << np.uint64(32)) | _ascending_bits(score)
+
+
+def _ascending_bits(score: FloatArray) -> NDArray[np.uint32]:
+    """Return numbers that ascend as the scores `(n,)` do."""
     bits = (score + np.float32(0)).view(np.uint32)  # + 0 turns -0.0 into 0.0
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return stable_order((owner.astype(np.uint64) << np.uint64(32)) | ~ascending)
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
 def offsets_of(counts: Rows) -> LongArray:

@@ -288,9 +288,12 @@ def suggest(name: str, known: Collection[str]) -> str:
     return f"{hint}{'' if hint else ';'} known: {', '.join(known)}"
 
 
+LONGEST_NAME = 200  # characters; to compare a longer one would cost seconds, and it is nobody's typo
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """A hint such as `; did you mean 'item_id'?`, or nothing where no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(name, list(known), n=1) if len(name) <= LONGEST_NAME else []
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

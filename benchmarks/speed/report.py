@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.page import PAGE, machine, write_part
+from benchmarks.page import PAGE, machine, read_parts, sections, write_part
 from benchmarks.speed.measure import Row
 from benchmarks.speed.topic import TOPICS, result_of, topic
 
 HEAD = """# Speed
 
 How fast, compared with what people use now or with what the hardware allows. `make bench-speed` writes this part; here
-on {machine}, {date}.
+on {here}, unless a section says otherwise.
 
 Rivals take turns in one process, and figures are medians; `x` is ours over theirs. Memory is the most by which the
 process grew. *Wanted* is the goal, set before anything was measured.
@@ -23,13 +23,20 @@ process grew. *Wanted* is the goal, set before anything was measured.
 
 
 def write() -> Path:
-    """Write the part from all results; return the page."""
-    parts = [HEAD.format(machine=machine(), date=datetime.now(UTC).strftime("%Y-%m-%d"))]
+    """Write the part from all results; return the page. A topic without any result here keeps its section."""
+    before = sections(read_parts(PAGE)[1])
+    here = f"{machine()}, {datetime.now(UTC):%Y-%m-%d}"
+    kept = {name for name in TOPICS if topic(name).TITLE in before and not _results(name)}
+    parts = [before[""] + "\n" if kept else HEAD.format(here=here)]
     for name in TOPICS:
-        module = topic(name)
-        files = [result_of(name, case) for case in module.CASES]
+        module, files = topic(name), [result_of(name, case) for case in topic(name).CASES]
+        if name in kept:
+            parts.append(before[module.TITLE] + "\n")
+            continue
         rows = [Row(**row) for file in files if file.exists() for row in json.loads(file.read_text(encoding="utf-8"))]
         parts.append(f"## {module.TITLE}\n\n{module.ABOUT.strip()}\n")
+        if kept:
+            parts.append(f"Measured on {here}.\n")
         missing = [file.stem for file in files if not file.exists()]
         parts.append(table(rows) if rows else "")
         if missing:
@@ -39,6 +46,10 @@ def write() -> Path:
             parts.append(f"![{module.TITLE}]({plot.relative_to(PAGE.parent).as_posix()})\n")
     write_part(PAGE, "\n".join(part for part in parts if part), speed=True)
     return PAGE
+
+
+def _results(name: str) -> list[Path]:
+    return [file for case in topic(name).CASES if (file := result_of(name, case)).exists()]
 
 
 def table(rows: Sequence[Row]) -> str:

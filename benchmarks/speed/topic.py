@@ -18,6 +18,7 @@ TOPICS: tuple[str, ...] = (  # modules of this folder, in the order of the page
     "training",
     "threads",
     "index",
+    "reading",
     "start",
 )
 STORE = Path("artifacts/speed")

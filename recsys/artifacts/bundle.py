@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from recsys.artifacts import versions
 from recsys.artifacts.versions import MANIFEST, VERSIONS
 from recsys.errors import ArtifactError
+from recsys.parallel.forks import read_parquet, require_polars
 from recsys.parallel.threads import cores
 from recsys.storage import atomic
 
@@ -97,6 +98,7 @@ def publish(root: Path, arrays: Arrays, tables: Mapping[str, pl.DataFrame], abou
         ArtifactError: The disk is full or cannot be written, or another process holds the lock. Then nothing is left
             behind and the earlier version stays current.
     """
+    require_polars("publishing a bundle")
     with versions.write_lock(root):
         return _publish(root, arrays, tables, about)
 
@@ -224,14 +226,14 @@ def _add_item_order(arrays: dict[str, NDArray[Any]], extents: dict[str, Extent],
     """Add the order in which items are looked up, which schema version 1 did not store."""
     ids = tables["catalog"]["item_id"] if "item_id" in tables.get("catalog", pl.DataFrame()).columns else None
     if ids is not None and (ids.dtype == pl.String or ids.dtype.is_integer()):
-        arrays["item_order"] = ids.arg_sort().to_numpy().astype(np.int32)
+        arrays["item_order"] = np.array(sorted(range(len(ids)), key=ids.to_list().__getitem__), dtype=np.int32)
         extents["item_order"] = extent(arrays["item_order"])
 
 
 def _read_table(file: Path, entry: Mapping[str, Any]) -> pl.DataFrame:
     _check_digest(file, _digest(file, _algorithm(entry)), entry)
     try:
-        return pl.read_parquet(file)
+        return read_parquet(file)
     except Exception as error:  # a file can be broken in more ways than its readers have exceptions for
         raise _unreadable(file, error) from error
 

@@ -22,7 +22,8 @@ from recsys.errors import ArtifactError
 from recsys.extras import require
 from recsys.ranking.calibration import Calibrator
 from recsys.ranking.featurizer import Featurizer
-from recsys.types import Histories
+from recsys.retrieval.variants import Variants
+from recsys.types import Catalog, Histories
 
 if TYPE_CHECKING:
     from recsys.embedding.store import VectorStore
@@ -47,12 +48,21 @@ def restore(config: Config, loaded: Bundle) -> Model:
         popular=loaded.arrays["popular"],
         drop_seen=plan.drop_seen,
         history=plan.history,
+        variants=_variants(config, loaded),
+        seen_products=config.rules.seen_variants == "drop",
     )
     featurizer = Featurizer({name: loaded.group(f"features/{name}") for name in plan.features})
     calibration = loaded.group("calibration")
     calibrator = Calibrator.from_arrays(calibration) if calibration else None
     with validation.naming(loaded):
         return Model(retrieval, featurizer, plan.scorer.restore(loaded.group("scorer")), calibrator)
+
+
+def _variants(config: Config, loaded: Bundle) -> Variants | None:
+    """Return the variants of a catalogue; None for a bundle of a release that knew none, which answers as it did."""
+    if "parent" not in loaded.manifest["config"].get("rules", {}):
+        return None
+    return Variants.of(Catalog(loaded.tables["catalog"]), config.rules.parent)
 
 
 def load_histories(loaded: Bundle) -> Histories:

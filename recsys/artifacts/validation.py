@@ -54,7 +54,7 @@ def _must(holds: object, message: str) -> None:
 
 
 def _ascends(ids: pl.Series) -> bool:
-    return bool((ids > ids.shift(1)).all())
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 class _Check:

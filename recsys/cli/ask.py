@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recsys.cli import conditions as options
 from recsys.cli.console import note, progress, show, show_json
 
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ def score(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Answer for an unknown user with what is popular.")
     ] = False,
-    where: Annotated[
-        str | None, typer.Option(metavar="CONDITION", help="Only such items: 'price <= 20 and brand is not null'.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="ITEM_ID", help="Not this item. May be given again.")
-    ] = None,
-    diversity: Annotated[float, typer.Option(help="From 0 (by score alone) to 1 (unlike each other).")] = 0.0,
+    where: options.Where = None,
+    exclude: options.Exclude = None,
+    cap: options.Caps = None,
+    pin: options.Pins = None,
+    boost: options.Boosts = None,
+    diversity: options.Diversity = 0.0,
+    variants: options.Variants = None,
+    unknown: options.UnknownIds = "refuse",
     bundle: BundleOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -51,10 +53,11 @@ def score(
     from recsys import formatting
     from recsys.errors import UnknownIdError
     from recsys.explain import phrases
+    from recsys.serving.recommendations import name_few
 
     recommender = load_bundle(bundle, config)
-    answer = recommender.recommend(user_id, k, exclude=exclude, where=where, diversity=diversity, explain=True,
-                                   strict=not fallback)  # fmt: skip
+    conditions = options.list_conditions(where, exclude, cap, pin, boost, diversity, variants, unknown)
+    answer = recommender.recommend(user_id, k, explain=True, strict=not fallback, **conditions)
     try:
         history = recommender.history(user_id)
     except UnknownIdError:
@@ -62,6 +65,8 @@ def score(
     clock = recommender.manifest["data_window"]["clock"]
     if answer.shortage is not None:
         note(answer.shortage.reason)
+    for argument, ids in answer.ignored.items():
+        note(f"ignored, unknown items in {argument}: {name_few(ids)}")
     if answer.fallback:
         note(f"user {user_id} has no history here: this is what is popular")
     if as_json:
@@ -104,13 +109,14 @@ def explain(
 def similar(
     item_id: Annotated[str, typer.Argument(help="The item.")],
     k: K = 10,
+    variants: options.Variants = None,
     as_json: Json = False,
     bundle: BundleOption = None,
     config: ConfigOption = None,
 ) -> None:
     """List the items whose texts are most like an item's."""
     recommender = load_bundle(bundle, config)
-    found = recommender.similar_items(item_id, k)
+    found = recommender.similar_items(item_id, k, variants=options.variant_choice(variants))
     title = f"Like {item_id}"
     _show_hits(title, found, as_json, {"item_id": item_id})
 
@@ -119,6 +125,7 @@ def similar(
 def search(
     text: Annotated[str, typer.Argument(help="Any words.")],
     k: K = 10,
+    variants: options.Variants = None,
     as_json: Json = False,
     bundle: BundleOption = None,
     config: ConfigOption = None,
@@ -126,7 +133,7 @@ def search(
     """List the items whose texts are most like some words."""
     if not text.strip():
         raise typer.BadParameter("the text to search for is empty")
-    found = load_bundle(bundle, config).search(text, k)
+    found = load_bundle(bundle, config).search(text, k, variants=options.variant_choice(variants))
     _show_hits(f"Like “{text}”", found, as_json, {"text": text})
 
 
@@ -141,6 +148,14 @@ def candidates(
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards.")],
     k: K = 100,
     shard_users: Annotated[int, typer.Option("--shard-users", min=1, help="Users in one file.")] = 65_536,
+    where: options.Where = None,
+    exclude: options.Exclude = None,
+    cap: options.Caps = None,
+    pin: options.Pins = None,
+    boost: options.Boosts = None,
+    diversity: options.Diversity = 0.0,
+    variants: options.Variants = None,
+    unknown: options.UnknownIds = "refuse",
     as_json: Json = False,
     bundle: BundleOption = None,
     config: ConfigOption = None,
@@ -151,14 +166,17 @@ def candidates(
     from recsys.jobs.candidates import SUCCESS, write_candidates
 
     recommender = load_bundle(bundle, config)
+    conditions = options.list_conditions(where, exclude, cap, pin, boost, diversity, variants, unknown)
     with progress() as report:
-        folder = write_candidates(recommender, out, k, shard_users, report)
+        folder = write_candidates(recommender, out, k, shard_users, report, **conditions)
     summary = json.loads((folder / SUCCESS).read_text(encoding="utf-8"))
     if as_json:
         show_json({"folder": str(folder), **summary})
     else:
         print(folder)
         note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} files")
+    if "short" in summary:
+        note(f"{summary['short']['lists']:,} lists are short: {summary['short']['reason']}")
 
 
 def _now(recommender: Recommender, history: Any) -> int | None:

@@ -28,7 +28,7 @@ Forward = Callable[[LongArray, IntArray], FloatArray]
 log = logging.getLogger(__name__)
 
 # Part of the fingerprint. Raise it when a change of this module's arithmetic changes vectors.
-_VERSION = "1"
+_VERSION, _INT8_VERSION = "1", "2"
 
 # Texts tokenised and sorted by length at once: enough that padding is rare, few enough to stay small in memory.
 _WINDOW = 16_384
@@ -85,7 +85,8 @@ class TransformerEncoder:
     def fingerprint(self) -> str:
         """The sha256 over the weight, tokenizer and config files, the pooling, prefix, `max_tokens` and precision."""
         digest = hashlib.sha256()
-        for setting in (_VERSION, self.pooling, self._config.max_tokens, self._precision):
+        version = _INT8_VERSION if self._precision == "int8" else _VERSION
+        for setting in (version, self.pooling, self._config.max_tokens, self._precision):
             digest.update(f"{setting}\n".encode())
         if self._prefix:
             digest.update(f"prefix {self._prefix!r}\n".encode())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.arrays import FloatArray, IntArray, LongArray
-from recsys.ragged import find_keys, owners_of, pair_keys
+from recsys.ragged import pair_keys
 from recsys.ranking.calibration import Calibrator, log_totals
 from recsys.ranking.feature_context import Context
 from recsys.ranking.featurizer import Featurizer
@@ -17,6 +17,7 @@ from recsys.ranking.scorers.base import FittedScorer
 from recsys.retrieval.base import Answer, Fitted, top_unblocked
 from recsys.retrieval.candidates import list_all, seen_keys, union
 from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.variants import Variants
 from recsys.types import Candidates, Histories, Hits, Ranking
 
 
@@ -31,6 +32,8 @@ class Retrieval:
         popular: All items, most popular first `(I,)`; they fill short lists.
         drop_seen: Whether lists leave out every item of the user's history, however old.
         history: How many of the newest events of a history retrievers and features look at.
+        variants: Which items are variants of one product; None where none are.
+        seen_products: Whether with `drop_seen` lists leave out every variant of what the user had, not that one alone.
     """
 
     fitted: Mapping[str, Fitted]
@@ -39,6 +42,8 @@ class Retrieval:
     popular: IntArray
     drop_seen: bool
     history: int = 200
+    variants: Variants | None = None
+    seen_products: bool = False
 
     @property
     def proposers(self) -> list[str]:
@@ -51,19 +56,30 @@ class Retrieval:
 
     def blocked_pairs(self, histories: Histories) -> LongArray:
         """Return the keys of the (query, item) pairs that no list may hold, ascending."""
-        return seen_keys(histories, len(self.vectors)) if self.drop_seen else np.zeros(0, dtype=np.int64)
+        if not self.drop_seen:
+            return np.zeros(0, dtype=np.int64)
+        seen = seen_keys(histories, len(self.vectors))
+        return seen if self.variants is None or not self.seen_products else self.variants.expand(seen)
 
     def hits(self, answers: Mapping[str, Answer], blocked_pairs: LongArray, deeper: int = 1,
-             allowed: ItemFilter | None = None) -> list[Hits]:  # fmt: skip
-        """List what each proposer finds among the items that are allowed and not blocked, `deeper` times its depth."""
+             allowed: ItemFilter | None = None, one_variant: bool = False) -> list[Hits]:  # fmt: skip
+        """List what each proposer finds among the items that are allowed and not blocked, `deeper` times its depth.
+
+        With `one_variant` it looks deeper, and proposes the best variant of as many products.
+        """
         n_items = len(self.vectors)
+        if one_variant and self.variants is not None:
+            deep = self.hits(answers, blocked_pairs, deeper * self.variants.spread, allowed)
+            depths = [deeper * self.depths[name] for name in self.proposers]
+            return [self.variants.one_each(hits, depth) for hits, depth in zip(deep, depths, strict=True)]
         return [
             top_unblocked(answers[name], deeper * self.depths[name], blocked_pairs, n_items, allowed)
             for name in self.proposers
         ]
 
     def context(self, histories: Histories, allowed: ItemFilter | None = None, excluded: IntArray | None = None,
-                rerank: bool = False, answers: Mapping[str, Answer] | None = None) -> Context:  # fmt: skip
+                rerank: bool = False, answers: Mapping[str, Answer] | None = None,
+                one_variant: bool = False) -> Context:  # fmt: skip
         """Retrieve candidates, and collect all that features look at.
 
         Args:
@@ -72,6 +88,7 @@ class Retrieval:
             excluded: Item rows `(e,)` that no list may hold.
             rerank: Make every allowed item a candidate, whether a retriever proposes it or not.
             answers: The answers of an earlier context of the same histories, so that nothing is searched twice.
+            one_variant: Let each retriever propose one variant of a product.
         """
         n_items, n_lists = len(self.vectors), len(histories)
         blocked_pairs = self.blocked_pairs(histories)
@@ -80,7 +97,7 @@ class Retrieval:
             blocked_pairs = np.union1d(blocked_pairs, pair_keys(owner, np.tile(excluded, n_lists), n_items))
         histories = histories.newest(self.history)
         answers = self.ask(histories) if answers is None else answers
-        hits = self.hits(answers, blocked_pairs, allowed=allowed)
+        hits = self.hits(answers, blocked_pairs, allowed=allowed, one_variant=one_variant)
         if rerank and allowed is not None:
             candidates = union([*hits, list_all(allowed.rows, blocked_pairs, n_lists, n_items)], n_lists, n_items)
             candidates = Candidates(candidates.offsets, candidates.item, candidates.found[:, :-1])
@@ -128,12 +145,6 @@ class Model:
             return np.full(len(score), np.nan, dtype=np.float32)
         log_share = score - log_totals(context.candidates, score)[context.owner]
         return self.calibrator.probability(log_share, context.owner, context.histories)
-
-    def probability_of(self, ranking: Ranking, context: Context, score: FloatArray) -> FloatArray:
-        """Return the probability of every item of a ranking `(n,)`; NaN for items that were no candidates."""
-        own = pair_keys(context.owner, context.item, context.n_items)
-        place = find_keys(own, pair_keys(owners_of(ranking.offsets), ranking.item, context.n_items))
-        return np.append(self.probability(context, score), np.float32(np.nan))[place]
 
     def order(self, context: Context, score: FloatArray, k: int, caps: Sequence[Cap] = ()) -> Ranking:
         """Cut scored candidates to `k` items a list, and fill short lists."""

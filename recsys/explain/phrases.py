@@ -50,11 +50,10 @@ def pasts(history: pl.DataFrame, now: int | None) -> dict[object, Past]:
     Returns:
         What the user did with each item, by its id.
     """
-    counted = history.group_by("item_id").agg(times=pl.len(), last=pl.col("time").max())
-    return {
-        item: Past(times, None if now is None else max(now - last, 0) / DAY)
-        for item, times, last in counted.iter_rows()
-    }
+    times: dict[object, list[int]] = {}
+    for item, time in zip(history["item_id"].to_list(), history["time"].to_list(), strict=True):
+        times.setdefault(item, []).append(time)
+    return {item: Past(len(own), None if now is None else max(now - max(own), 0) / DAY) for item, own in times.items()}
 
 
 def retriever_topics(config: Config) -> dict[str, str]:

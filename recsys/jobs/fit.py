@@ -11,6 +11,7 @@ from typing import Any
 from recsys.config import Config, load_config, parse_config
 from recsys.jobs.init import complete, data_section
 from recsys.jobs.train import train
+from recsys.parallel.forks import require_polars
 from recsys.progress import Progress, quiet
 from recsys.serving.recommender import Recommender
 from recsys.tables.frames import to_polars
@@ -46,6 +47,7 @@ def fit(catalog: Any, interactions: Any, config: Config | Mapping[str, Any] | st
         DataError: a frame cannot be read, lacks users or items, or leaves nothing to learn from.
         ConfigError: as `load_config`.
     """
+    require_polars("fitting")
     room = tempfile.TemporaryDirectory(prefix="recsys-", ignore_cleanup_errors=True)
     try:
         recommender = Recommender.load(train(_resolve(catalog, interactions, config, Path(room.name)), progress))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 
-from recsys.config import Config, check_members
+from recsys.config import Config, RulesConfig, check_members
 from recsys.engine.plan import Plan
 from recsys.ranking.scorers.base import require_packages
+from recsys.retrieval.variants import Variants
 from recsys.storage import atomic
 from recsys.tables.ingest import load_tables
-from recsys.types import Tables
+from recsys.types import Catalog, Tables
+
+log = logging.getLogger(__name__)
 
 
 def ingest(config: Config) -> Tables:
@@ -22,6 +26,17 @@ def ingest(config: Config) -> Tables:
     check_members(config)
     require_packages(Plan.of(config).scorer)
     tables = load_tables(config.data, config.folder)
+    _describe_variants(tables.catalog, config.rules)
     config.folder.mkdir(parents=True, exist_ok=True)
     atomic.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))
     return tables
+
+
+def _describe_variants(catalog: Catalog, rules: RulesConfig) -> None:
+    """Say in one line what the column of products means for lists. Raises `ConfigError` where it is missing."""
+    variants = Variants.of(catalog, rules.parent)
+    if variants is not None:
+        products = int(variants.product.max()) + 1
+        shown = "a list holds one of each" if rules.variants == "one" else "a list may hold any number of each"
+        log.info("variants: %s items are %s products by the column %r: %s (rules.variants: %s)", len(catalog), products,
+                 rules.parent, shown, rules.variants)  # fmt: skip

@@ -14,6 +14,7 @@ import polars as pl
 from recsys.config import CatalogConfig, Config, parse_config
 from recsys.errors import DataError
 from recsys.jobs.defaults import Choice, Facts, choose_settings
+from recsys.parallel.forks import require_polars
 from recsys.tables.ingest import load_tables
 from recsys.tables.profile import SAMPLE_ROWS, TableProfile
 from recsys.tables.roles import Roles, find_roles
@@ -99,6 +100,7 @@ def propose(files: Sequence[str | Path], name: str = "shop", output: str = "arti
     """
     if not files:
         raise DataError("no file was named: give the log of behaviour and the table of items, in any order")
+    require_polars("reading tables")
     paths = [str(file) for file in files]
     readers = {path: {"source": source_of(path)} for path in paths}
     frames = {path: _open(path, readers[path]) for path in paths}

@@ -89,6 +89,10 @@ class _Blas:
     """Keeps BLAS at one thread while any caller spreads work: the first one sets it, the last one restores it."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the threads of a parent: a forked child has none of them."""
         self._lock = Lock()
         self._inside = 0
         self._limit: Any = None
@@ -115,6 +119,16 @@ def _on_own_thread(change: Callable[[], R]) -> R:
 
 
 _BLAS = _Blas()
+
+
+def _alone_in_child() -> None:
+    """Let the thread that forked compute alone: it would wait for a team that OpenMP had given it in the parent."""
+    _BLAS.reset()
+    for library in ThreadpoolController().select(user_api="openmp").lib_controllers:
+        library.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_alone_in_child)
 
 
 def in_threads(work: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:

@@ -28,6 +28,7 @@ from recsys.embedding.store import Keys, VectorStore, keys_of
 from recsys.embedding.texts import behaviour_texts
 from recsys.errors import ArtifactError, UnknownIdError
 from recsys.jobs.candidates import PLAN, SUCCESS
+from recsys.parallel.forks import require_polars
 from recsys.privacy.scan import USER, Hit, Scan, SearchTerms, files_of, named_users, scan
 from recsys.ragged import offsets_of, places_of
 from recsys.storage import atomic
@@ -97,6 +98,7 @@ def forget(root: str | Path, user_ids: Id | Iterable[Id], outputs: Iterable[str 
             a file that recsys did not write still names somebody; the message gives file and place.
         DataError: The tables of `data` cannot be read.
     """
+    require_polars("forgetting people")
     root = Path(root)
     ids = [user_ids] if isinstance(user_ids, str | int) else user_ids
     users = list(dict.fromkeys(str(user).encode("utf-8", "replace").decode() for user in ids))

@@ -30,8 +30,8 @@ class Context:
         blocked_pairs: Ascending keys of the (query, item) pairs that no list may hold.
         allowed: The items that lists may hold; None for the whole catalogue.
         retrieved: Every retriever's score of every pair `(n, r)`, where they are known already.
-        joining: Scores of one list `(m, r)`. Each candidate, all of a single query, is then ranked as if it alone had
-            joined that list, so that candidates do not push each other down.
+        joining: The lists of the same queries that each candidate is ranked in as if it alone had joined, so that
+            candidates do not push each other down.
     """
 
     histories: Histories
@@ -41,7 +41,7 @@ class Context:
     blocked_pairs: LongArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allowed: ItemFilter | None = None
     retrieved: FloatArray | None = None
-    joining: FloatArray | None = None
+    joining: Context | None = None
 
     @property
     def owner(self) -> LongArray:

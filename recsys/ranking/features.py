@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.errors import ConfigError
-from recsys.ragged import order_by_score, pair_keys, places_of
+from recsys.ragged import order_by_score, pair_keys, places_of, score_keys
 from recsys.ranking.feature_context import Context
 from recsys.registry import Family
 from recsys.tables.split import next_moments
@@ -82,7 +82,7 @@ def ranks(context: Context, prepared: Prepared) -> FloatArray:
     if context.joining is None:
         rank = _ranks_in_list(context.candidates, score)
     else:
-        rank = _ranks_if_added(score, _rounded(context.joining))
+        rank = _ranks_if_added(context, score, context.joining)
     return np.log1p(rank).astype(np.float32)
 
 
@@ -103,10 +103,15 @@ def _ranks_in_list(candidates: Candidates, score: FloatArray) -> LongArray:
     return np.where(has, rank, evidence[owner]).reshape(columns, n).T
 
 
-def _ranks_if_added(score: FloatArray, listed: FloatArray) -> LongArray:
-    """The place that each score `(n, r)` would have if it alone joined one list of scores `(m, r)`."""
-    pairs = zip(np.sort(listed, axis=0).T, np.maximum(score, 0).T, strict=True)
-    return len(listed) - np.stack([np.searchsorted(ascending, own, side="right") for ascending, own in pairs], axis=1)
+def _ranks_if_added(context: Context, score: FloatArray, lists: Context) -> LongArray:
+    """The place that each score `(n, r)` would have if it alone joined the list of its query."""
+    ends = lists.candidates.offsets[1:][context.owner]
+    pairs = zip(_rounded(lists.scores).T, np.maximum(score, 0).T, strict=True)
+    below = [
+        np.searchsorted(np.sort(score_keys(lists.owner, listed)), score_keys(context.owner, own), side="right")
+        for listed, own in pairs
+    ]
+    return ends[:, None] - np.stack(below, axis=1)
 
 
 def _rounded(score: FloatArray) -> FloatArray:

@@ -19,13 +19,14 @@ import polars as pl
 
 from recsys.config import nearest
 from recsys.errors import RequestError
+from recsys.parallel.forks import nullable
 
 MAX_DEPTH = 50  # brackets and `not`s within each other
 SHOWN = 60  # characters of an expression that an error shows
 INT64 = 1 << 63
 
 TOKEN = re.compile(
-    r"""\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
+    r"""\s*+(?:(?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?+(?![\w.]))
     |(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |`(?P<quoted>[^`]+)`
     |(?P<word>[^\W\d]\w*)
@@ -171,22 +172,23 @@ class _Parser:
                 break
         if column.dtype.is_integer():
             values = [int(value) for value in values if value == value // 1 and -INT64 <= value < INT64]
-        among = pl.Series(list(dict.fromkeys(values)), dtype=column.dtype)
-        return pl.select(pl.lit(column).is_in(among.implode())).to_series()
+        among = frozenset(pl.Series(list(dict.fromkeys(values)), dtype=column.dtype))  # rounded as the cells are
+        return _each(column, among.__contains__)
 
     def _text_test(self, column: pl.Series, operator: str) -> pl.Series:
         if operator == "contains" and isinstance(column.dtype, pl.List):
             value = self._comparable_pair(column.explode(), self._value())[1]
             if column.dtype.inner.is_integer() and (value != value // 1 or not -INT64 <= value < INT64):
                 return column.is_null() & False
-            return column.list.contains(value)
+            return _each(column, lambda cell: value in cell)
         value = self._value()
         if column.dtype != pl.String or not isinstance(value, str):
             problem = f"{operator} asks for a text in a column of texts, and {column.name!r} holds {column.dtype}"
             raise self._error(problem, back=1)
         if operator == "contains":
-            return column.str.contains(value, literal=True)
-        return column.str.starts_with(value) if operator == "startswith" else column.str.ends_with(value)
+            return _each(column, lambda cell: value in cell)
+        end = str.startswith if operator == "startswith" else str.endswith
+        return _each(column, lambda cell: end(cell, value))
 
     def _comparable_pair(self, column: pl.Series, value: Value) -> tuple[pl.Series, Any]:
         """Return the column and the value in types that can be compared."""
@@ -265,4 +267,9 @@ def _comparable(column: pl.Series) -> pl.Series:
         return column.cast(pl.Float64)
     if dtype.is_integer():
         return column.cast(pl.Int64)
-    return column.fill_nan(None) if dtype.is_float() else column
+    return nullable(column) if dtype.is_float() else column
+
+
+def _each(column: pl.Series, test: Callable[[Any], bool]) -> pl.Series:
+    """Test each cell; null where it is missing. A plain loop: polars' own would need threads (`parallel.forks`)."""
+    return pl.Series([None if cell is None else test(cell) for cell in column.to_list()], dtype=pl.Boolean)

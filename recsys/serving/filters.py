@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from threading import Lock
 
 import numpy as np
 import polars as pl
@@ -12,11 +11,12 @@ import polars as pl
 from recsys.arrays import BoolArray, IntArray
 from recsys.config import nearest
 from recsys.errors import RequestError
+from recsys.parallel.forks import ForkSafeLock, nullable, require_polars
 from recsys.ranking.rules import Cap
 from recsys.retrieval.filtered_search import ItemFilter
 from recsys.serving.expressions import evaluate
 from recsys.serving.requests import show_value
-from recsys.types import Catalog, codes_of
+from recsys.types import Catalog
 
 MAX_BYTES = 256 << 20
 
@@ -35,7 +35,7 @@ class Filters:
         self._kept: OrderedDict[str | bytes, ItemFilter] = OrderedDict()
         self._bytes = 0
         self._codes: dict[str, IntArray] = {}
-        self._turn = Lock()
+        self._turn = ForkSafeLock()
 
     def allowed(self, where: Where | None) -> ItemFilter | None:
         """Return the items that meet an expression; None where all do, as without one.
@@ -68,7 +68,7 @@ class Filters:
     def _mask(self, where: Where) -> BoolArray:
         frame = self._catalog.frame
         met = evaluate(where, frame) if isinstance(where, str) else _collect(where, frame)
-        return met.fill_null(False).to_numpy().astype(bool)
+        return (met & met.is_not_null()).to_numpy().astype(bool)  # null and False is False
 
     def caps(self, caps: Mapping[str, int] | None) -> list[Cap]:
         """Return the caps of a mapping from a column to the most items of one of its values.
@@ -93,9 +93,14 @@ class Filters:
             column = self._catalog.frame[name]
             if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
                 raise RequestError(f"caps: {name!r} holds {column.dtype}, and a cap needs one value an item")
-            column = column.fill_nan(None) if column.dtype.is_float() else column
-            self._codes[name] = codes_of(column.cast(pl.String))
+            self._codes[name] = _codes_of(nullable(column) if column.dtype.is_float() else column)
         return self._codes[name]
+
+
+def _codes_of(column: pl.Series) -> IntArray:
+    """Number the distinct values of a column `(n,)`; -1 for null and for an empty text."""
+    number: dict[object, int] = {None: -1, "": -1}
+    return np.array([number.setdefault(value, len(number) - 2) for value in column.to_list()], dtype=np.int32)
 
 
 def _check_cap(name: str, most: int, n_items: int) -> int:
@@ -117,6 +122,7 @@ def _key(where: Where) -> str | bytes | None:
 
 
 def _collect(where: pl.Expr, frame: pl.DataFrame) -> pl.Series:
+    require_polars("where: a polars expression (a string such as 'price <= 20' does not)")
     try:
         found = frame.select(where)
     except Exception as error:  # polars has many, and a caller's function may raise its own

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from pathlib import Path
 from types import TracebackType
 
@@ -24,7 +26,7 @@ class RecommenderHandle:
     Every `interval` seconds a thread of the handle looks for a new version, loads it, checks it and tries it out, while
     the old one answers. If that fails, the old one stays, `last_error` says why, and the new one is tried again only
     when the pointer or one of its files has changed. A request that takes `recommender` once is answered by one
-    version.
+    version. In a forked child the handle watches on, with a thread of the child's own.
 
     Args:
         root: The bundle root.
@@ -68,10 +70,20 @@ class RecommenderHandle:
         if self._thread is None:
             self._tried = versions.fingerprint(self._root)
             self._recommender = Recommender.load(self._root)
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._watch, name=f"recsys {self._root}", daemon=True)
-            self._thread.start()
+            self._start_watching()
         return self
+
+    def _start_watching(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"recsys {self._root}", daemon=True)
+        self._thread.start()
+        _HANDLES.add(self)
+
+    def watch_in_child(self) -> None:
+        """Watch again in a forked child, where the parent's thread does not run."""
+        if self._thread is not None:
+            self._tried = None  # the parent may have been loading a version: look again
+            self._start_watching()
 
     def close(self) -> None:
         """Stop watching and drop the model; requests that hold it finish."""
@@ -107,3 +119,14 @@ class RecommenderHandle:
             log.info("%s: now serving version %s", self._root, serving.version)
         self._last_error = None  # first: who sees the new version must not see the old one's error
         self._recommender = serving
+
+
+_HANDLES: weakref.WeakSet[RecommenderHandle] = weakref.WeakSet()
+
+
+def _watch_in_child() -> None:
+    for handle in list(_HANDLES):
+        handle.watch_in_child()
+
+
+os.register_at_fork(after_in_child=_watch_in_child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -11,10 +10,14 @@ import polars as pl
 from recsys.arrays import IntArray, LongArray
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import load_histories
-from recsys.errors import RequestError, UnknownIdError
+from recsys.errors import UnknownIdError
 from recsys.serving import requests
 from recsys.serving.requests import Events, SessionReader
+from recsys.serving.sessions import LogClock, join_session
+from recsys.serving.unknown import UnknownItems
 from recsys.types import Histories, Id
+
+REFUSE = UnknownItems()
 
 
 class EntityLookup:
@@ -27,6 +30,7 @@ class EntityLookup:
         self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
         self._session_reader = session_reader
         self._histories = load_histories(bundle)
+        self._clock = LogClock.of(self._histories, session_reader.ordered)
         self._order = bundle.arrays["item_order"].astype(np.int64)
         self._sorted_ids: pl.Series = bundle.tables["catalog"]["item_id"].gather(self._order)
 
@@ -45,32 +49,38 @@ class EntityLookup:
         return rows
 
     def _unknown(self, user_id: Id) -> UnknownIdError:
+        # Near ids would be those of other people.
         shown = requests.show_value(user_id)
-        similar = difflib.get_close_matches(shown.strip("'"), [str(u) for u in self.user_ids.head(100_000)], n=3)
-        hint = f"; near ones: {', '.join(similar)}" if similar else ""
-        return UnknownIdError(f"user {shown} is not among the {len(self.user_ids)} users of this bundle{hint}")
+        return UnknownIdError(f"user {shown} is not among the {len(self.user_ids)} users of this bundle")
 
-    def item_rows(self, item_ids: Sequence[Id]) -> LongArray:
-        """Return the rows of items `(n,)`, in the order given."""
+    def item_rows(self, argument: str, item_ids: Sequence[Id], unknown: UnknownItems = REFUSE) -> LongArray:
+        """Return the rows of items `(n,)`, in the order given; -1 where one is unknown and `unknown` ignores that.
+
+        `argument` is the name of what holds them.
+        """
         rows = requests.find_ids(self._sorted_ids, item_ids)
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            shown = ", ".join(requests.show_value(item_ids[row]) for row in unknown[:10])
-            count = f"{len(unknown)} of {len(rows)} items"
-            raise UnknownIdError(f"{count} are not in the catalogue of {len(self._order)}: {shown}")
-        return self._order[rows]
+        unknown.check(argument, item_ids, rows, len(self._order))
+        return np.where(rows >= 0, self._order[rows], -1) if len(rows) else rows
 
-    def distinct_item_rows(self, name: str, items: Iterable[Id] | None) -> IntArray:
-        """Return the rows of items, ascending and distinct. `name` is the argument that holds them, for errors."""
+    def item_row(self, item_id: Id) -> int:
+        """Return the row of one item."""
+        return int(self.item_rows("item_id", [item_id])[0])
+
+    def distinct_item_rows(self, argument: str, items: Iterable[Id] | None, unknown: UnknownItems) -> IntArray:
+        """Return the rows of known items, ascending and distinct. `argument` is what holds them."""
         if items is None:
             return np.zeros(0, dtype=np.int32)
-        return np.unique(self.item_rows(requests.parse_ids(name, items))).astype(np.int32)
+        rows = self.item_rows(argument, requests.parse_ids(argument, items), unknown)
+        return np.unique(rows[rows >= 0]).astype(np.int32)
 
-    def history_for_request(self, user_id: Id, history: Events | None, strict: bool) -> Histories:
-        """Return the history of one user, with the events of the request; the present is just after the last of them.
+    def history_for_request(self, user_id: Id, history: Events | None, strict: bool,
+                            unknown: UnknownItems = REFUSE) -> Histories:  # fmt: skip
+        """Return the history of one user with the events of the request that the bundle does not know yet.
+
+        The present is just after the last of them. See `sessions.join_session`.
 
         Raises:
-            RequestError: An event cannot be read, or is no newer than what the bundle knows of the user.
+            RequestError: An event cannot be read.
             UnknownIdError: The bundle does not hold an item of the events, or with `strict` the user.
         """
         requests.check_user_id(user_id)
@@ -79,18 +89,8 @@ class EntityLookup:
         session = None if history is None else self._session_reader.read(history)
         if session is None or not session.items:
             return known
-        items = self.item_rows(session.items).astype(np.int32)
-        now = int(known.as_of[0])
-        time = now + np.arange(len(items)) if session.time is None else session.time
-        newest = known.time.max(initial=requests.EARLIEST)
-        if time[0] <= newest:
-            raise RequestError(
-                f"history: {int((time <= newest).sum())} of {len(time)} events are no newer than the newest one that "
-                f"the bundle knows of user {requests.show_value(user_id)}, at {newest}; give only what came after"
-            )
-        return Histories(known.user, known.offsets + np.array([0, len(items)]), np.concatenate([known.item, items]),
-                         np.concatenate([known.time, time]), np.concatenate([known.weight, session.weight]),
-                         np.array([max(now, int(time[-1]) + 1)]), known.text_vectors)  # fmt: skip
+        items = self.item_rows("history", session.items, unknown)
+        return join_session(known, items, session.time, session.weight, self._clock)
 
     def histories(self, rows: LongArray) -> Histories:
         """Return the histories of users by row `(n,)`; row -1 is a user without history."""

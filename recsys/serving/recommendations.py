@@ -22,6 +22,7 @@ from recsys.types import Catalog, Id, Ranking
 FILLED = "popularity_fill"
 PINNED = "pinned"
 N_REASONS = 3
+N_IGNORED = 10
 SHOWN = 50  # rows of a table to read
 TITLE_WIDTH = 48
 HEADINGS = ("rank", "item", "title", "score", "probability", "source")
@@ -68,7 +69,8 @@ class Shortage:
         offered: How many of those are among the request's `candidates` (all, where it names none).
         excluded: How many of those are in `exclude`.
         seen: How many others the user had before, where the rules keep those out.
-        capped: How many others had no room under the caps.
+        capped: How many others had no room under the caps, or beside another variant of their product.
+        one_variant: Whether the list holds one variant of a product.
     """
 
     asked: int
@@ -79,6 +81,7 @@ class Shortage:
     excluded: int
     seen: int
     capped: int
+    one_variant: bool = False
 
     @property
     def reason(self) -> str:
@@ -91,7 +94,7 @@ class Shortage:
         kept_out = {
             "are excluded": self.excluded,
             "were seen before": self.seen,
-            "have no room under the caps": self.capped,
+            f"have no room {'beside another variant or ' if self.one_variant else ''}under the caps": self.capped,
         }
         parts += [f"{number} {why}" for why, number in kept_out.items() if number]
         return f"{self.given} of {self.asked} items could be given: {', '.join(parts)}"
@@ -113,6 +116,7 @@ class Recommendations:
         model_version: The version that answered.
         request_id: Unique to the answer; not compared by `==`.
         shortage: Why the list is short; None where it is not.
+        ignored: The unknown items of the request, by the argument that named them; empty unless it asked to ignore any.
     """
 
     user_id: Id
@@ -122,6 +126,7 @@ class Recommendations:
     model_version: str
     request_id: str = field(compare=False)
     shortage: Shortage | None = None
+    ignored: Mapping[str, list[Id]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -172,7 +177,8 @@ class Recommendations:
     def _notes(self) -> list[str]:
         more = len(self.items) - SHOWN
         notes = [f"... and {formatting.plural(more, 'item')} more"] if more > 0 else []
-        return notes if self.shortage is None else [*notes, self.shortage.reason]
+        ignored = [f"ignored, unknown items in {name}: {name_few(ids)}" for name, ids in self.ignored.items()]
+        return [*notes, *([] if self.shortage is None else [self.shortage.reason]), *ignored]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, strings and lists, as JSON wants them."""
@@ -190,6 +196,12 @@ class Recommendations:
         dtypes = {"title": pl.String, "rank": pl.Int32, "score": pl.Float32, "probability": pl.Float32,
                   "source": pl.String}  # fmt: skip
         return pl.DataFrame(rows, schema=COLUMNS, schema_overrides=dtypes)
+
+
+def name_few(ids: Sequence[Id]) -> str:
+    """Name the first few ids, and say how many more there are."""
+    shown = ", ".join(_one_line(str(one)) for one in ids[:N_IGNORED])
+    return f"{shown} and {len(ids) - N_IGNORED} more" if len(ids) > N_IGNORED else shown
 
 
 def _source(item: Recommendation) -> str:

@@ -10,32 +10,34 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import polars as pl
 
-from recsys import formatting
-from recsys.arrays import FloatArray, LongArray
+from recsys.arrays import LongArray
 from recsys.artifacts import bundle
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, save_copy
 from recsys.config import Config, parse_stored_config
-from recsys.engine.candidate_scores import CandidateScorer
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.explain.explanation import EXCLUDED, FILTERED, SEEN, Explanation, WhyNot, explanations, why_not
+from recsys.parallel.forks import require_polars
 from recsys.parallel.threads import one_thread
-from recsys.ranking.rules import Cap
-from recsys.retrieval.filtered_search import ItemFilter
+from recsys.retrieval.variants import Variants
 from recsys.serving import requests
 from recsys.serving.answering import Request, RequestPipeline
 from recsys.serving.batch import BatchRanker
+from recsys.serving.conditions import ConditionReader, Conditions, ListConditions, VariantChoice
+from recsys.serving.description import describe
 from recsys.serving.filters import Filters, Where
 from recsys.serving.lookup import EntityLookup
+from recsys.serving.nearest_items import nearest_items, titled
 from recsys.serving.recommendations import Recommendations, to_recommendations, top_reasons
 from recsys.serving.requests import Events, SessionReader
+from recsys.serving.scoring import score_items
 from recsys.serving.text_query import TextEncoder
+from recsys.serving.trial import try_out
+from recsys.serving.unknown import Unknown, UnknownItems
 from recsys.types import Catalog, Id
 
 if TYPE_CHECKING:
     from recsys.engine.embeddings import TextSpace
-
-TRIAL_USERS, TRIAL_K = 3, 10  # how many users a bundle is tried on when it is loaded, and items for each
 
 
 class Recommender:
@@ -62,10 +64,12 @@ class Recommender:
         reader = SessionReader(data.interactions.events, data.clock == "order", data.timezone)
         self._lookup = EntityLookup(bundle, reader)
         self.user_ids = self._lookup.user_ids
+        self._variants = self._model.retrieval.variants
         filters = Filters(self.catalog, self._model.retrieval.popular)
+        self._reader = ConditionReader(self._lookup, filters, self._variants, self.config.rules.variants == "one")
         self._encoder = TextEncoder(self.config, bundle, space)
-        self._pipeline = RequestPipeline(self._model, self._lookup, filters, self._encoder)
-        self._batch = BatchRanker(self._model, self._lookup, filters, self.catalog, self.version)
+        self._pipeline = RequestPipeline(self._model, self._lookup, self._reader, self._encoder)
+        self._batch = BatchRanker(self._model, self._lookup, self._reader, self.catalog, self.version)
 
     @classmethod
     def load(cls, path: str | Path) -> Recommender:
@@ -80,7 +84,7 @@ class Recommender:
         loaded = bundle.load(path)
         try:
             recommender = cls(loaded)
-            recommender._try_out()
+            try_out(loaded.path, recommender._model, recommender._lookup, recommender.recommend)
         except ConfigError as error:
             raise ArtifactError(
                 f"this recsys cannot read the config in bundle {loaded.path}; train again: {error}"
@@ -88,20 +92,6 @@ class Recommender:
         except (KeyError, IndexError, ValueError, TypeError, AttributeError, DataError) as error:
             raise ArtifactError(f"bundle {loaded.path} lacks a part ({error!r}); train again") from error
         return recommender
-
-    def _try_out(self) -> None:
-        """Answer a few users, and one without history: their lists must be complete and their scores finite."""
-        n_users, k = len(self.user_ids), min(TRIAL_K, len(self.catalog))
-        few = np.unique(np.linspace(0, n_users - 1, min(TRIAL_USERS, n_users)).astype(np.int64))
-        cold = self._model.rank(self._lookup.histories(np.array([-1])), k)
-        answers = [self.recommend(self.user_ids[int(row)], k) for row in few]
-        scores = np.concatenate([cold.score, *([item.score for item in answer] for answer in answers)])
-        if len(cold.item) != k or not np.isfinite(scores).all():
-            raise ArtifactError(
-                f"bundle {self._bundle.path} was tried out on {len(few) + 1} users and gave {len(cold.item)} of {k} "
-                f"items to one without history, and {int((~np.isfinite(scores)).sum())} of {len(scores)} scores that "
-                "are not finite; train again"
-            )
 
     def save(self, path: str | Path) -> Path:
         """Publish this recommender as a new version of a bundle, and make that the current one.
@@ -126,21 +116,10 @@ class Recommender:
                 f"version {self.version} holds added items in memory, and only a bundle on disk can be pickled: save "
                 "it with `save(path)`, load that, and pickle what was loaded"
             )
-        return Recommender.load, (self._bundle.path,)
+        return Recommender.load, (self._bundle.path.absolute(),)
 
     def __repr__(self) -> str:
-        window = self.manifest.get("data_window")
-        times = [formatting.moment(window[end], window["clock"]) for end in ("first", "last")] if window else []
-        parts = [
-            f"{self.config.name!r}",
-            f"version {self.version}",
-            formatting.plural(len(self.user_ids), "user"),
-            formatting.plural(len(self.catalog), "item"),
-            *([f"events {' to '.join(times)}"] if times else []),
-            f"retrievers {', '.join(self.config.retrievers)}",
-            f"scorer {self.config.scorer.get('kind')}",
-        ]
-        return f"<Recommender {'; '.join(parts)}>"
+        return describe(self.config, self.manifest, self.version, len(self.user_ids), len(self.catalog))
 
     @property
     def version(self) -> str:
@@ -168,6 +147,7 @@ class Recommender:
             DataError: A row could not be in a catalogue, or its id is there already.
             ArtifactError: As `search`.
         """
+        require_polars("adding items")
         from recsys.artifacts.add_items import add_items
         from recsys.tables.catalog import further_items
 
@@ -183,7 +163,8 @@ class Recommender:
                   candidates: Iterable[Id] | None = None, exclude: Iterable[Id] | None = None,
                   where: Where | None = None, caps: Mapping[str, int] | None = None,
                   pinned: Iterable[Id] | None = None, boosts: Mapping[Id, float] | None = None,
-                  diversity: float = 0.0, explain: bool = False, strict: bool = False) -> Recommendations:  # fmt: skip
+                  diversity: float = 0.0, variants: VariantChoice | None = None, unknown: Unknown = "refuse",
+                  explain: bool = False, strict: bool = False) -> Recommendations:  # fmt: skip
         """Return exactly `k` items for one user, best first; where that cannot be, `shortage` says why.
 
         An unknown user gets what is popular, flagged `fallback` unless a history or a text in the request shapes the
@@ -193,8 +174,9 @@ class Recommender:
         Args:
             user_id: The user.
             k: How many items.
-            history: Events newer than the bundle, oldest first: item ids, or mappings with `item_id` and, where known,
-                `event` and `time`. They count at once.
+            history: Events of the session, oldest first: item ids, or mappings (rows of a polars or pandas frame) with
+                `item_id` and, where known, `event` and `time`. They count at once; what the bundle knows of them
+                already counts once (`serving.sessions`).
             context: A mapping with a free `text`. The items nearest to it join the candidates, and the order is fused
                 from the model's and the text's (`ranking.fusion`). The encoder is loaded with the first text.
             candidates: Rank only these; all of them, whether a retriever would propose them or not.
@@ -205,6 +187,9 @@ class Recommender:
             pinned: Items to put first, in this order, unless the other conditions keep them out.
             boosts: What to add to the score of an item that is a candidate, in units of the score.
             diversity: How much the items should differ from each other, from 0 (by score alone) to 1.
+            variants: `one` lists the best variant of a product alone, `all` any number; by default as the config says.
+            unknown: What to do with items that the bundle does not hold: `refuse` them, or `ignore` them and name them
+                in `Recommendations.ignored`.
             explain: Fill `Recommendation.reasons`: what moved each score.
             strict: Refuse an unknown user.
 
@@ -220,14 +205,15 @@ class Recommender:
         explain = requests.check_flag("explain", explain)
         answer = self._pipeline.answer(user_id, k, history=history, context=context, candidates=candidates,
                                        exclude=exclude, where=where, caps=caps, pinned=pinned, boosts=boosts,
-                                       diversity=diversity, strict=strict)  # fmt: skip
+                                       diversity=diversity, variants=variants, unknown=unknown,
+                                       strict=strict)  # fmt: skip
         ranking = answer.ranking
         reasons: Sequence[Mapping[str, float]] = [{}] * len(ranking.item)
         if explain:
             reasons = top_reasons(self._model, answer.context, answer.x, ranking.item)
         probability = self._pipeline.probability(answer)
-        items = to_recommendations(self.catalog, self._model.retrieval.proposers, ranking, reasons, answer.pinned_rows,
-                                   probability, answer.text_hits)  # fmt: skip
+        items = to_recommendations(self.catalog, self._model.retrieval.proposers, ranking, reasons,
+                                   answer.conditions.pinned_rows, probability, answer.text_hits)  # fmt: skip
         cold = not len(answer.histories.item)
         return Recommendations(
             user_id=user,
@@ -237,37 +223,40 @@ class Recommender:
             model_version=self.version,
             request_id=uuid.uuid4().hex,
             shortage=self._pipeline.shortage(k, answer),
+            ignored=answer.ignored,
         )
 
-    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10, *, exclude: Iterable[Id] | None = None,
-                        where: Where | None = None, caps: Mapping[str, int] | None = None) -> pl.DataFrame:  # fmt: skip
+    def recommend_batch(self, users: Sequence[Id] | None = None, k: int = 10,
+                        **conditions: Unpack[ListConditions]) -> pl.DataFrame:  # fmt: skip
         """Return `k` items for each of many users as one frame.
 
         Args:
             users: The users; all known users by default.
             k: How many items for each.
-            exclude: As in `recommend`, for all users.
-            where: As in `recommend`, for all users.
-            caps: As in `recommend`, for all users.
+            **conditions: `where`, `candidates`, `exclude`, `caps`, `pinned`, `boosts`, `diversity`, `variants` and
+                `unknown`, as in `recommend`, for all users.
 
         Returns:
-            Columns user_id, item_id, rank (from 1), score and probability (float32; null under `exclude` and `where`),
-            source (retrievers joined by `+`), model_version.
+            Columns user_id, item_id, rank (from 1), score and probability (float32), source (retrievers joined by `+`),
+            model_version. A user has fewer than `k` rows only where nothing else may be shown.
 
         Raises:
             UnknownIdError: The bundle does not hold a user or an item.
             RequestError: An argument cannot be understood.
         """
-        return self._batch.recommend(users, k, exclude, where, caps)
+        return self._batch.recommend(users, k, **conditions)
 
-    def rank_rows(self, rows: LongArray, k: int, allowed: ItemFilter | None = None,
-                  caps: Sequence[Cap] = ()) -> pl.DataFrame:  # fmt: skip
+    def read_conditions(self, **conditions: Unpack[ListConditions]) -> Conditions:
+        """Read conditions once, for many calls of `rank_rows`. Raises as `recommend_batch`."""
+        return self._batch.read(**conditions)
+
+    def rank_rows(self, rows: LongArray, k: int, conditions: Conditions | None = None) -> pl.DataFrame:
         """Do as `recommend_batch` for users by their row numbers `(n,)`, in one batch on this thread."""
-        return self._batch.rank_rows(rows, k, allowed, caps)
+        return self._batch.rank_rows(rows, k, conditions or self._batch.read())
 
     @one_thread()
     def score(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
-              strict: bool = False) -> pl.DataFrame:  # fmt: skip
+              unknown: Unknown = "refuse", strict: bool = False) -> pl.DataFrame:  # fmt: skip
         """Score items that the caller already has, in the order given.
 
         Each item is scored among the user's own candidates, so score and probability mean the same as in `recommend`
@@ -277,6 +266,7 @@ class Recommender:
             user_id: The user; an unknown one has no history.
             item_ids: The items.
             history: As in `recommend`.
+            unknown: As in `recommend`; an item that is ignored has neither score nor probability.
             strict: Refuse an unknown user.
 
         Returns:
@@ -286,16 +276,14 @@ class Recommender:
             UnknownIdError: The catalogue does not hold an item, or with `strict` the bundle the user.
             RequestError: An argument cannot be understood.
         """
-        histories = self._lookup.history_for_request(user_id, history, strict)
-        items = self._lookup.item_rows(requests.parse_ids("item_ids", item_ids))
-        scorer = CandidateScorer.of(self._model, self._model.retrieval.context(histories))
-        score = scorer.score(items)
-        probability = pl.Series(scorer.probability(items, score)).fill_nan(None)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(items), "score": score, "probability": probability})
+        left_out, ids = UnknownItems(unknown), requests.parse_ids("item_ids", item_ids)
+        histories = self._lookup.history_for_request(user_id, history, strict, left_out)
+        rows = self._lookup.item_rows("item_ids", ids, left_out)
+        return score_items(self._model, self.catalog, histories, ids, rows)
 
     @one_thread()
     def explain(self, user_id: Id, item_ids: Iterable[Id], *, history: Events | None = None,
-                strict: bool = False) -> list[Explanation]:  # fmt: skip
+                unknown: Unknown = "refuse", strict: bool = False) -> list[Explanation]:  # fmt: skip
         """Explain the score of items for a user, in the order given: by features, and by the history behind them.
 
         An item that no retriever proposed is explained as if it alone had joined the candidates, as in `score`.
@@ -304,14 +292,15 @@ class Recommender:
             user_id: The user; an unknown one has no history.
             item_ids: The items.
             history: As in `recommend`.
+            unknown: As in `recommend`, of the items of `history`.
             strict: Refuse an unknown user.
 
         Raises:
             UnknownIdError: The catalogue does not hold an item, or with `strict` the bundle the user.
             RequestError: An argument cannot be understood.
         """
-        histories = self._lookup.history_for_request(user_id, history, strict)
-        items = self._lookup.item_rows(requests.parse_ids("item_ids", item_ids))
+        histories = self._lookup.history_for_request(user_id, history, strict, UnknownItems(unknown))
+        items = self._lookup.item_rows("item_ids", requests.parse_ids("item_ids", item_ids))
         return explanations(self._model, self.catalog, histories, self._model.retrieval.context(histories), items)
 
     @one_thread()
@@ -330,37 +319,55 @@ class Recommender:
             ArtifactError: As `recommend`.
         """
         k = requests.check_count(k)
-        row = self._lookup.item_rows([item_id])
+        row = np.array([self._lookup.item_row(item_id)])
         answer = self._pipeline.answer(user_id, k, **request)
-        passes = answer.offered is None or answer.offered.holds(row)
-        kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: answer.excluded_rows,
+        offered = answer.conditions.offered
+        passes = offered is None or offered.holds(row)
+        kept_out = {FILTERED: row[~np.asarray(passes)], EXCLUDED: answer.conditions.excluded_rows,
                     SEEN: answer.context.blocked_pairs}  # fmt: skip
         return why_not(self._model, self.catalog, answer.context, answer.ranking, int(row[0]), k, kept_out)
 
-    def similar_items(self, item_id: Id, k: int = 10) -> pl.DataFrame:
+    def similar_items(self, item_id: Id, k: int = 10, *, variants: VariantChoice | None = None) -> pl.DataFrame:
         """Return the `k` items whose text vectors are nearest to an item's.
+
+        Args:
+            item_id: The item. Where one variant a product is listed, none of its own product is.
+            k: How many items.
+            variants: As in `recommend`.
 
         Returns:
             Columns item_id, title, score (cosine), nearest first.
 
         Raises:
             UnknownIdError: The catalogue does not hold the item.
-            RequestError: `k` is not a whole number from 0.
+            RequestError: `k` is not a whole number from 0, or `variants` neither `one` nor `all`.
         """
-        k, row = requests.check_count(k), int(self._lookup.item_rows([item_id])[0])
-        return self._nearest(np.asarray(self._model.retrieval.vectors[row]), k, without=row)
+        k, row, shown = requests.check_count(k), self._lookup.item_row(item_id), self._shown_variants(variants)
+        own = np.array([row]) if shown is None else shown.siblings(np.array([row]))
+        vectors = self._model.retrieval.vectors
+        return nearest_items(self.catalog, vectors, np.asarray(vectors[row]), k, own, shown)
 
-    def search(self, text: str, k: int = 10) -> pl.DataFrame:
+    def search(self, text: str, k: int = 10, *, variants: VariantChoice | None = None) -> pl.DataFrame:
         """Return the `k` items nearest to a free text. The encoder is loaded with the first text.
+
+        Args:
+            text: Any words.
+            k: How many items.
+            variants: As in `recommend`.
 
         Returns:
             Columns item_id, title, score (cosine), nearest first.
 
         Raises:
             ArtifactError: The encoder on this machine is not the one that made the bundle's vectors.
-            RequestError: `text` is no string, or `k` not a whole number from 0.
+            RequestError: `text` holds no words, `k` is no whole number from 0, or `variants` neither `one` nor `all`.
         """
-        return self._nearest(self._encoder.encode(requests.check_text(text))[0], requests.check_count(k))
+        text, k, shown = requests.check_text(text), requests.check_count(k), self._shown_variants(variants)
+        query = self._encoder.encode(text)[0]
+        return nearest_items(self.catalog, self._model.retrieval.vectors, query, k, np.zeros(0, dtype=np.int64), shown)
+
+    def _shown_variants(self, variants: VariantChoice | None) -> Variants | None:
+        return self._variants if self._reader.lists_one(variants) else None
 
     def history(self, user_id: Id) -> pl.DataFrame:
         """Return the events of a user that the bundle holds, newest first.
@@ -372,17 +379,5 @@ class Recommender:
             UnknownIdError: The bundle does not hold the user.
         """
         histories = self._lookup.histories(np.array([self._lookup.user_row(user_id, strict=True)]))
-        return self._titled(histories.item[::-1]).with_columns(time=pl.Series(histories.time[::-1]))
-
-    def _titled(self, rows: Any) -> pl.DataFrame:
-        titles = pl.Series([self.catalog.title(int(row)) for row in rows], dtype=pl.String)
-        return pl.DataFrame({"item_id": self.catalog.ids.gather(rows), "title": titles})
-
-    def _nearest(self, query: FloatArray, k: int, without: int | None = None) -> pl.DataFrame:
-        score = self._model.retrieval.vectors @ query
-        if without is not None:
-            score[without] = -np.inf
-        k = min(k, len(score) - (without is not None))
-        best = np.argpartition(-score, max(k - 1, 0))[:k]
-        best = best[np.argsort(-score[best], kind="stable")]
-        return self._titled(best).with_columns(score=pl.Series(score[best]))
+        newest = titled(self.catalog, histories.item[::-1])
+        return newest.with_columns(pl.Series("time", histories.time[::-1]))

@@ -22,7 +22,7 @@ LARGEST = (1 << 63) - 1
 LATEST = 1 << 62  # microseconds; times after it still fit 64 bits
 EARLIEST = -LATEST
 MOST_PINNED = 1000
-FEW = 20  # up to so many ids are found faster one by one than by polars, which starts its threads for each call
+FEW = 20  # up to so many ids are found faster one by one than all at once
 MOST_BOOST = 1e9
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_KEYS = ["item_id", "event", "time"]
@@ -48,11 +48,17 @@ def check_user_id(user_id: Id) -> Id:
     Raises:
         RequestError: It is neither a text nor a whole number.
     """
-    if isinstance(user_id, str):
-        return user_id.encode("utf-8", "replace").decode()
-    if isinstance(user_id, bool) or not isinstance(user_id, int | np.integer):
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int | np.integer):
         raise RequestError(f"user_id must be a text or a whole number, got {show_value(user_id)}")
-    return int(user_id) if -LARGEST <= user_id <= LARGEST else show_value(user_id)
+    return legible_id(user_id)
+
+
+def legible_id(value: object) -> Id:
+    """Return an id as an answer can carry it: a text without lone surrogates, a number of 64 bits, or how it looks."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return int(value) if whole and -LARGEST <= value <= LARGEST else show_value(value)  # type: ignore[call-overload,operator]
 
 
 def check_flag(name: str, value: bool) -> bool:
@@ -64,9 +70,9 @@ def check_flag(name: str, value: bool) -> bool:
 
 def check_text(text: str) -> str:
     """Check the text of a search."""
-    if not isinstance(text, str):
-        raise RequestError(f"the text to search for must be a string, got {show_value(text)}")
-    return text
+    if not isinstance(text, str) or not text.strip():
+        raise RequestError(f"the text to search for must be words, got {show_value(text)}")
+    return text.encode("utf-8", "replace").decode()
 
 
 def check_count(k: object) -> int:
@@ -126,10 +132,26 @@ def find_ids(ids: pl.Series, wanted: Sequence[Id]) -> LongArray:
     read = _as_text if ids.dtype == pl.String else _as_number
     if len(wanted) <= FEW:
         return np.array([_find_id(ids, read(one)) for one in wanted], dtype=np.int64)
-    clean = pl.Series([read(one) for one in wanted], dtype=ids.dtype)
-    known = clean.fill_null(ids[0]) if clean.null_count() else clean
-    place = np.minimum(ids.search_sorted(known).to_numpy().astype(np.int64), len(ids) - 1)
-    return np.where(ids[place].eq_missing(clean).to_numpy(), place, -1)
+    read_ids = [read(one) for one in wanted]
+    legible = np.array([one is not None for one in read_ids])
+    clean = pl.Series([ids[0] if one is None else one for one in read_ids], dtype=ids.dtype)
+    place = np.minimum(_search_sorted(ids, clean), len(ids) - 1)
+    return np.where((ids.gather(place) == clean).to_numpy() & legible, place, -1)
+
+
+def _search_sorted(ids: pl.Series, wanted: pl.Series) -> LongArray:
+    """Return how many of some ascending ids are below each wanted one `(n,)`.
+
+    Bisection for all at once. `Series.search_sorted` would wait for ever in a forked child (`parallel.forks`).
+    """
+    if ids.dtype.is_integer():
+        return np.searchsorted(ids.to_numpy(), wanted.to_numpy())
+    low, high = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), len(ids))
+    for _ in range(len(ids).bit_length()):
+        middle = np.minimum((low + high) // 2, len(ids) - 1)
+        below = (ids.gather(middle) < wanted).to_numpy() & (low < high)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, np.minimum(high, middle))
+    return low
 
 
 def _find_id(ids: pl.Series, value: str | int | None) -> int:
@@ -187,15 +209,18 @@ class SessionReader:
         """Read events and sort them by time where they have one.
 
         Args:
-            history: Item ids, oldest first, or mappings (rows of a frame) with `item_id` and, where known, `event` and
-                `time`. An event without a kind counts as the least of the weights. A time is a datetime, an ISO text or
-                microseconds since 1970 (under `clock: order` a growing integer), given for all events or for none.
+            history: Item ids, oldest first, or mappings (rows of a polars or pandas frame) with `item_id` and, where
+                known, `event` and `time`. An event without a kind counts as the least of the weights. A time is a
+                datetime, an ISO text or microseconds since 1970 (under `clock: order` a growing integer), given for all
+                events or for none.
 
         Raises:
             RequestError: An event cannot be read; the message names its number, from 1.
         """
         if isinstance(history, pl.DataFrame):
             history = history.rows(named=True)
+        elif _is_pandas(history):
+            history = _rows_of_pandas(history)
         scalar = isinstance(history, np.ndarray) and history.ndim != 1
         if scalar or isinstance(history, str | bytes | Mapping) or not isinstance(history, Iterable):
             raise RequestError(f"history must be a list of events or item ids, got {show_value(history)}")
@@ -243,6 +268,23 @@ class SessionReader:
             wanted = "a whole number" if self.ordered else "a datetime, an ISO text, or microseconds since 1970"
             raise RequestError(f"history event {number}: time must be {wanted}, got {show_value(time)}")
         return microseconds
+
+
+def _is_pandas(frame: Any) -> bool:
+    return type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns")
+
+
+def _rows_of_pandas(frame: Any) -> list[dict[str, Any]]:
+    rows = frame.to_dict("records")
+    return [{key: None if _is_missing(cell) else cell for key, cell in row.items()} for row in rows]
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell of pandas is NaN, NaT or NA: each differs from itself, or cannot say."""
+    try:
+        return bool(cell != cell)
+    except TypeError:
+        return True
 
 
 def _check_keys(event: Mapping[str, Any], number: int) -> None:

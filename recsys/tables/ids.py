@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import polars as pl
 
@@ -68,7 +69,18 @@ def is_word_for_missing(column: str, dtype: pl.DataType, missing_words: Sequence
     """Whether a cell of an id column is a text such as `nan`, which stands for no id."""
     if dtype != pl.String or not missing_words:
         return pl.lit(False)
-    return pl.col(column).str.strip_chars().str.to_lowercase().is_in(list(missing_words)).fill_null(False)
+    find = partial(_are_words, words=list(missing_words))
+    return pl.col(column).map_batches(find, return_dtype=pl.Boolean, is_elementwise=True)
+
+
+def _are_words(cells: pl.Series, words: Sequence[str]) -> pl.Series:
+    """Which cells are one of some words in lower case. Most ids are longer than all of them."""
+    bare = cells.str.strip_chars()
+    short = (bare.str.len_bytes() <= max(len(word.encode()) for word in words)).fill_null(False)
+    found = pl.repeat(False, len(cells), eager=True)
+    if not short.any():
+        return found
+    return found.scatter(short.arg_true(), bare.filter(short).str.to_lowercase().is_in(words))
 
 
 def are_whole_floats(head: pl.Series) -> bool:

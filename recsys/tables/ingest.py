@@ -17,11 +17,13 @@ import polars as pl
 
 from recsys.config import DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError
+from recsys.parallel.forks import require_polars
 from recsys.tables import schema
 from recsys.tables.catalog import load_catalog
-from recsys.tables.ids import as_id, identifier, is_word_for_missing
+from recsys.tables.ids import identifier, is_word_for_missing
 from recsys.tables.quarantine import count_by_reason, put_away
 from recsys.tables.rules import LEFT_OUT, REASON, first_reason, parsed, quarantined
+from recsys.tables.sequence import number_users, put_in_order
 from recsys.tables.settle import settle
 from recsys.tables.sources.base import RawTable
 from recsys.tables.sources.registry import read
@@ -53,7 +55,9 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
         ConfigError: an unknown source, column of ours or time zone; a target kind that no event has.
         DataError: a missing file, package or column, no row left, or more refused rows than tolerated.
         ArtifactError: the quarantine could not be written, or `forgotten.json` is damaged.
+        ForkError: this process was forked from one that had used polars.
     """
+    require_polars("reading tables")
     forgotten = Tombstones.read(folder)
     catalog, about_items = load_catalog(data, folder / "quarantine" / "catalog.parquet")
     if data.catalog is None:
@@ -85,18 +89,15 @@ def _load_interactions(
     refused = put_away("interactions", rows, bad, data.tolerated, quarantine, source.files, dropped)
     _check_targets(settings, events["kind"])
 
-    ids = events["user_id"].unique()
-    users = pl.DataFrame({"user_id": ids, "typed": as_id(ids, source.types)})
-    users = users.sort("typed").with_row_index("user")
-    coded = events.join(users.select("user_id", "user"), on="user_id").sort("user", "time", FILE, ROW)
-    coded = coded.unique(["user", "item", "time", "kind"], keep="first", maintain_order=True)
+    numbered, user_ids = number_users(events, source.types)
+    coded = put_in_order(numbered)
     interactions = Interactions(
         user=coded["user"].cast(pl.Int32).to_numpy(),
         item=coded["item"].to_numpy(),
         time=coded["time"].to_numpy(),
         weight=coded["weight"].to_numpy(),
         target=coded["target"].to_numpy(),
-        n_users=users.height,
+        n_users=len(user_ids),
     )
     report = {
         "files": source.files,
@@ -106,13 +107,13 @@ def _load_interactions(
         "duplicates": events.height - coded.height,
         "kept": coded.height,
         "not_finite": {"value": int(events["not_finite"].sum())},
-        "users": users.height,
+        "users": len(user_ids),
         "items": coded["item"].n_unique(),
         "kinds": count_by_reason(coded["kind"].cast(pl.String)),
         "first": _written_time(coded["time"].min(), data.clock),
         "last": _written_time(coded["time"].max(), data.clock),
     }
-    return interactions, users["typed"].alias("user_id"), report
+    return interactions, user_ids.alias("user_id"), report
 
 
 def _open_interactions(data: DataConfig) -> RawTable:
@@ -179,6 +180,8 @@ def _without_id(dtypes: pl.Schema, data: DataConfig) -> list[pl.Expr]:
 
 def _without(forgotten: Tombstones, rows: pl.DataFrame) -> pl.DataFrame:
     """Leave out the rows of forgotten users."""
+    if not forgotten.users:
+        return rows
     ids = rows["user_id"].unique()
     gone = ids.filter(forgotten.hold(ids))
     return rows if gone.is_empty() else rows.filter(~pl.col("user_id").is_in(gone.implode()).fill_null(False))

@@ -16,7 +16,7 @@ import polars as pl
 
 from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, ReviewTableConfig, nearest
 from recsys.errors import ConfigError, DataError
-from recsys.tables.ids import identifier
+from recsys.tables.ids import as_text, identifier
 from recsys.tables.rules import CellRule, parsed
 from recsys.tables.settle import OTHER_UNIT, TIME
 from recsys.tables.sources.base import RawTable, Table
@@ -163,10 +163,10 @@ def text(column: str, dtype: pl.DataType, glue: str = " ") -> pl.Expr:
 
 def number(column: str, dtype: pl.DataType) -> tuple[pl.Expr, CellRule]:
     """Read a number as Float64; NaN and infinities are left in."""
-    value, filled = pl.col(column).cast(pl.Float64, strict=False), pl.col(column).is_not_null()
-    if dtype == pl.String:
-        clean = text(column, dtype)
-        value, filled = clean.cast(pl.Float64, strict=False), clean.is_not_null()
+    raw = pl.col(column)
+    bare = raw.str.strip_chars() if dtype == pl.String else raw
+    filled = bare != "" if dtype == pl.String else raw.is_not_null()
+    value = bare.cast(pl.Float64, strict=False)
     return value.alias(parsed(column)), CellRule(column, "not a number", filled & pl.col(parsed(column)).is_null())
 
 
@@ -212,7 +212,8 @@ def moment(dtypes: pl.Schema, settings: DataConfig) -> tuple[pl.Expr, list[CellR
         The moment, as column `parsed("timestamp")`, and the rules that it must keep.
     """
     dtype, read = dtypes["timestamp"], pl.col(parsed("timestamp"))
-    missing = CellRule("timestamp", "missing", text("timestamp", dtype).is_null())
+    blank = pl.col("timestamp").str.strip_chars() == "" if dtype == pl.String else pl.lit(False)
+    missing = CellRule("timestamp", "missing", pl.col("timestamp").is_null() | blank)
     if settings.clock == "order":
         whole = pl.lit(not dtype.is_temporal())
         if dtype.is_float():
@@ -253,7 +254,8 @@ def interaction_cells(dtypes: pl.Schema, data: DataConfig, item_ids: pl.Series) 
     user_id, rules = identifier("user_id", dtypes["user_id"])
     item_id, item_rules = identifier("item_id", dtypes["item_id"])
     # An Enum finds places without a join, and item 5 is item "5".
-    places = item_id.cast(pl.String).cast(pl.Enum(item_ids.cast(pl.String)), strict=False).to_physical()
+    written = as_text("item_id", dtypes["item_id"]) if dtypes["item_id"] == pl.String else item_id.cast(pl.String)
+    places = written.cast(pl.Enum(item_ids.cast(pl.String)), strict=False).to_physical()
     time, time_rules = moment(dtypes, data)
     kind = text("event", dtypes["event"])
     value, not_a_number = number("value", dtypes["value"])

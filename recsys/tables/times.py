@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from zoneinfo import available_timezones
 
 import polars as pl
@@ -15,6 +16,7 @@ from recsys.types import DAY
 
 SNIFFED_ROWS = 10_000
 TRIED_CELLS = 500  # distinct ones, on which formats are tried
+FIRST_CELLS = 20  # of a batch, which tell how the others are likely written
 # Whole numbers up to here, read as seconds, fall before March 1973: positions, or another unit than the rest.
 LEAST_EPOCH = 1e8
 # Upper bound of each unit's numbers, and how many microseconds it has: seconds, milli-, micro-, nanoseconds.
@@ -35,6 +37,13 @@ DATES = (
     "%a %b %d %Y", "%Y-%j", "%G-W%V-%u",
 )  # fmt: skip
 CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H%M%S", " %H%M")
+# ISO as nearly every export writes it, tried first: polars reads these several times as fast as the formats above.
+PLAIN = (
+    *(f"%Y-%m-%d{mark}%H:%M:%S{fraction}{zone}" for mark in " T" for fraction in ("", ".%3f", ".%6f")
+      for zone in ("", "Z", "+00:00", " UTC")),
+    "%Y-%m-%d", "%Y-%m-%d %H:%M",
+)  # fmt: skip
+IN_UTC = ("Z", "+00:00", " UTC")
 WHOLE = ("%a %b %d %H:%M:%S %Y", "%d/%b/%Y:%H:%M:%S")
 DAY_FIRST = tuple(f"%d{mark}%m{mark}{year}" for mark in "/-." for year in ("%Y", "%y"))
 MONTH_FIRST = tuple(f"%m{mark}%d{mark}{year}" for mark in "/-." for year in ("%Y", "%y"))
@@ -140,20 +149,29 @@ def _of_texts(head: pl.Series, known: list[Reading], timezone: str) -> Reading:
     tried = [*(f"{day}{clock}{zone}" for day in dates for clock in CLOCKS for zone in ("", "%#z")), *WHOLE]
     formats: list[str] = []
     few = left.head(20)
-    likely = [form for form in tried if _hits(few, Reading(formats=(form,)), timezone).any()]
+    likely = [form for form, hits in _hits_by_format(few, tried, timezone).items() if hits.any()]
     while len(left) and likely:
-        best = max(likely, key=lambda form: int(_hits(left, Reading(formats=(form,)), timezone).sum()))
-        hits = _hits(left, Reading(formats=(best,)), timezone)
-        if not hits.any():
+        by_format = _hits_by_format(left, likely, timezone)
+        best = max(likely, key=lambda form: int(by_format[form].sum()))
+        if not by_format[best].any():
             break
         formats.append(best)
-        left = left.filter(~hits)
+        left = left.filter(~by_format[best])
     return Reading(formats=(*(ISO if mostly_iso else ()), *formats)) if formats else iso
 
 
 def _hits(cells: pl.Series, reading: Reading, timezone: str) -> pl.Series:
     """Which cells a reading takes for a moment from 1970 until now."""
-    moments = _read(cells, reading, timezone)
+    return _are_likely(_read(cells, reading, timezone))
+
+
+def _hits_by_format(cells: pl.Series, formats: Sequence[str], timezone: str) -> dict[str, pl.Series]:
+    """Which cells each of many formats takes for such a moment."""
+    moments = _written(cells).select(_of_written(form, timezone).alias(form) for form in formats)
+    return {form: _are_likely(moments[form]) for form in formats}
+
+
+def _are_likely(moments: pl.Series) -> pl.Series:
     return ((moments >= 0) & (moments <= latest_moment())).fill_null(False)
 
 
@@ -210,23 +228,67 @@ def read_moment(column: str, dtype: pl.DataType, reading: Reading, timezone: str
     text = pl.col(column)
     if dtype != pl.String:
         text = (text.cast(pl.Int64, strict=False) if dtype.is_numeric() else text).cast(pl.String)
-    text = text.str.strip_chars()
-    iso = text.str.replace(" ", "T", literal=True)
+    return text.map_batches(
+        partial(_read_texts, formats=reading.formats, timezone=timezone), return_dtype=pl.Int64, is_elementwise=True
+    )
+
+
+def _read_texts(cells: pl.Series, formats: Sequence[str], timezone: str) -> pl.Series:
+    """Read each text by the first format that fits it; a plain format that fits most is tried on all of them first."""
+    likely = _likely_format(cells, formats, timezone)
+    if likely is None:
+        return _by_formats(cells, formats, timezone)
+    moments = _by_format(cells, likely, timezone)
+    left = moments.is_null() & cells.is_not_null()
+    if not left.any():
+        return moments
+    return moments.scatter(left.arg_true(), _by_formats(cells.filter(left), formats, timezone))
+
+
+def _likely_format(cells: pl.Series, formats: Sequence[str], timezone: str) -> str | None:
+    """A plain format that reads most of the first cells, each as the formats read it; None where there is none."""
+    some = cells.head(FIRST_CELLS).drop_nulls()
+    right = _by_formats(some, formats, timezone)
+    for form in dict.fromkeys((*PLAIN, *formats)):
+        moments = _by_format(some, form, timezone)
+        if 2 * moments.count() > len(some) and bool((moments == right).fill_null(moments.is_null()).all()):
+            return form
+    return None
+
+
+def _by_formats(cells: pl.Series, formats: Sequence[str], timezone: str) -> pl.Series:
+    return _written(cells).select(pl.coalesce(_of_written(form, timezone) for form in formats)).to_series()
+
+
+def _written(cells: pl.Series) -> pl.DataFrame:
+    """Texts in the two ways in which formats expect them: `iso`, with a T before the hours, and `plain`, without."""
+    text = pl.col("text").str.strip_chars()
     plain = (
         text.str.replace(r"^(\d{4}\D?\d{2}\D?\d{2}|\d{4}-\d{3}|\d{4}-W\d{2}-\d)[Tt]", "${1} ")
         .str.replace(r"(?i)\s*(utc|gmt|z)$", "+00:00")
         .str.replace(r"(:\d{2}),(\d+)", "${1}.${2}")
         .str.replace(r"^(\d{4}-\d{2}-\d{2} \d{2})([+-]\d{2}.*)?$", "${1}:00${2}")  # hours alone
     )
-    moments = [_of_format(iso if form in ISO else plain, form, timezone) for form in reading.formats]
-    return pl.coalesce(moments) if len(moments) > 1 else moments[0]
+    return cells.alias("text").to_frame().select(iso=text.str.replace(" ", "T", literal=True), plain=plain)
+
+
+def _of_written(form: str, timezone: str) -> pl.Expr:
+    return _of_format(pl.col("iso" if form in ISO else "plain"), form, timezone)
+
+
+def _by_format(cells: pl.Series, form: str, timezone: str) -> pl.Series:
+    """Read texts as they stand by one format."""
+    return cells.alias("text").to_frame().select(_of_format(pl.col("text"), form, timezone)).to_series()
 
 
 def _of_format(text: pl.Expr, form: str, timezone: str) -> pl.Expr:
     if form.endswith("%#z"):
-        return text.str.strptime(pl.Datetime("us", "UTC"), form, strict=False).dt.timestamp("us")
+        return text.str.strptime(pl.Datetime("us", "UTC"), form, strict=False, cache=False).dt.timestamp("us")
+    if form.endswith(IN_UTC):
+        return text.str.strptime(pl.Datetime("us"), form, strict=False, cache=False).dt.timestamp("us")
     if "%H" in form or "%I" in form:
-        return _localized(text.str.strptime(pl.Datetime("us"), form, strict=False), timezone).dt.timestamp("us")
+        time = text.str.strptime(pl.Datetime("us"), form, strict=False, cache=False)
+        return _localized(time, timezone).dt.timestamp("us")
     day = text.str.strptime(pl.Date, form, strict=False).cast(pl.Datetime("us"))
     return _localized(day, timezone).dt.timestamp("us")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import page
-from benchmarks.speed import measure, report, synthetic, topic
+from benchmarks.speed import measure, reading, report, synthetic, topic
 from benchmarks.speed.measure import Row, alternately, growth_mb
 from recsys.types import State
 
@@ -84,3 +84,27 @@ def test_what_is_made_is_what_a_shop_could_have() -> None:
     count = np.sort(np.bincount(events.item, minlength=200))[::-1]
     assert count[:20].sum() > 2 * count[100:120].sum()
     assert (synthetic.vectors(200) == vectors).all()
+
+
+@pytest.mark.parametrize("quotes", [False, True])
+def test_every_bad_row_that_is_planted_is_found_for_what_it_is(tmp_path: Path, quotes: bool) -> None:
+    planted = reading.write(tmp_path, 3_000, quotes)
+    assert sorted(planted) == sorted(reading.reasons(quotes))
+    reading.read_and_check(tmp_path, "dirty.csv", planted, 3_000)
+    reading.read_and_check(tmp_path, "clean.csv", {}, 3_000)
+    with pytest.raises(AssertionError, match="3000 of 3000 rows"):
+        reading.read_and_check(tmp_path, "dirty.csv", planted | {"value: not a number": 0}, 3_000)
+    assert len(reading.scan_and_parse(tmp_path / "clean.csv", quotes)) == 3_000
+
+
+def test_a_topic_without_results_keeps_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(topic, "STORE", tmp_path)
+    page.write_part(tmp_path / "page.md", "# Speed\n\nhere\n\n## Start\n\n| old | 1 s |\n", speed=True)
+    file = topic.result_of("reading", "1m")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([Row("dirty log", 2.0, "s").as_dict()]))
+    text = report.write().read_text()
+    assert "| old | 1 s |" in text
+    assert "| dirty log | 2 s |" in text
+    assert "here" in text

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ import pytest
 from shops import Shop
 
 from recsys import Recommender
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RequestError
 from recsys.jobs.candidates import PLAN, SUCCESS, write_candidates
 
 K, SHARD = 8, 90  # 600 users in 7 files
@@ -202,7 +203,7 @@ def test_no_room(shop: Shop, recommender: Recommender, tmp_path: Path, whole: Pa
         WRITE
         + f"""
 import resource
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RequestError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_candidates(loaded, Path(sys.argv[2]), {K}, {SHARD})
@@ -223,3 +224,37 @@ def test_a_file_where_the_folder_should_be(recommender: Recommender, tmp_path: P
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(ArtifactError, match="could not write candidates to"):
         write_candidates(recommender, tmp_path / "out", 2)
+
+
+CONDITIONS: dict[str, Any] = {
+    "where": "price <= 30", "caps": {"brand": 2}, "exclude": ["i001", "gone"], "pinned": ["i044"],
+    "boosts": {"i101": 2.0}, "diversity": 0.2, "unknown": "ignore",
+}  # fmt: skip
+
+
+def test_conditions_are_those_of_a_batch_and_part_of_the_plan(recommender: Recommender, tmp_path: Path) -> None:
+    write_candidates(recommender, tmp_path, K, 300, **CONDITIONS)
+    written, answered = read(tmp_path), recommender.recommend_batch(k=K, **CONDITIONS)
+    assert written["item_id"].equals(answered["item_id"])
+    assert written["probability"].null_count() == answered["probability"].null_count()
+    assert written.height == 600 * K
+    before = shards(tmp_path)
+    write_candidates(recommender, tmp_path, K, 300, **CONDITIONS | {"where": "price <= 30.0"})
+    assert shards(tmp_path) == before, "the same condition in other words"
+    for other in ({}, CONDITIONS | {"where": "price <= 29"}, CONDITIONS | {"pinned": ["i045"]}):
+        with pytest.raises(ArtifactError, match=r"of another run: conditions was '[0-9a-f]{16}' and is "):
+            write_candidates(recommender, tmp_path, K, 300, **other)
+    with pytest.raises(RequestError, match="where: the catalogue has no column 'cost'"):
+        write_candidates(recommender, tmp_path / "other", K, where="cost < 1")
+    assert not (tmp_path / "other").exists()
+
+
+def test_short_lists_are_counted_with_the_reason(recommender: Recommender, tmp_path: Path) -> None:
+    few = recommender.catalog.ids.to_list()[:5]
+    write_candidates(recommender, tmp_path, K, 300, candidates=few)
+    assert json.loads((tmp_path / SUCCESS).read_text())["short"] == {
+        "lists": 600,
+        "reason": "8 were asked for; the catalogue holds 344 items, 5 of them may be shown; the others were seen "
+        "before by their user",
+    }
+    assert read(tmp_path).height == 3000

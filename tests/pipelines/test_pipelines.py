@@ -21,10 +21,13 @@ def run(stage: str, *args: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, dict]:
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    return write_shop_config(tmp_path_factory.mktemp("pipelines"), tiny_model)
+
+
+@pytest.fixture(scope="module")
+def results(config: Path) -> dict[str, dict]:
     """Run every stage in order on the made-up shop; return their summaries."""
-    folder = tmp_path_factory.mktemp("pipelines")
-    config = write_shop_config(folder, tiny_model)
     summaries = {}
     for stage in STAGES:
         ran = run(stage, config)
@@ -64,6 +67,20 @@ def test_train_and_candidates(results: dict[str, dict]) -> None:
         == results["candidates"]["rows"]
         == 60_000
     )
+
+
+def test_candidates_under_conditions_have_a_folder_of_their_own(results: dict[str, dict], config: Path) -> None:
+    ran = run("candidates", config, "--where", "price <= 20", "--exclude", "i001", "--cap", "brand=30")
+    assert ran.returncode == 0, ran.stderr
+    summary = json.loads(ran.stdout)
+    plain = Path(results["candidates"]["folder"])
+    assert Path(summary["folder"]).parent == plain.parent
+    assert Path(summary["folder"]).name == f"{plain.name}-{summary['conditions']}"
+    listed = pl.read_parquet(Path(summary["folder"]) / "*.parquet")["item_id"].unique()
+    items = pl.read_csv(ROOT / "data" / "shop" / "items.csv")
+    assert set(listed) <= set(items.filter((pl.col("price") <= 20) & (pl.col("item_id") != "i001"))["item_id"])
+    ran = run("candidates", config, "--cap", "brand")
+    assert (ran.returncode, ran.stderr) == (7, "error: --cap: expected COLUMN=MOST with a whole number, got 'brand'\n")
 
 
 def test_evaluate(results: dict[str, dict]) -> None:

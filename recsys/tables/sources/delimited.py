@@ -15,11 +15,11 @@ import polars as pl
 
 from recsys.errors import DataError
 from recsys.tables.sources.dialect import Dialect, detect, open_bytes, packing_of, reading_rules
-from recsys.tables.sources.repair import REASON, rewrite
+from recsys.tables.sources.quotes import OPEN_QUOTE, Survey, survey
+from recsys.tables.sources.repair import REASON, mended, rewrite
 from recsys.tables.sources.scanning import HEAD_ROWS, REFUSED, ROW
 
 OVERFLOW = "__recsys_overflow"
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -37,58 +37,63 @@ class DelimitedFile:
         return f"{self.file}: {', '.join(unlike)}" if unlike else ""
 
     @cached_property
-    def _rewritten(self) -> Path | None:
-        """The file written anew, where polars cannot read it as it lies."""
-        packed = packing_of(self.file) in ("bz2", "zip")  # polars unpacks the others itself
-        if self.dialect.plain and not packed and not self._has_open_quotes():
-            return None
-        return rewrite(self.file, self.dialect, list(self.columns))
-
-    def _has_open_quotes(self) -> bool:
-        """Whether a line holds an odd number of quotes: a cell spans lines, or a quote does not end."""
-        if not self.dialect.quote:
-            return False
-        quote = self.dialect.quote.encode()
-        with open_bytes(self.file) as opened:
-            if not any(quote in chunk for chunk in iter(lambda: opened.read(CHUNK), b"")):
-                return False
-        with open_bytes(self.file) as opened:
-            return any(line.count(quote) % 2 for line in opened)
+    def _survey(self) -> Survey:
+        return survey(self.file, self.dialect)
 
     def scan(self) -> pl.LazyFrame:
         """Scan the file, with ROW and REFUSED."""
-        if self._rewritten is not None:
-            cells = pl.scan_csv(self._rewritten, glob=False, infer_schema=False, row_index_name=ROW, row_index_offset=1)
-            reason = pl.when(pl.col(REASON) != "").then(REASON)
-            return self._clean(cells.with_columns(reason.alias(REFUSED)).drop(REASON))
+        if not self.dialect.plain:
+            return self._scan_rewritten()
+        if self._survey.open_quotes or packing_of(self.file) in ("bz2", "zip"):  # polars unpacks the others itself
+            return self._scan_plain(str(self._mended), first_row=0, first_line=0)
+        dialect = self.dialect
+        # polars skips either lines or records, of which a header may span several lines.
+        lines = dialect.skip + int(dialect.header) if dialect.skip else 0
+        return self._scan_plain(self.file, first_row=0 if dialect.skip else int(dialect.header), first_line=lines)
+
+    @cached_property
+    def _mended(self) -> Path:
+        return mended(self.file, self.dialect, len(self.columns))
+
+    @cached_property
+    def _rewritten(self) -> Path:
+        return rewrite(self.file, self.dialect, list(self.columns))
+
+    def _scan_rewritten(self) -> pl.LazyFrame:
+        cells = pl.scan_csv(self._rewritten, glob=False, infer_schema=False, row_index_name=ROW, row_index_offset=1)
+        reason = pl.when(pl.col(REASON) != "").then(REASON)
+        return self._clean(cells.with_columns(reason.alias(REFUSED)).drop(REASON))
+
+    def _scan_plain(self, file: str, first_row: int, first_line: int) -> pl.LazyFrame:
         dialect = self.dialect
         cells = pl.scan_csv(
-            self.file,
+            file,
             glob=False,
             separator=dialect.separator,
             quote_char=dialect.quote or None,
             has_header=False,
-            # polars skips either lines or records, of which a header may span several lines.
-            skip_lines=dialect.skip + int(dialect.header) if dialect.skip else 0,
-            skip_rows=0 if dialect.skip else int(dialect.header),
+            skip_lines=first_line,
+            skip_rows=first_row,
             # polars cuts a long row without a word; one column too many shows where it did.
             schema=dict.fromkeys([*self.columns, OVERFLOW], pl.String),
             truncate_ragged_lines=True,
             missing_columns="insert",
             extra_columns="ignore",
             raise_if_empty=False,
-            encoding="utf8-lossy",
+            encoding="utf8" if self._survey.ascii else "utf8-lossy",
             row_index_name=ROW,
             row_index_offset=1,
         )
-        own = pl.col(list(self.columns))
-        garbled = pl.any_horizontal(own.str.contains("\N{REPLACEMENT CHARACTER}", literal=True))
         refused = (
-            pl.when(pl.col(OVERFLOW).is_not_null())
+            pl.when(pl.col(OVERFLOW) == OPEN_QUOTE)
+            .then(pl.lit(OPEN_QUOTE))
+            .when(pl.col(OVERFLOW).is_not_null())
             .then(pl.lit("row: more cells than columns"))
-            .when(garbled)
-            .then(pl.lit("row: not UTF-8"))
         )
+        if not self._survey.ascii:
+            own = pl.col(list(self.columns))
+            garbled = pl.any_horizontal(own.str.contains("\N{REPLACEMENT CHARACTER}", literal=True))
+            refused = refused.when(garbled).then(pl.lit("row: not UTF-8"))
         return self._clean(cells.with_columns(refused.alias(REFUSED)).drop(OVERFLOW))
 
     def _clean(self, cells: pl.LazyFrame) -> pl.LazyFrame:

@@ -11,13 +11,15 @@ import csv
 import io
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
-from recsys.tables.sources.dialect import Dialect, open_bytes, reading_rules
+from recsys.tables.sources.dialect import Dialect, open_bytes
+from recsys.tables.sources.quotes import MOST_LINES, ends_open, mend, record, split_record
 
-MOST_LINES = 1_000  # that one quoted cell may span
 REASON = "__refused__"
 
 
@@ -26,6 +28,17 @@ def _room() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="recsys-tables-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _target() -> Path:
+    return _room() / f"{len(list(_room().iterdir())):06d}.csv"
+
+
+def mended(file: str, dialect: Dialect, width: int) -> Path:
+    """Copy a file that polars reads but for its quotes; see `quotes.mend`. The copy goes with the process."""
+    target = _target()
+    mend(file, dialect, width, target)
+    return target
 
 
 def rewrite(file: str, dialect: Dialect, columns: list[str]) -> Path:
@@ -39,7 +52,7 @@ def rewrite(file: str, dialect: Dialect, columns: list[str]) -> Path:
     Returns:
         A temporary file that goes with the process.
     """
-    target = _room() / f"{len(list(_room().iterdir())):06d}.csv"
+    target = _target()
     with target.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([*columns, REASON])
@@ -56,21 +69,22 @@ def records(file: str, dialect: Dialect, width: int) -> Iterator[tuple[list[str]
         lines = iter(_lines(text))
         for _ in range(dialect.skip):
             next(lines, None)
-        pending: list[str] = []
         if dialect.header:
             _header_record(lines, dialect)
-        while True:
-            line = pending.pop(0) if pending else next(lines, None)
-            if line is None:
-                return
+        ahead: deque[str] = deque()
+        while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
             if not line.strip():
                 yield [], ""
-                continue
-            if len(dialect.separator) > 1:
+            elif len(dialect.separator) > 1:
                 yield _judged(line.split(dialect.separator), width)
-                continue
-            cells, reason, pending = _record(line, pending, lines, dialect, width)
-            yield cells, reason
+            elif not ends_open(line, dialect):
+                yield _judged(split_record(line, dialect), width)
+            else:
+                ahead.extend(islice(lines, MOST_LINES - len(ahead)))
+                cells, taken, reason = record([line, *islice(ahead, MOST_LINES)], dialect, width)
+                for _ in range(taken - 1):
+                    ahead.popleft()
+                yield cells, reason
 
 
 def _lines(text: io.TextIOWrapper) -> Iterator[str]:
@@ -81,33 +95,11 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
 def _header_record(lines: Iterator[str], dialect: Dialect) -> None:
     """Pass the header, which may itself span lines."""
     line = next(lines, "")
-    while _open_quote(line, dialect):
+    while ends_open(line, dialect):
         following = next(lines, None)
         if following is None:
             return
         line += "\n" + following
-
-
-def _record(line: str, pending: list[str], lines: Iterator[str], dialect: Dialect,
-            width: int) -> tuple[list[str], str, list[str]]:  # fmt: skip
-    """Read the record that begins with a line: its cells, why it is refused, and the lines to read again."""
-    if not _open_quote(line, dialect):
-        cells, reason = _judged(_split(line, dialect), width)
-        return cells, reason, pending
-    taken: list[str] = []
-    record = line
-    while len(taken) < MOST_LINES:
-        following = pending.pop(0) if pending else next(lines, None)
-        if following is None:
-            break
-        taken.append(following)
-        record += "\n" + following
-        if not _open_quote(record, dialect):
-            cells = _split(record, dialect)
-            if len(cells) == width:
-                return cells, "", pending
-            break
-    return _split(line.replace(dialect.quote or '"', ""), dialect), "row: a quote that does not end", taken + pending
 
 
 def _judged(cells: list[str], width: int) -> tuple[list[str], str]:
@@ -116,31 +108,3 @@ def _judged(cells: list[str], width: int) -> tuple[list[str], str]:
     if any("\N{REPLACEMENT CHARACTER}" in cell for cell in cells):
         return cells, "row: not UTF-8"
     return cells, ""
-
-
-def _split(text: str, dialect: Dialect) -> list[str]:
-    return next(csv.reader(io.StringIO(text, newline=""), **reading_rules(dialect)), [])
-
-
-def _open_quote(text: str, dialect: Dialect) -> bool:
-    """Whether a quoted cell of this text has not ended yet. A quote inside an unquoted cell opens nothing."""
-    quote = dialect.quote
-    if quote is None or quote not in text:
-        return False
-    inside, start, place = False, True, 0
-    while place < len(text):
-        mark = text[place]
-        if inside:
-            if dialect.escape and mark == dialect.escape:
-                place += 2
-                continue
-            if mark == quote:
-                if text[place + 1 : place + 2] == quote:
-                    place += 2
-                    continue
-                inside = False
-        elif mark == quote and start:
-            inside = True
-        start = not inside and mark == dialect.separator
-        place += 1
-    return inside
