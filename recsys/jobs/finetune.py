@@ -18,7 +18,7 @@ from recsys.arrays import FloatArray
 from recsys.config import Config, FinetuneConfig
 from recsys.embedding.hardware import find_device, find_precision
 from recsys.embedding.lineage import Lineage
-from recsys.embedding.locate import FINGERPRINT_FILES, find_model
+from recsys.embedding.locate import FINGERPRINT_FILES, USAGE_FILES, find_model, find_usage
 from recsys.embedding.registry import load_encoder
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import item_texts
@@ -182,7 +182,8 @@ class _Run:
         def check(encoder: Any) -> Mapping[str, float]:
             return self._measured(_encode(encoder, corpus))
 
-        curve = run_stage(objective, corpus, base, embedding.pooling, recipe, folder, check, progress)
+        pooling = find_usage(embedding, base).pooling
+        curve = run_stage(objective, corpus, base, pooling, recipe, folder, check, progress)
         aside = folder / "assembled"
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(folder / WEIGHTS, aside)
@@ -190,6 +191,10 @@ class _Run:
             for path in base.glob(pattern):
                 if path.suffix != ".safetensors" and path.name != "config.json" and ".safetensors" not in path.name:
                     shutil.copy2(path, aside / path.name)
+        for name in USAGE_FILES:
+            if (base / name).is_file():
+                (aside / name).parent.mkdir(exist_ok=True)
+                shutil.copy2(base / name, aside / name)
         aside.rename(whole)
         return curve
 
@@ -199,7 +204,8 @@ class _Run:
         settings = self.config.embedding.model_copy(update={"model": str(base)})
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         texts = item_texts(self.tables.catalog, settings.text, settings.html)
-        valid = [text.encode("utf-8", "replace").decode() for text in texts]
+        prefix = find_usage(settings, base).prefix
+        valid = [(prefix + text).encode("utf-8", "replace").decode() for text in texts]
         ids = tokenizer(valid, truncation=True, max_length=self.settings.max_tokens, verbose=False)["input_ids"]
         offsets = offsets_of(np.array([len(one) for one in ids], dtype=np.int64))
         tokens = np.concatenate([np.asarray(one, dtype=np.int64) for one in ids])
@@ -247,11 +253,12 @@ def _card(tuned: Tuned, config: Config, fold: Fold, tables: Tables) -> str:
     first, last = (moment(int(when), tables.clock) for when in (fold.known.time.min(), fold.known.time.max()))
     rows = "\n".join(f"| {name} | {tuned.before[name]:.4f} | {tuned.after[name]:.4f} |" for name in tuned.before)
     objectives = "\n".join(f"- {one}" for one in config.finetune.objectives)
+    usage = find_usage(config.embedding, find_model(config.embedding.model))
     table = f"| | before | after |\n|---|---:|---:|\n{rows}\n"
     return (
         f"# An encoder tuned for {config.name}\n\n"
         f"Made by `recsys finetune` from `{config.embedding.model}` "
-        f"(fingerprint {tuned.lineage.base[:12]}), pooling {config.embedding.pooling}, seed {config.seed}.\n\n"
+        f"(fingerprint {tuned.lineage.base[:12]}), pooling {usage.pooling}, seed {config.seed}.\n\n"
         f"Learned from {len(fold.known):,} events from {first} to {last}, and knows nothing later. Objectives:\n\n"
         f"{objectives}\n\nFound by text alone, of what users did next:\n\n{table}"
     )
