@@ -30,7 +30,7 @@ from recsys.serving.lookup import EntityLookup
 from recsys.serving.recommendations import Recommendations, to_recommendations, top_reasons
 from recsys.serving.requests import Events, SessionReader
 from recsys.serving.text_query import TextEncoder
-from recsys.types import Catalog, Id
+from recsys.types import Catalog, Histories, Id
 
 if TYPE_CHECKING:
     from recsys.engine.embeddings import TextSpace
@@ -151,6 +151,21 @@ class Recommender:
     def manifest(self) -> Mapping[str, Any]:
         """The manifest of the bundle: data window, encoder, metrics, files."""
         return self._bundle.manifest
+
+    @property
+    def text_space(self) -> TextSpace:
+        """The encoder that made the bundle's vectors, and their whitening. Raises `ArtifactError` as `search`."""
+        return self._encoder.space
+
+    @property
+    def vectors(self) -> FloatArray:
+        """The item vectors `(I, d)`, unit rows."""
+        return self._model.retrieval.vectors
+
+    @property
+    def histories(self) -> Histories:
+        """The events of every user, a row for each of `user_ids`."""
+        return self._lookup.stored
 
     def add_items(self, items: pl.DataFrame) -> Recommender:
         """Return a recommender that knows further items too; this one stays as it is.

@@ -1,0 +1,132 @@
+"""Customers' questions, answered from the catalogue and their own orders, or refused, or handed over to a person."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from recsys.arrays import FloatArray, unit_rows
+from recsys.assistant.answers import Answering, Question
+
+from recsys.assistant.conditions import take_period, take_price_range
+from recsys.assistant.facts import Answer
+from recsys.assistant.intents import Encode, IntentClassifier
+from recsys.assistant.languages import LANGUAGES, UNSPACED, Language, language_of, load_language
+from recsys.assistant.orders import Purchases
+from recsys.assistant.products import ProductFinder
+
+from recsys.assistant.who import speaks_of_others
+from recsys.errors import RequestError
+from recsys.serving import requests
+from recsys.serving.recommender import Recommender
+from recsys.types import Id
+
+# Below this probability of the likeliest intent, a question is refused. Chosen on the development part of the
+# questions in tests/assistant, never on the final third.
+UNDERSTOOD = 0.3
+NO_WORD, NO_MEANING = "龘", 0.98  # a character without a meaning, and the cosine with it of a text that has none
+LONGEST = 500  # characters of a question
+SEARCHES = ("search", "recommend", "cheapest", "dearest", "category")
+
+
+class Assistant:
+    """Answers questions over one bundle. Built once; `ask` changes nothing, so threads may share it.
+
+        assistant = Assistant(Recommender.load("artifacts/shop"))
+        assistant.ask("How much is the Aurora tent?").text
+
+    An answer speaks of the orders of `user_id` alone. No word of a question chooses whose orders are read, so whoever
+    calls must know that the user is who they say.
+    """
+
+    def __init__(self, recommender: Recommender, questions: str | Path | None = None,
+                 drafter: object = None) -> None:  # fmt: skip
+        """Prepare to answer.
+
+        Args:
+            recommender: The bundle.
+            questions: A shop's own YAML of example questions, carrier words and currency, in either language.
+            drafter: A model that may reword answers; its text is used only where the verifier passes it.
+
+        Raises:
+            ConfigError: The file cannot be read, or scikit-learn is not installed.
+        """
+        self.recommender = recommender
+        self._drafter = drafter
+        languages = {code: load_language(code) for code in LANGUAGES}
+        if questions is not None:
+            languages = {code: language.extended(Path(questions)) for code, language in languages.items()}
+        self._languages = languages
+        self._purchases = Purchases(recommender)
+        self._lock = Lock()
+        self._classifiers: dict[str, IntentClassifier] = {}
+
+    def ask(self, question: str, user_id: Id | None = None) -> Answer:
+        """Answer a question.
+
+        Args:
+            question: What a customer asks, in English or Chinese, up to 500 characters.
+            user_id: Who asks, where that is known: the only user whose orders the answer may speak of.
+
+        Returns:
+            The answer. Each number and name in its text is one of its facts, with an item or orders as the source.
+
+        Raises:
+            RequestError: The question is no text, blank or too long, or the user id is no id.
+            ArtifactError: The encoder on this machine is not the one that made the bundle's vectors.
+        """
+        text = requests.check_text(question).strip()
+        if not text or len(text) > LONGEST:
+            raise RequestError(f"a question has 1 to {LONGEST} characters, and this one has {len(text)}")
+        if user_id is not None:
+            requests.check_user_id(user_id)
+        language = self._languages[language_of(text, self._languages)]
+        answering = Answering(self.recommender, self._purchases, language)
+        if speaks_of_others(text, self.recommender.user_ids, user_id):
+            return answering.refuse("others", "others")
+        limits, rest = take_price_range(text)
+        period, rest = take_period(rest)
+        found = self._finder.find(rest)
+        intent, probability = self._intent(found.rest, language)
+        if not found.rows and (wider := self._finder.find(rest, loose=True)).rows:
+            searching = self._intent(wider.rest, language)
+            if searching[0] in SEARCHES:
+                found, (intent, probability) = wider, searching
+        if probability < UNDERSTOOD:
+            return answering.refuse("unclear", intent)
+        return answering.answer(Question(rest, intent, found, user_id, limits, period))
+
+    def _intent(self, masked: str, language: Language) -> tuple[str, float]:
+        classifier = self._classifier(language)
+        probability = classifier.probabilities([masked])[0]
+        best = int(np.argmax(probability))
+        return classifier.intents[best], float(probability[best])
+
+    def _classifier(self, language: Language) -> IntentClassifier:
+        """Return the classifier of a language, fitted with the first question in it."""
+        with self._lock:
+            if language.code not in self._classifiers:
+                self._classifiers[language.code] = IntentClassifier(language.examples, language.code, self._encode)
+            return self._classifiers[language.code]
+
+    @property
+    def _encode(self) -> Encode:
+        return self.recommender.text_space.encoder.encode
+
+    @cached_property
+    def _finder(self) -> ProductFinder:
+        languages = list(self._languages.values())
+        return ProductFinder(self.recommender.catalog, languages, self._purchases.counts, self._cosines)
+
+    def _cosines(self, text: str) -> FloatArray:
+        """Return the cosine of a text with every item `(I,)`; zeros where the encoder does not know its letters."""
+        nonsense = re.sub(r"\w", NO_WORD, text)
+        meaning, none = unit_rows(self._encode([text, nonsense]))
+        if float(meaning @ none) > NO_MEANING and re.search(f"[{UNSPACED}]", text):
+            return np.zeros(len(self.recommender.catalog), dtype=np.float32)
+        return self.recommender.vectors @ self.recommender.text_space.encode([text])[0]
