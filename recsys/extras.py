@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
+    "draft": ("gguf",),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
+import polars as pl
 
 from recsys.arrays import FloatArray, unit_rows
 from recsys.assistant.answers import Answering, Question
-
 from recsys.assistant.conditions import take_period, take_price_range
+from recsys.assistant.drafts import Drafter, DraftError
 from recsys.assistant.facts import Answer
 from recsys.assistant.intents import Encode, IntentClassifier
 from recsys.assistant.languages import LANGUAGES, UNSPACED, Language, language_of, load_language
 from recsys.assistant.orders import Purchases
 from recsys.assistant.products import ProductFinder
-
+from recsys.assistant.quantities import plain
+from recsys.assistant.verifier import NameIndex, Source, Verifier, load_copy_language
 from recsys.assistant.who import speaks_of_others
 from recsys.errors import RequestError
 from recsys.serving import requests
 from recsys.serving.recommender import Recommender
 from recsys.types import Id
 
+log = logging.getLogger(__name__)
+
 # Below this probability of the likeliest intent, a question is refused. Chosen on the development part of the
 # questions in tests/assistant, never on the final third.
 UNDERSTOOD = 0.3
 NO_WORD, NO_MEANING = "龘", 0.98  # a character without a meaning, and the cosine with it of a text that has none
 LONGEST = 500  # characters of a question
+# Intents whose answers a model may reword: others deny, compare or relate, which a changed word may turn around.
+REWORDED = ("price", "brand", "category", "describe", "search", "recommend")
 SEARCHES = ("search", "recommend", "cheapest", "dearest", "category")
 
 
@@ -45,7 +52,7 @@ class Assistant:
     """
 
     def __init__(self, recommender: Recommender, questions: str | Path | None = None,
-                 drafter: object = None) -> None:  # fmt: skip
+                 drafter: Drafter | None = None) -> None:  # fmt: skip
         """Prepare to answer.
 
         Args:
@@ -99,7 +106,32 @@ class Assistant:
                 found, (intent, probability) = wider, searching
         if probability < UNDERSTOOD:
             return answering.refuse("unclear", intent)
-        return answering.answer(Question(rest, intent, found, user_id, limits, period))
+        return self._reworded(answering.answer(Question(rest, intent, found, user_id, limits, period)))
+
+    def _reworded(self, answer: Answer) -> Answer:
+        """Let the model say the same in its words, where the verifier passes them; else keep the template's."""
+        if self._drafter is None or answer.status != "answered" or answer.intent not in REWORDED:
+            return answer
+        titles = tuple(dict.fromkeys(fact.text for fact in answer.facts if fact.name == "title"))
+        values = {fact.name: fact.text for fact in answer.facts}
+        if len(titles) > 1 and len(values) > 1:  # a value of one item must not go over to another
+            return answer
+        source = Source(titles, (), values.get("brand"), values.get("category"), values.get("price"), (answer.text,))
+        prompt = load_copy_language(answer.language).sentences["prompt_reword"].format(text=answer.text)
+        try:
+            draft = self._drafter.draft(prompt)
+        except DraftError as error:
+            log.warning("the answer keeps the words of its template: %s", error)
+            return answer
+        told = [plain(fact.text) in plain(draft) for fact in answer.facts]
+        if not all(told) or Verifier(answer.language, self._names).check(draft, source):
+            return answer
+        return replace(answer, text=draft, reworded=True)
+
+    @cached_property
+    def _names(self) -> NameIndex:
+        catalog = self.recommender.catalog
+        return NameIndex(catalog.titles, catalog.frame["brand"].drop_nulls().cast(pl.String).unique())
 
     def _intent(self, masked: str, language: Language) -> tuple[str, float]:
         classifier = self._classifier(language)

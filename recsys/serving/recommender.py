@@ -162,6 +162,10 @@ class Recommender:
         """The item vectors `(I, d)`, unit rows."""
         return self._model.retrieval.vectors
 
+    def item_row(self, item_id: Id) -> int:
+        """Return the row of an item in the catalogue. Raises `UnknownIdError` where the catalogue does not hold it."""
+        return int(self._lookup.item_rows([item_id])[0])
+
     @property
     def histories(self) -> Histories:
         """The events of every user, a row for each of `user_ids`."""
