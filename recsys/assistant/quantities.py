@@ -21,7 +21,7 @@ _WORDS = {word: value for value, word in enumerate(
     "eighteen nineteen twenty".split())} | {word: (n + 3) * 10 for n, word in enumerate(
     "thirty forty fifty sixty seventy eighty ninety".split())} | {
     "hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12, "half": Decimal("0.5"),
-    "quarter": Decimal("0.25"), "double": 2, "twice": 2, "triple": 3, "couple": 2, "pair": 2}  # fmt: skip
+    "quarter": Decimal("0.25"), "double": 2, "twice": 2, "triple": 3, "couple": 2}  # fmt: skip
 _CHINESE = dict(zip("零〇一二两三四五六七八九十百千万亿半双倍", "0 0 1 2 2 3 4 5 6 7 8 9 10 100 1000 10000 1e8 0.5 2 times".split(), strict=True))
 _UNITS = {"ounce": "oz", "gram": "g", "gramme": "g", "克": "g", "kilo": "kg", "kilogram": "kg", "公斤": "kg", "千克": "kg",
           "pound": "lb", "milliliter": "ml", "millilitre": "ml", "毫升": "ml", "liter": "l", "litre": "l", "升": "l",

@@ -18,6 +18,7 @@ from recsys.assistant.tokens import head_of, singular, tokens_of
 # Private-use characters that stand for what is vouched for, once it is found.
 _MARKS = TITLE, COMPANION, BRAND, PRICE, QUOTE, CATEGORY, FIXED = tuple(chr(0xE000 + n) for n in range(7))
 _OF_THE_ITEM = frozenset((BRAND, PRICE, QUOTE, CATEGORY))
+WORD_LISTS = ("neutral", "pairing", "claims", "negations")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？；;])|\n")
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
@@ -82,9 +83,8 @@ def load_copy_language(code: str) -> CopyLanguage:
     """Return a language of this library: `en` or `zh`."""
     path = resources.files("recsys.assistant") / "language" / f"copy.{code}.yaml"
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    words = {name: tuple(sorted(raw.pop(name).split(), key=len, reverse=True)) for name in ("neutral", "pairing", "claims")}
-    negations = tuple(map(str, raw.pop("negations")))
-    return CopyLanguage(code, raw, words["neutral"], words["pairing"], words["claims"], negations)
+    words = {name: tuple(sorted(raw.pop(name).split(), key=len, reverse=True)) for name in WORD_LISTS}
+    return CopyLanguage(code, raw, **words)
 
 
 class NameIndex:
@@ -138,8 +138,14 @@ class Verifier:
             if not vouched.allows(masked[start:end]):
                 yield Problem(kind, masked[start:end], "is the name of something else")
         masked = vouched.mask_facts(masked)
+        after_companion = False
         for sentence in filter(None, _SENTENCE.split(masked)):
             yield from self._sentence(sentence, vouched)
+            plain_words = frozenset(self.language.neutral) | vouched.nouns
+            states = set(sentence) & _OF_THE_ITEM or any(word not in plain_words for word in _WORD.findall(sentence))
+            if after_companion and states and not {TITLE, COMPANION, FIXED} & set(sentence):
+                yield Problem("companion", _shown(sentence), "follows a companion, and does not say of which item it speaks")
+            after_companion |= COMPANION in sentence
 
     def _sentence(self, sentence: str, vouched: _Vouched) -> Iterable[Problem]:
         of_companion = COMPANION in sentence
@@ -209,12 +215,16 @@ class _Vouched:
         ]  # fmt: skip
 
     @cached_property
+    def nouns(self) -> frozenset[str]:
+        """What the item is, as its title ends: `tent` of `Aurora tent`."""
+        return frozenset(head_of(title) for title in self.titles)
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """Words of the source that stand for themselves; its numbers and names do not."""
         found = {word for text in [*self._open, *self._parts] for word in _WORD.findall(text)}
-        heads = {head_of(title) for title in self.titles}
         units = {word for quantity in self.quantities for word in spellings(quantity.unit)}
-        return frozenset(found | {singular(word) for word in found} | heads | units)
+        return frozenset(found | {singular(word) for word in found} | self.nouns | units)
 
     @cached_property
     def chinese(self) -> tuple[str, ...]:
@@ -242,7 +252,7 @@ class _Vouched:
         """Put marks for the price, the category and the brand."""
         if self.source.price:
             price = re.escape(plain(self.source.price))
-            text = re.sub(rf"(?<![\w.,$£€¥-]){price}(?=\s*(?:$|[.!?;,。！？；，)](?!\d)))", PRICE, text)
+            text = re.sub(rf"(?<![a-z0-9.,$£€¥-]){price}(?=\s*(?:$|[.!?;,。！？；，)](?!\d)))", PRICE, text)
         whole = " > ".join(self._parts)
         for name, mark in [(whole, CATEGORY), *((part, CATEGORY) for part in self._parts), (self._brand, BRAND)]:
             if name:
