@@ -9,14 +9,14 @@ from datetime import date
 from recsys.assistant.languages import Language
 
 _NUMBER = r"(?:[$£€¥￥]\s*)?(\d+(?:[.,]\d{1,2})?)"
-_SIZES = r"(?:g|ml|kg|l|oz|lbs?|cm|mm|m|inch|pk|ct|fl|pieces|people|minutes|years?|days?)\b"
+_NO_SIZE = r"(?![\d.,]*\s*(?:%|(?:g|ml|kg|l|oz|lbs?|cm|mm|m|inch|pk|ct|fl|pieces|people|minutes|years?|days?)\b))"
 _AT_MOST = re.compile(
-    rf"\b(?:under|below|less than|cheaper than|at most|up to|no more than|max(?:imum)?)\s+{_NUMBER}(?![\d.,]*\s*(?:%|{_SIZES}))"
+    rf"\b(?:under|below|less than|cheaper than|at most|up to|no more than|max(?:imum)?)\s+{_NUMBER}{_NO_SIZE}"
     rf"|(?:不超过|低于|少于)\s*{_NUMBER}\s*(?:元|块钱|块)?|{_NUMBER}\s*(?:元|块钱|块)\s*(?:以下|以内|之内|以里)",
     re.IGNORECASE,
 )
 _AT_LEAST = re.compile(
-    rf"\b(?:over|above|more than|at least|from)\s+{_NUMBER}(?![\d.,]*\s*(?:%|{_SIZES}))"
+    rf"\b(?:over|above|more than|at least|from)\s+{_NUMBER}{_NO_SIZE}"
     rf"|(?:超过|高于|不低于|多于)\s*{_NUMBER}\s*(?:元|块钱|块)?|{_NUMBER}\s*(?:元|块钱|块)\s*(?:以上)",
     re.IGNORECASE,
 )

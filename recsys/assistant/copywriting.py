@@ -1,4 +1,4 @@
-"""Descriptions, ads and e-mails about items: a template of true sentences, or a model's draft that the verifier passed."""
+"""Descriptions, ads and e-mails: a template of true sentences, or a model's draft that the verifier passed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import polars as pl
 
 from recsys.assistant.drafts import Drafter, DraftError
 from recsys.assistant.facts import Fact
-from recsys.assistant.languages import UNSPACED, Language, load_language
+from recsys.assistant.languages import UNSPACED, load_language
 from recsys.assistant.orders import FEWEST_CUSTOMERS, Purchases
 from recsys.assistant.verifier import NameIndex, Problem, Source, Verifier, load_copy_language
 from recsys.embedding.markup import strip_markup
 from recsys.errors import RequestError
-from recsys.serving import requests
 from recsys.serving.recommender import Recommender
 from recsys.types import Id
 
@@ -127,7 +126,7 @@ class Copywriter:
         if len(members) < FEWEST_CUSTOMERS:
             raise RequestError(f"an audience has at least {FEWEST_CUSTOMERS} members, and this one has {len(members)}")
         if not self._purchases.known:
-            raise RequestError("the bundle does not tell purchases from other events: they have equal weights in its config")
+            raise RequestError("the bundle cannot tell purchases from other events: the config gives both one weight")
         return self._letter(members, k, load_copy_language(language).sentences, language)
 
     def _check(self, kind: str, language: str | None) -> None:
@@ -167,7 +166,9 @@ class Copywriter:
             facts["price"] = [Fact("price", float(price), f"{self._currency}{price:.2f}", item)]
         companions = self._purchases.companions(row, COMPANIONS) if self._purchases.known else []
         names = [(self._catalog.ids[other], self._catalog.title(other)) for other, _ in companions]
-        facts["companion"] = [Fact("title", name, name, other, with_item_id=item) for other, name in names if name != title]
+        facts["companion"] = [
+            Fact("title", name, name, other, with_item_id=item) for other, name in names if name != title
+        ]
         return facts
 
     def _source(self, facts: dict[str, list[Fact]]) -> Source:
@@ -224,7 +225,7 @@ class Copywriter:
         shown = self.recommender.recommend_batch(members, max(2 * k, 10))
         ranked = shown.group_by("item_id").len().sort("len", "item_id", descending=[True, False])["item_id"]
         bought = [{one.row for one in self._purchases.of_user(member)} for member in members]
-        lines, items, facts = [say["audience"]], [], []
+        lines, items, facts = [say["audience"]], list[Id](), list[Fact]()
         for item in ranked:
             if len(items) == k:
                 break
@@ -260,7 +261,8 @@ class Copywriter:
         category = self._catalog.frame["category"][row]
         if category is None:
             return None
-        of_category = set(np.flatnonzero((self._catalog.frame["category"] == category).fill_null(False).to_numpy()).tolist())
+        within = (self._catalog.frame["category"] == category).fill_null(False)
+        of_category = set(within.arg_true().to_list())
         count = sum(bool(own & of_category) for own in bought)
         if count < FEWEST_CUSTOMERS:
             return None
@@ -270,4 +272,6 @@ class Copywriter:
 
 def _ended(sentence: str, end: str) -> str:
     """End a sentence, unless it ends itself."""
-    return sentence if sentence[-1:] in ".!?。！？" and not sentence.endswith("." + end) else f"{sentence.rstrip()}{end}"
+    sentence = sentence.rstrip()
+    doubled = sentence.endswith(end * 2)
+    return sentence[:-1] if doubled else sentence if sentence[-1:] in ".!?。！？" else f"{sentence}{end}"

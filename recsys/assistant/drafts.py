@@ -49,7 +49,9 @@ class EndpointDrafter:
             ConfigError: The URL is not http or https.
         """
         if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"the endpoint {url!r} is no http or https URL; give one such as http://localhost:8000/v1")
+            raise ConfigError(
+                f"the endpoint {url!r} is no http or https URL; give one such as http://localhost:8000/v1"
+            )
         self._url, self._model = f"{url.rstrip('/')}/chat/completions", model
 
     def draft(self, prompt: str) -> str:
@@ -100,7 +102,8 @@ class LocalDrafter:
         tokenizer, model = self._loaded
         if tokenizer.chat_template:
             messages = [{"role": "user", "content": prompt}]
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt",
+                                                return_dict=True)  # fmt: skip
         else:
             ids = tokenizer(prompt, return_tensors="pt")
         with torch.inference_mode():
@@ -122,7 +125,8 @@ class LocalDrafter:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
             model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, **extra)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the language model {self._path} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+            why = " ".join(str(error).split())[:200]
+            raise ConfigError(f"the language model {self._path} cannot be loaded: {why}") from error
         return tokenizer, model.eval()
 
 

@@ -55,7 +55,8 @@ class Purchases:
 
     def orders(self, purchases: list[Purchase]) -> tuple[Order, ...]:
         """Group purchases of one user by moment, in the order given."""
-        catalog, grouped = self._recommender.catalog, {}
+        catalog = self._recommender.catalog
+        grouped: dict[int, list[int]] = {}
         for purchase in purchases:
             grouped.setdefault(purchase.time, []).append(purchase.row)
         return tuple(

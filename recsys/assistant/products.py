@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 from collections import defaultdict
@@ -160,7 +161,7 @@ class ProductFinder:
 
     def _take_back(self, tokens: list[Token], carries: list[bool]) -> None:
         """Give a product the Chinese carriers at its edges that the catalogue joins to it: `睡袋` of `有羽绒睡袋吗`."""
-        pairs = list(enumerate(zip(tokens, tokens[1:], strict=False)))
+        pairs = list(enumerate(itertools.pairwise(tokens)))
         for (place, (one, other)), step in [(pair, 1) for pair in pairs] + [(pair, 0) for pair in reversed(pairs)]:
             joined = one.chinese and other.chinese and one.end == other.start and one.form + other.form in self._in_item
             if joined and not carries[place + 1 - step]:
@@ -231,8 +232,9 @@ class ProductFinder:
     def _sum(self, forms: Iterable[str]) -> float:
         return sum(self._idf[form] for form in forms)
 
-    def _best(self, rows: list[int], reading: _Reading, content: list[int], share: FloatArray, whole: BoolArray) -> list[
-        int]:  # fmt: skip
+    def _best(
+        self, rows: list[int], reading: _Reading, content: list[int], share: FloatArray, whole: BoolArray
+    ) -> list[int]:
         """Keep the items that fit best, the most popular first: those that explain most, by whole title, by noun."""
         beside = [reading.forms[place] for place, carries in enumerate(reading.carries) if carries]
         extra = np.zeros(self._n_items)
@@ -279,7 +281,7 @@ def _postings(forms: Iterable[Iterable[str]]) -> dict[str, LongArray]:
 
 def _stranger_beside(reading: _Reading, content: list[int], explained: BoolArray) -> bool:
     """Whether a word that the item lacks stands right beside one that it has: `Aurora tent pegs` are no tent."""
-    for line, (one, other) in enumerate(zip(content, content[1:], strict=False)):
+    for line, (one, other) in enumerate(itertools.pairwise(content)):
         if explained[line] != explained[line + 1] and reading.touching(one, other):
             return True
     return False

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib import resources
 from typing import Literal
+
+import yaml
 
 from recsys.assistant.tokens import singular
 
 Kind = Literal["money", "percent", "count"]
 
-_CURRENCIES = {"$": "$", "usd": "$", "dollar": "$", "£": "£", "gbp": "£", "pound": "£", "€": "€", "eur": "€", "euro": "€",
-               "¥": "¥", "cny": "¥", "rmb": "¥", "yuan": "¥", "元": "¥", "块": "¥", "块钱": "¥", "人民币": "¥", "cent": "c",
-               "pence": "p", "jpy": "jpy", "yen": "jpy", "₩": "₩", "₹": "₹", "rs": "₹", "rupee": "₹"}  # fmt: skip
-_PERCENTS = ("%", "percent", "per cent", "pct")
-_WORDS = {word: value for value, word in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split())} | {word: (n + 3) * 10 for n, word in enumerate(
-    "thirty forty fifty sixty seventy eighty ninety".split())} | {
-    "hundred": 100, "thousand": 1000, "million": 1_000_000, "dozen": 12, "half": Decimal("0.5"),
-    "quarter": Decimal("0.25"), "double": 2, "twice": 2, "triple": 3, "couple": 2}  # fmt: skip
-_CHINESE = dict(zip("零〇一二两三四五六七八九十百千万亿半双倍", "0 0 1 2 2 3 4 5 6 7 8 9 10 100 1000 10000 1e8 0.5 2 times".split(), strict=True))
-_UNITS = {"ounce": "oz", "gram": "g", "gramme": "g", "克": "g", "kilo": "kg", "kilogram": "kg", "公斤": "kg", "千克": "kg",
-          "pound": "lb", "milliliter": "ml", "millilitre": "ml", "毫升": "ml", "liter": "l", "litre": "l", "升": "l",
-          "centimeter": "cm", "centimetre": "cm", "厘米": "cm", "millimeter": "mm", "millimetre": "mm", "毫米": "mm",
-          "meter": "m", "metre": "m", "米": "m", "count": "ct", "piece": "pc", "pcs": "pc"}  # fmt: skip
+_WORDS = yaml.safe_load(
+    (resources.files("recsys.assistant") / "language" / "quantities.yaml").read_text(encoding="utf-8")
+)
+_CURRENCIES = {word: sign for sign, words in _WORDS["currencies"].items() for word in [sign, *words.split()]}
+_UNITS = {word: unit for unit, words in _WORDS["units"].items() for word in words.split()}
+_NUMBERS: dict[str, Decimal] = {word: Decimal(str(value)) for word, value in _WORDS["numbers"].items()}
+_NUMERALS = _WORDS["numerals"]
+
+
+def _one_of(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
-_WRITTEN = re.compile(r"\b(?:" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")s?\b")
-_WRITTEN_CHINESE = re.compile(f"百分之(?:[{''.join(_CHINESE)}]+|{_NUMBER})|(?:[{''.join(_CHINESE)}]+|{_NUMBER})折|[{''.join(_CHINESE)}]+")
-_SYMBOL = "|".join(re.escape(sign) for sign in _CURRENCIES if not sign.isalnum())
-_CODE = "|".join(sorted((word for word in _CURRENCIES if word.isalnum()), key=len, reverse=True))
+_WRITTEN = re.compile(rf"\b({_one_of(_NUMBERS)})s?\b")
+_WRITTEN_CHINESE = re.compile(rf"百分之(?:[{_NUMERALS}]+|{_NUMBER})|(?:[{_NUMERALS}]+|{_NUMBER})折|[{_NUMERALS}]+")
+_SYMBOLS = _one_of(word for word in _CURRENCIES if not word.isalnum())
+_CODES = _one_of(word for word in _CURRENCIES if word.isalnum())
 _FOUND = re.compile(
-    rf"(?P<before>{_SYMBOL}|\b(?:usd|eur|gbp|cny|rmb|rs)\b)?\s*(?P<number>{_NUMBER})"
-    rf"(?:\s*-?\s*(?P<percent>%|percent|per\s+cent|pct))?(?:\s*-?\s*(?P<after>(?:{_SYMBOL})|(?:{_CODE})s?(?![a-z])))?"
-    r"(?:\s*-?\s*(?P<unit>[a-z]+|公斤|千克|毫升|厘米|毫米|[\u3400-\u9fff]))?"
+    rf"(?P<before>{_SYMBOLS}|\b(?:usd|eur|gbp|cny|rmb|jpy|rs)\b)?\s*(?P<number>{_NUMBER})"
+    rf"(?:\s*-?\s*(?P<percent>%|percent|per\s+cent|pct))?(?:\s*-?\s*(?P<after>(?:{_SYMBOLS})|(?:{_CODES})s?(?![a-z])))?"
+    rf"(?:\s*-?\s*(?P<unit>[a-z]+|{_one_of(word for word in _UNITS if not word.isascii())}|[\u3400-\u9fff]))?"
 )
 
 
@@ -52,7 +54,7 @@ class Quantity:
 
 
 def plain(text: str) -> str:
-    """Write a text in one form of its characters: NFKC, lower case, straight quotes, single spaces, nothing invisible."""
+    """Write a text in one form: NFKC, lower case, straight quotes, single spaces, no invisible characters."""
     text = unicodedata.normalize("NFKC", text).lower().translate({0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"'})
     text = "".join(" " if unicodedata.category(letter) in ("Zs", "Cc") else letter for letter in text
                    if unicodedata.category(letter) != "Cf")  # fmt: skip
@@ -65,7 +67,7 @@ def quantities(text: str) -> list[Quantity]:
     for match in _WRITTEN_CHINESE.finditer(text):
         found.append(_chinese(match[0], text[match.end() : match.end() + 1]))
     rest = _WRITTEN_CHINESE.sub(" ; ", rest)
-    rest = _WRITTEN.sub(lambda match: f" {_WORDS[match[0] if match[0] in _WORDS else match[0][:-1]]} ", rest)
+    rest = _WRITTEN.sub(lambda match: f" {_NUMBERS[match[1]]} ", rest)
     for match in _FOUND.finditer(rest):
         value = Decimal(match["number"].replace(",", "")).normalize()
         sign = match["before"] or match["after"]

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from recsys.arrays import FloatArray, unit_rows
-from recsys.assistant.answers import Answering, Question
+from recsys.assistant.answers import Answering
+from recsys.assistant.building import Question
 from recsys.assistant.conditions import take_period, take_price_range
 from recsys.assistant.drafts import Drafter, DraftError
 from recsys.assistant.facts import Answer

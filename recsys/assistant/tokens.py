@@ -12,9 +12,10 @@ TOKEN = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}_]+(?:[.,]\d+)?")
 CHINESE = re.compile(f"[{UNSPACED}]")
 # What follows the noun of a title: a comma, a bracket, a dash, a preposition.
 _TAIL = re.compile(r"\b(?:with|for|in|by|from|without)\b|[,;:(\[|]|\s[-–—]\s", re.IGNORECASE)
-_SIZE_WORDS = frozenset(
-    "oz fl lb lbs g kg mg ml l cl cm mm m in inch ft ct pk pack count pcs gal gallon qt pt liter litre each set".split()
-)
+_SIZE_WORDS = frozenset({
+    "oz", "fl", "lb", "lbs", "g", "kg", "mg", "ml", "l", "cl", "cm", "mm", "m", "in", "inch", "ft", "ct", "pk", "pack",
+    "count", "pcs", "gal", "gallon", "qt", "pt", "liter", "litre", "each", "set",
+})  # fmt: skip
 LAST = "$"  # before the last character of a Chinese run
 
 
@@ -58,7 +59,7 @@ def singular(word: str) -> str:
 
 def alternatives(text: str, tokens: list[Token]) -> list[tuple[str, ...]]:
     """Return the forms under which an item may hold each token: a word itself, a Chinese character by its pairs."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for place, token in enumerate(tokens):
         if not token.chinese:
             found.append((token.form,))

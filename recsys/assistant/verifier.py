@@ -1,10 +1,10 @@
-"""Whether a text states only what its source states: typed numbers, whole names, and no word that nobody vouches for."""
+"""Whether a text states only what its source states: typed numbers, whole names, no word that nothing vouches for."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -144,7 +144,7 @@ class Verifier:
             plain_words = frozenset(self.language.neutral) | vouched.nouns
             states = set(sentence) & _OF_THE_ITEM or any(word not in plain_words for word in _WORD.findall(sentence))
             if after_companion and states and not {TITLE, COMPANION, FIXED} & set(sentence):
-                yield Problem("companion", _shown(sentence), "follows a companion, and does not say of which item it speaks")
+                yield Problem("companion", _shown(sentence), "follows a companion, and may speak of it or of the item")
             after_companion |= COMPANION in sentence
 
     def _sentence(self, sentence: str, vouched: _Vouched) -> Iterable[Problem]:
@@ -175,8 +175,7 @@ class Verifier:
             allowed |= set(self.language.pairing)
         if not of_companion:
             allowed |= vouched.words
-        for mark in re.findall(r"[%$£€¥#@*_<>{}\[\]|\\/+=^~`©®™]|https?|www", bare):
-            yield mark
+        yield from re.findall(r"[%$£€¥#@*_<>{}\[\]|\\/+=^~`©®™]|https?|www", bare)
         for word in _WORD.findall(bare):
             if re.fullmatch(f"[{UNSPACED}]+", word):
                 yield from self._claims_of(word)

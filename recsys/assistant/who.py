@@ -15,7 +15,7 @@ _NAMES_ONE = re.compile(
     r"|(?:用户|顾客|客户|会员|账号|客)\s*[#:：号]*\s*(?P<zh>[a-z]*\d[a-z0-9_-]*)",
     re.IGNORECASE,
 )
-# Who bought, ordered or got something, where that is not the one who asks: `what did my sister buy`, `has John ordered`.
+# Who bought or ordered something, where that is not the one who asks: `what did my sister buy`, `has John ordered`.
 _ASKS_OF = re.compile(
     r"\b(?:did|does|do|has|have|had|was|were)\s+(?!(?:i|you|we|the\s+(?:shop|store)|it|people|customers|others|other\s+(?:people|customers)"
     r"|buyers|most\s+people|they)\b)((?:my|his|her|their|our|the|a|mr|mrs|ms|dr)?\.?\s*[a-z]+(?:\s+[a-z]+)?)\s+"

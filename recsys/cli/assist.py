@@ -65,7 +65,7 @@ def copy(
     language: Annotated[str | None, typer.Option(help="en or zh. Default: that of the item's own texts.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Write about every item: one JSON object a line.")] = False,
     audience: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An e-mail to these users, one id a line: their list, with reasons.")
+        Path | None, typer.Option(metavar="FILE", help="With --kind email: to these users, one id a line; their list.")
     ] = None,
     currency: CurrencyOption = None,
     endpoint: Endpoint = None,
@@ -125,5 +125,7 @@ def _read_ids(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the audience {path} cannot be read ({type(error).__name__}); give a text file with one user id a line") from error
+        raise DataError(
+            f"the audience {path} cannot be read ({type(error).__name__}); give a text file with one user id a line"
+        ) from error
     return [line.strip() for line in lines if line.strip()]
