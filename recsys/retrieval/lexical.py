@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from recsys.embedding.texts import item_texts
+from recsys.embedding.words import split_words
 from recsys.extras import require
 from recsys.retrieval.base import Newest, Stored
 from recsys.retrieval.item_to_item import FittedItemToItem, ItemToItem
@@ -17,8 +17,6 @@ from recsys.types import Catalog, State
 
 if TYPE_CHECKING:
     from scipy import sparse
-
-_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, Chinese characters, hangul
 
 
 @RETRIEVERS.register
@@ -63,8 +61,7 @@ class Lexical(ItemToItem):
 def word_cosines(catalog: Catalog, most_items: int, keep: int, first: int = 0) -> sparse.csr_matrix:
     """Compare the TF-IDF vectors of titles and brands (Salton and Buckley 1988, sublinear counts).
 
-    Words are runs of letters and digits; Chinese, Japanese and Korean text, which sets no spaces, counts by pairs of
-    neighbouring characters.
+    Words are those of `split_words`: runs of letters and digits, and pairs of characters where a script sets no spaces.
 
     Args:
         catalog: The items.
@@ -83,7 +80,7 @@ def word_cosines(catalog: Catalog, most_items: int, keep: int, first: int = 0) -
 
     texts = item_texts(catalog, ["title", "brand"])
     n_items = len(texts)
-    vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, max_df=most_items, dtype=np.float32)
+    vectorizer = TfidfVectorizer(analyzer=split_words, sublinear_tf=True, max_df=most_items, dtype=np.float32)
     try:
         words = vectorizer.fit_transform(texts).tocsr()
     except ValueError:  # no word is left
@@ -95,11 +92,3 @@ def word_cosines(catalog: Catalog, most_items: int, keep: int, first: int = 0) -
         return similarity.clear_diagonal(words[rows] @ turned, rows.start)
 
     return similarity.build_by_blocks(work, block, keep, first)
-
-
-def _words(text: str) -> list[str]:
-    words: list[str] = []
-    for run in re.findall(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+", text.lower()):
-        unspaced = re.match(f"[{_UNSPACED}]", run) and len(run) > 1
-        words += [run[place : place + 2] for place in range(len(run) - 1)] if unspaced else [run]
-    return words

