@@ -51,6 +51,8 @@ class OwnOrders(AnswerBuilder):
         return self.build("answered", question.intent, text, [last.row], facts, orders)
 
     def _never(self, question: Question) -> Answer:
+        if question.period is not None:
+            return self.build("answered", question.intent, self.say("no_orders_in"))
         rows = question.found.rows[:MOST]
         titles, facts = self.name_items(rows)
         none = [self.fact("times", row, 0, "0") for row in rows]

@@ -28,6 +28,7 @@ LIKE_A_WORD = 0.8  # likeness of a misspelt word to a word of the catalogue (dif
 SHORTEST_MISSPELT = 6  # letters
 
 _SPLIT = re.compile(r"\band\b|\bor\b|&|,|，|、|和|与|还有|以及", re.IGNORECASE)
+_JOINED = re.compile(r"\band\b|\bor\b|&|、|和|与|还有|以及", re.IGNORECASE)
 _BEFORE_NUMBER = re.compile(r"(?:\bitem|\bproduct|\bnumber|\bno\.?|#|\bid|商品|编号|货号)\W*$", re.IGNORECASE)
 
 
@@ -96,10 +97,9 @@ class ProductFinder:
         self._popularity, self._cosines = popularity, cosines
         texts = catalog.frame.select(pl.col("brand", "category").cast(pl.String).fill_null(""))
         self._title_forms = [forms_of(title) for title in catalog.titles]
-        wider = [
-            own | forms_of(brand) | forms_of(category.replace(CATEGORY_SEPARATOR, " ; "))
-            for own, brand, category in zip(self._title_forms, texts["brand"], texts["category"], strict=True)
-        ]
+        self._brand_forms = [forms_of(brand) for brand in texts["brand"]]
+        categories = [forms_of(text.replace(CATEGORY_SEPARATOR, " ; ")) for text in texts["category"]]
+        wider = [a | b | c for a, b, c in zip(self._title_forms, self._brand_forms, categories, strict=True)]
         self._in_title, self._in_item = _postings(self._title_forms), _postings(wider)
         self._heads = np.array([head_of(title) for title in catalog.titles])
         self._sequences = [[token.form for token in tokens_of(title)] for title in catalog.titles]
@@ -125,7 +125,7 @@ class ProductFinder:
             return by_id
         reading = self._read(question)
         found = self._match(reading, loose)
-        if found.named and not found.rows:
+        if found.strangers:
             found = self._each_part(question, reading, loose) or found
         if found.named and not found.rows and loose and self._cosines is not None:
             found = self._by_vector(found)
@@ -226,7 +226,8 @@ class ProductFinder:
         ends = {LAST + reading.tokens[place].form for place in content if reading.tokens[place].chinese}
         if self._heads[row] in said | ends:
             return True
-        title = {form for form in self._title_forms[row] if not form.startswith(LAST) and not is_size(form)}
+        title = self._title_forms[row] - self._brand_forms[row]
+        title = {form for form in title if not form.startswith(LAST) and not is_size(form)}
         return bool(title) and self._sum(title & said) >= NAMED * self._sum(title)
 
     def _sum(self, forms: Iterable[str]) -> float:
@@ -248,17 +249,24 @@ class ProductFinder:
         return sorted(rows, key=lambda row: (-int(self._popularity[row]), row))
 
     def _each_part(self, question: str, reading: _Reading, loose: bool) -> Found | None:
-        """Find a product in every part of a question that names several; None where one part names none."""
+        """Find a product in every part of a question that names several.
+
+        None where it names but one. Where a part after `and` names a product that the shop lacks, nothing is found.
+        """
         start, end = reading.span(reading.content)
-        parts = [part for part in _SPLIT.split(question[start:end]) if part.strip()]
+        words = question[start:end]
+        parts = [part for part in _SPLIT.split(words) if part.strip()]
         if len(parts) < 2:
             return None
         found = [self._match(self._read(part), loose) for part in parts]
-        if not all(part.rows and not part.strangers for part in found):
-            return None
-        rows = tuple(dict.fromkeys(row for part in found for row in part.rows))
-        rest = f"{question[:start]} {SLOT} {question[end:]}"
-        return Found(rows, True, rest, words=question[start:end], several=True)
+        if all(part.rows and not part.strangers for part in found):
+            rows = tuple(dict.fromkeys(row for part in found for row in part.rows))
+            rest = f"{question[:start]} {SLOT} {question[end:]}"
+            return Found(rows, True, rest, words=words, several=True)
+        joined = [self._match(self._read(part), loose) for part in _JOINED.split(words) if part.strip()]
+        if len(joined) > 1 and all(len(part.words) > 1 for part in joined) and not all(part.rows for part in joined):
+            return Found((), True, question, tuple(form for part in joined for form in part.strangers), words)
+        return None
 
     def _by_vector(self, found: Found) -> Found:
         assert self._cosines is not None

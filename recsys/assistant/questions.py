@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import polars as pl
 
-from recsys.arrays import FloatArray, unit_rows
+from recsys.arrays import FloatArray
 from recsys.assistant.answers import Answering
 from recsys.assistant.building import Question
 from recsys.assistant.conditions import take_period, take_price_range
 from recsys.assistant.drafts import Drafter, DraftError
 from recsys.assistant.facts import Answer
 from recsys.assistant.intents import Encode, IntentClassifier
-from recsys.assistant.languages import LANGUAGES, UNSPACED, Language, language_of, load_language
+from recsys.assistant.languages import LANGUAGES, Language, language_of, load_language
 from recsys.assistant.orders import Purchases
 from recsys.assistant.products import ProductFinder
 from recsys.assistant.quantities import plain
 from recsys.assistant.verifier import NameIndex, Source, Verifier, load_copy_language
 from recsys.assistant.who import speaks_of_others
+from recsys.embedding.coverage import MOST as UNREAD
+from recsys.embedding.coverage import find_vocabulary
 from recsys.errors import RequestError
 from recsys.serving import requests
 from recsys.serving.recommender import Recommender
@@ -35,7 +39,6 @@ log = logging.getLogger(__name__)
 # Below this probability of the likeliest intent, a question is refused. Chosen on the development part of the
 # questions in tests/assistant, never on the final third.
 UNDERSTOOD = 0.3
-NO_WORD, NO_MEANING = "龘", 0.98  # a character without a meaning, and the cosine with it of a text that has none
 LONGEST = 500  # characters of a question
 # Intents whose answers a model may reword: others deny, compare or relate, which a changed word may turn around.
 REWORDED = ("price", "brand", "category", "describe", "search", "recommend")
@@ -97,7 +100,7 @@ class Assistant:
         answering = Answering(self.recommender, self._purchases, language)
         if speaks_of_others(text, self.recommender.user_ids, user_id):
             return answering.refuse("others", "others")
-        limits, rest = take_price_range(text)
+        limits, rest = take_price_range(_without_id(text, user_id))
         period, rest = take_period(rest)
         found = self._finder.find(rest)
         intent, probability = self._intent(found.rest, language)
@@ -157,9 +160,34 @@ class Assistant:
         return ProductFinder(self.recommender.catalog, languages, self._purchases.counts, self._cosines)
 
     def _cosines(self, text: str) -> FloatArray:
-        """Return the cosine of a text with every item `(I,)`; zeros where the encoder does not know its letters."""
-        nonsense = re.sub(r"\w", NO_WORD, text)
-        meaning, none = unit_rows(self._encode([text, nonsense]))
-        if float(meaning @ none) > NO_MEANING and re.search(f"[{UNSPACED}]", text):
+        """Return the cosine of a text with every item `(I,)`; zeros where the encoder cannot read the text."""
+        vocabulary = find_vocabulary(self.recommender.config.embedding)
+        if vocabulary is not None and vocabulary.unread_shares([text])[0] >= UNREAD:
             return np.zeros(len(self.recommender.catalog), dtype=np.float32)
         return self.recommender.vectors @ self.recommender.text_space.encode([text])[0]
+
+
+def _without_id(text: str, user_id: Id | None) -> str:
+    """Take the id of the one who asks out of a question: it names no product."""
+    return text if user_id is None else re.sub(rf"(?<!\w){re.escape(str(user_id))}", " ", text, flags=re.IGNORECASE)
+
+
+def answer_request(assistant: Assistant, body: Mapping[str, Any], user_id: Id | None) -> dict[str, Any]:
+    """Answer the body of an HTTP request; a service mounts this under `/ask`.
+
+    Args:
+        assistant: The assistant.
+        body: `{"question": "…"}` and nothing else: a body does not say whose orders it wants.
+        user_id: Who asks, as the service has authenticated them; None for nobody.
+
+    Returns:
+        The answer as plain data.
+
+    Raises:
+        RequestError: The body is no such mapping, or as `Assistant.ask`.
+        ArtifactError: As `Assistant.ask`.
+    """
+    if not isinstance(body, Mapping) or set(body) != {"question"}:
+        keys = sorted(map(str, body)) if isinstance(body, Mapping) else type(body).__name__
+        raise RequestError(f"the body must be {{'question': TEXT}} and nothing else, and has {keys}")
+    return assistant.ask(body["question"], user_id).to_dict()

@@ -16,6 +16,8 @@ _SIZE_WORDS = frozenset({
     "oz", "fl", "lb", "lbs", "g", "kg", "mg", "ml", "l", "cl", "cm", "mm", "m", "in", "inch", "ft", "ct", "pk", "pack",
     "count", "pcs", "gal", "gallon", "qt", "pt", "liter", "litre", "each", "set",
 })  # fmt: skip
+_SHORT = {"gallon": "gal", "ounce": "oz", "liter": "l", "litre": "l", "gram": "g", "kilogram": "kg", "pint": "pt",
+          "quart": "qt"}  # fmt: skip
 LAST = "$"  # before the last character of a Chinese run
 
 
@@ -34,7 +36,7 @@ class Token:
 
 
 def tokens_of(text: str) -> list[Token]:
-    """Split a text; forms are lower case, without accents, plural and possessive endings."""
+    """Split a text; forms are lower case, without accents, plural and possessive endings; units of size are short."""
     found = []
     for match in TOKEN.finditer(text):
         start, end = match.span()
@@ -42,7 +44,8 @@ def tokens_of(text: str) -> list[Token]:
             continue
         decomposed = unicodedata.normalize("NFKD", match[0].lower())
         word = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-        found.append(Token(singular(word), start, end))
+        word = singular(word)
+        found.append(Token(_SHORT.get(word, word), start, end))
     return found
 
 

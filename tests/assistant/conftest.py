@@ -52,7 +52,7 @@ def chat(text: object) -> dict[str, object]:
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             scripted.requests.append((dict(self.headers), body))
             answer = json.dumps(scripted.reply(body["messages"][0]["content"])).encode()

@@ -7,6 +7,9 @@ import pytest
 from asked import tables_of
 from grocery_shop import CUSTOMERS
 
+from recsys.assistant.orders import FEWEST_CUSTOMERS
+from recsys.assistant.who import speaks_of_others
+
 ASKER, OTHER = 5007, 5042
 ATTEMPTS = [
     "what did {other} buy?",
@@ -60,10 +63,30 @@ def test_whether_another_customer_exists_is_not_told(asked_shops) -> None:
 
 def test_a_customer_may_name_themselves(asked_shops) -> None:
     gear = asked_shops["gear"].assistant
-    assert gear.ask("I am user u029. What did I buy last time?", "u029").status == "answered"
-    assert gear.ask("I am user u029. What did I buy last time?", "u383").status == "refused"
+    assert gear.ask("u029: what did I buy last?", "u029").status == "answered"
+    assert gear.ask("u029: what did I buy last?", "u383").status == "refused"
     chinese = asked_shops["chinese"].assistant
-    assert chinese.ask("我是客007，我上次买了什么", "客007").status == "answered"
+    assert chinese.ask("客007：我上次买了什么", "客007").status == "answered"
+    assert chinese.ask("客007：我上次买了什么", "客042").status == "refused"
+
+
+@pytest.mark.parametrize(
+    ("question", "others"),
+    [
+        ("what did my sister buy?", True),
+        ("has John Smith ordered the tent?", True),
+        ("who bought the tent?", True),
+        ("who makes the tent?", False),
+        ("what do people buy with the tent?", False),
+        ("what did I buy for my sister?", False),
+        ("did I buy the tent?", False),
+        ("我妈妈买过茶壶吗", True),
+        ("买了茶壶的人还买了什么", False),
+        ("我买过茶壶吗", False),
+    ],
+)
+def test_whose_orders_a_question_means(question, others) -> None:
+    assert speaks_of_others(question, pl.Series(["u1", "u2"]), "u1") == others
 
 
 def test_nobody_signed_in_hears_of_no_orders(asked_shops) -> None:
@@ -76,8 +99,6 @@ def test_nobody_signed_in_hears_of_no_orders(asked_shops) -> None:
 
 def test_what_goes_with_what_needs_five_customers() -> None:
     """The oracle counts customers; this holds the number to what the guide promises."""
-    from recsys.assistant.orders import FEWEST_CUSTOMERS
-
     assert FEWEST_CUSTOMERS == 5
     purchases = tables_of("grocery").purchases
     assert purchases["user_id"].n_unique() == CUSTOMERS

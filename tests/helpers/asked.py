@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -57,19 +58,29 @@ class ShopTables:
     items: pl.DataFrame
     purchases: pl.DataFrame
 
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, object]]:
+        return {row["item_id"]: row for row in self.items.iter_rows(named=True)}
+
+    @cached_property
+    def buyers(self) -> dict[str, set[str]]:
+        """The customers of each item."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for user, item in self.purchases.select("user_id", "item_id").iter_rows():
+            found[item].add(user)
+        return found
+
     def cell(self, item: object, column: str) -> object:
-        return self.items.filter(pl.col("item_id") == str(item))[column][0]
+        return self._rows[str(item)][column]
 
     def of_user(self, user: object) -> pl.DataFrame:
         return self.purchases.filter(pl.col("user_id") == str(user)).sort("timestamp", maintain_order=True)
 
     def companions(self, item: str, k: int = 3) -> set[str]:
-        """The best companions of an item, counted by a loop over customers."""
-        baskets: dict[str, set[str]] = defaultdict(set)
-        for user, one in self.purchases.select("user_id", "item_id").iter_rows():
-            baskets[user].add(one)
-        count: Counter[str] = Counter(one for basket in baskets.values() for one in basket)
-        both: Counter[str] = Counter(one for basket in baskets.values() if item in basket for one in basket - {item})
+        """The best companions of an item, by a loop over items."""
+        buyers = self.buyers
+        count = {one: len(users) for one, users in buyers.items()}
+        both = {one: len(users & buyers[item]) for one, users in buyers.items() if one != item}
         order = {one: row for row, one in enumerate(self.items["item_id"])}
         scored = {one: n / (count[one] * count[item]) ** 0.5 for one, n in both.items() if n >= FEWEST_CUSTOMERS}
         return set(sorted(scored, key=lambda one: (-scored[one], order[one]))[:k])
@@ -83,7 +94,9 @@ def tables_of(shop: str) -> ShopTables:
         made = make_grocery_shop() if shop == "grocery" else make_chinese_shop()
         items, events = made.items, made.events
     text = pl.col("timestamp").cast(pl.String)
-    events = events.with_columns(pl.col("user_id").cast(pl.String), pl.col("item_id").cast(pl.String), day=text.str.head(10))
+    events = events.with_columns(
+        pl.col("user_id").cast(pl.String), pl.col("item_id").cast(pl.String), day=text.str.head(10)
+    )
     return ShopTables(items.with_columns(pl.col("item_id").cast(pl.String)), events)
 
 
@@ -95,7 +108,9 @@ def train_shop(shop: str, folder: Path, model: str | Path = MODEL) -> Recommende
                  "features": ["scores", "ranks", "log_popularity"]}  # fmt: skip
         return Recommender.load(train(load_config(write_shop_config(folder, model, **changes, **small))))
     made = make_grocery_shop() if shop == "grocery" else make_chinese_shop()
-    return Recommender.load(train(load_config(write_tiny_config(folder, model, made.items, made.events, "time", **changes))))
+    return Recommender.load(
+        train(load_config(write_tiny_config(folder, model, made.items, made.events, "time", **changes)))
+    )
 
 
 def load_questions(shop: str) -> list[Asked]:
@@ -215,8 +230,7 @@ def false_facts(asked: Asked, answer: Answer, tables: ShopTables) -> list[object
         if fact.name in tables.items.columns:
             true = tables.cell(item, fact.name) == fact.value
         elif fact.name == "customers":
-            users = [set(tables.purchases.filter(pl.col("item_id") == str(i))["user_id"]) for i in (item, fact.with_item_id)]
-            true = len(users[0] & users[1]) == fact.value
+            true = len(tables.buyers[item] & tables.buyers[str(fact.with_item_id)]) == fact.value
         elif own is None:
             true = False
         elif fact.name == "date":

@@ -53,19 +53,42 @@ def plant(writer: Copywriter, seed: int) -> Iterator[Planted]:
                 yield Planted(kind, copy.language, text, source)
 
 
-def _spoil(kind: str, nth: int, text: str, source: Source, language: str, others: list[str], brands: list[str]) -> str | None:
+def _spoil(
+    kind: str, nth: int, text: str, source: Source, language: str, others: list[str], brands: list[str]
+) -> str | None:
     chinese = language == "zh"
     foreign = next(name for name in others[nth:] if name not in (*source.titles, *source.companions)
                    and not any(name in one or one in name for one in (*source.titles, *source.companions)))  # fmt: skip
     if kind == "price" and source.price is not None:
         value = float(source.price)
-        wrong = [f"{value * 10:.2f}", f"{value / 10:.2f}", f"{value + 1:.2f}", f"${value:.2f}", f"{value:.2f}元",
-                 f"{int(value)}", f"{value:.2f}0", f"1{value:.2f}", f"{value:.2f}%", f"-{value:.2f}"][nth % 10]
+        wrong = [
+            f"{value * 10:.2f}",
+            f"{value / 10:.2f}",
+            f"{value + 1:.2f}",
+            f"${value:.2f}",
+            f"{value:.2f}元",
+            f"{int(value)}",
+            f"{value:.2f}0",
+            f"1{value:.2f}",
+            f"{value:.2f}%",
+            f"-{value:.2f}",
+        ][nth % 10]
         return text.replace(f"{source.price}", wrong)
     if kind == "unit":
-        said = ["8 oz", "12 pieces", "2 kg", "500 ml", "6 rolls", "24-pack", "3 months", "two sizes", "a dozen", "100 cm"]
-        gesagt = ["8盎司", "12片", "2公斤", "500毫升", "六卷", "24件装", "三个月", "两种尺寸", "一打", "100厘米"]
-        return f"{text}{gesagt[nth % 10]}。" if chinese else f"{text} It has {said[nth % 10]}."
+        said = [
+            "8 oz",
+            "12 pieces",
+            "2 kg",
+            "500 ml",
+            "6 rolls",
+            "24-pack",
+            "3 months",
+            "two sizes",
+            "a dozen",
+            "100 cm",
+        ]
+        chinese_said = ["8盎司", "12片", "2公斤", "500毫升", "六卷", "24件装", "三个月", "两种尺寸", "一打", "100厘米"]
+        return f"{text}{chinese_said[nth % 10]}。" if chinese else f"{text} It has {said[nth % 10]}."
     if kind == "brand" and source.brand is not None:
         other = next(b for b in brands[nth % len(brands) :] + brands if b not in (source.brand, "Everyday"))
         wrongs = [other, f"{source.brand}牌" if chinese else f"{source.brand}x", "金象" if chinese else "Zephyr",
@@ -75,8 +98,12 @@ def _spoil(kind: str, nth: int, text: str, source: Source, language: str, others
         return text.replace(label, label.replace(source.brand, wrong))
     if kind == "companion" and source.companions:
         true = source.companions[0]
-        wrong = [foreign, true[:-1] if chinese else true.rsplit(" ", 1)[0], f"{true}Pro" if chinese else f"{true} Pro",
-                 "Zephyr kayak" if not chinese else "金象皮划艇"][nth % 4]
+        wrong = [
+            foreign,
+            true[:-1] if chinese else true.rsplit(" ", 1)[0],
+            f"{true}Pro" if chinese else f"{true} Pro",
+            "Zephyr kayak" if not chinese else "金象皮划艇",
+        ][nth % 4]
         if wrong in source.titles:
             return None
         return text.replace(true, wrong)
@@ -99,12 +126,36 @@ def load_by_hand(sources: dict[str, Source]) -> tuple[list[Planted], list[Plante
 
 
 SOURCES = {
-    "en-sauce": Source(("Marinara sauce 24 oz",), ("Spaghetti 16 oz", "Parmesan wedge 5 oz"), "Hearth & Mill",
-                       "Pantry > Sauces", "$3.50", ("Tomatoes, garlic and basil. No added sugar.",)),
-    "en-tent": Source(("Aurora tent",), ("Aurora sleeping bag", "Birch lantern"), "Aurora", "Outdoor > Camping", "24.00",
-                      ("A tent for two people. Weighs 2.4 kg. Not suitable for winter.",)),
-    "zh-tea": Source(("清和龙井茶叶",), ("清和紫砂茶壶", "山语品茗杯"), "清和", "茶 > 茶叶", "¥31.60",
-                     ("明前采摘，一罐250克。不含香精。",)),
-    "zh-lamp": Source(("远山经典款露营灯",), ("远山经典款双人帐篷",), "远山", "运动 > 户外", "149.00",
-                      ("三档亮度，续航12小时。不支持快充。",)),
-}  # fmt: skip
+    "en-sauce": Source(
+        ("Marinara sauce 24 oz",),
+        ("Spaghetti 16 oz", "Parmesan wedge 5 oz"),
+        "Hearth & Mill",
+        "Pantry > Sauces",
+        "$3.50",
+        ("Tomatoes, garlic and basil. No added sugar.",),
+    ),
+    "en-tent": Source(
+        ("Aurora tent",),
+        ("Aurora sleeping bag", "Birch lantern"),
+        "Aurora",
+        "Outdoor > Camping",
+        "24.00",
+        ("A tent for two people. Weighs 2.4 kg. Not suitable for winter.",),
+    ),
+    "zh-tea": Source(
+        ("清和龙井茶叶",),
+        ("清和紫砂茶壶", "山语品茗杯"),
+        "清和",
+        "茶 > 茶叶",
+        "¥31.60",
+        ("明前采摘，一罐250克。不含香精。",),
+    ),
+    "zh-lamp": Source(
+        ("远山经典款露营灯",),
+        ("远山经典款双人帐篷",),
+        "远山",
+        "运动 > 户外",
+        "149.00",
+        ("三档亮度，续航12小时。不支持快充。",),
+    ),
+}
