@@ -54,6 +54,7 @@ def test_the_wheel_is_whole_and_holds_nothing_else(wheel: Path) -> None:
     assert {name for name in names if not name.startswith(about)} == modules | {
         "recsys/py.typed",
         "recsys/cli/demo.yaml",
+        *(path.relative_to(ROOT).as_posix() for path in (ROOT / "recsys" / "assistant" / "language").glob("*.yaml")),
     }
     assert f"{about}/licenses/LICENSE" in names
 

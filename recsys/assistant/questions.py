@@ -21,7 +21,7 @@ from recsys.assistant.conditions import take_period, take_price_range
 from recsys.assistant.drafts import Drafter, DraftError
 from recsys.assistant.facts import Answer
 from recsys.assistant.intents import Encode, IntentClassifier
-from recsys.assistant.languages import LANGUAGES, Language, language_of, load_language
+from recsys.assistant.languages import LANGUAGES, SLOT, Language, language_of, load_language
 from recsys.assistant.orders import Purchases
 from recsys.assistant.products import ProductFinder
 from recsys.assistant.quantities import plain
@@ -42,6 +42,8 @@ UNDERSTOOD = 0.3
 LONGEST = 500  # characters of a question
 # Intents whose answers a model may reword: others deny, compare or relate, which a changed word may turn around.
 REWORDED = ("price", "brand", "category", "describe", "search", "recommend")
+SURE = 0.6  # probability from which on a question is taken to be about a product that the shop lacks
+OF_PRODUCTS = ("price", "stock", "search", "brand", "describe", "cheapest", "dearest", "goes_with", "similar")
 SEARCHES = ("search", "recommend", "cheapest", "dearest", "category")
 
 
@@ -108,6 +110,10 @@ class Assistant:
             searching = self._intent(wider.rest, language)
             if searching[0] in SEARCHES:
                 found, (intent, probability) = wider, searching
+        if intent == "unknown" and found.named and not found.rows:
+            # A product that the shop lacks is a word that no example has: what would be asked if it were one?
+            supposed, sure = self._intent(found.rest.replace(found.words, SLOT), language)
+            intent = supposed if sure >= SURE and supposed in OF_PRODUCTS else intent
         if probability < UNDERSTOOD:
             return answering.refuse("unclear", intent)
         return self._reworded(answering.answer(Question(rest, intent, found, user_id, limits, period)))

@@ -16,12 +16,18 @@ _NAMES_ONE = re.compile(
     re.IGNORECASE,
 )
 # Who bought or ordered something, where that is not the one who asks: `what did my sister buy`, `has John ordered`.
+_NOT_A_PERSON = (
+    r"(?!(?:i|you|we|it|people|customers|others|buyers|they|anyone|anybody|(?:the|this|that|your)\s+(?:shop|store|product|item)"
+    r"|(?:other|most)\s+(?:people|customers|buyers)|(?:my|the)\s+(?:last|latest|most|recent|first|previous|order|purchase))\b)"
+)
+_SOMEBODY = r"(?:(?:my|his|her|their|our|the|a|mr|mrs|ms|dr)\.?\s+)?[a-z]+(?:\s+[a-z]+)?"
+_OFTEN = r"(?:(?:ever|usually|often|last|already|recently|just)\s+)*"
+_RELATIVE = r"(?:wife|husband|mother|father|son|daughter|brother|sister|boss|neighbou?r|friend|colleague)"
 _ASKS_OF = re.compile(
-    r"\b(?:did|does|do|has|have|had|was|were)\s+(?!(?:i|you|we|the\s+(?:shop|store)|it|people|customers|others|other\s+(?:people|customers)"
-    r"|buyers|most\s+people|they)\b)((?:my|his|her|their|our|the|a|mr|mrs|ms|dr)?\.?\s*[a-z]+(?:\s+[a-z]+)?)\s+"
-    r"(?:ever\s+|usually\s+|often\s+|last\s+|already\s+|recently\s+|just\s+)*(?:buy|bought|order|ordered|purchase|purchased|get)\b"
-    r"|\b(?:he|she|my\s+(?:wife|husband|mother|father|son|daughter|brother|sister|boss|neighbou?r|friend|colleague))\s+"
-    r"(?:last\s+)?(?:buy|bought|order|ordered|purchased)\b|\bwho\s+(?:else\s+)?(?:bought|buys|ordered|purchased|has\s+bought)\b"
+    rf"\b(?:did|does|do)\s+{_NOT_A_PERSON}{_SOMEBODY}\s+{_OFTEN}(?:buy|order|purchase|get)\b"
+    rf"|\b(?:has|have|had)\s+{_NOT_A_PERSON}{_SOMEBODY}\s+{_OFTEN}(?:bought|ordered|purchased)\b"
+    rf"|\b(?:he|she|my\s+{_RELATIVE})\s+{_OFTEN}(?:buys?|bought|ordered|orders|purchased)\b"
+    r"|\bwho\s+(?:else\s+)?(?:has\s+)?(?:bought|buys|ordered|purchased)\b"
     r"|\b(?:names?|e-?mails?|address(?:es)?|phone\s+numbers?)\s+of\s+(?:the\s+|your\s+)?(?:customers?|people|buyers?|users?)",
     re.IGNORECASE,
 )
