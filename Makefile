@@ -60,6 +60,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install -qq -c constraints.txt torch
 	@$(PIP) uninstall -qq --yes $(if $(filter gpu,$(FAISS)),faiss-cpu,faiss-gpu) 2>/dev/null || true
 	@echo "  2/2 everything else, in the tested versions of constraints.txt ..."
-	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),train,tune,int8,gbdt,multilingual,service,demo,bench,docs,dev]'
+	@$(PIP) install -qq -c constraints.txt -e '.[$(FAISS),train,tune,int8,gbdt,multilingual,finetune,report,service,demo,bench,docs,dev]'
 	@touch $@
 	@echo "  $(VENV) is ready."

@@ -25,10 +25,13 @@ from recsys.config_models import (
     DataConfig,
     EmbeddingConfig,
     EvaluationConfig,
+    FinetuneConfig,
     InteractionsConfig,
     LeaveLastOut,
     Model,
     Range,
+    ReviewsConfig,
+    ReviewTableConfig,
     RulesConfig,
     TableConfig,
     TimeSplit,
@@ -46,10 +49,13 @@ __all__ = [
     "DataConfig",
     "EmbeddingConfig",
     "EvaluationConfig",
+    "FinetuneConfig",
     "InteractionsConfig",
     "LeaveLastOut",
     "Model",
     "Range",
+    "ReviewTableConfig",
+    "ReviewsConfig",
     "RulesConfig",
     "TableConfig",
     "TimeSplit",
@@ -193,6 +199,12 @@ def _member_problems(config: Config) -> Iterator[Problem]:
     if config.data.catalog is not None:
         yield from _source_problems("catalog", config.data.catalog)
     yield from _source_problems("interactions", config.data.interactions)
+    for place, one in enumerate(config.finetune.objectives if "finetune" in config.model_fields_set else ()):
+        settings = {key: value for key, value in one.items() if key != "kind"}
+        try:
+            construct(family("objective"), one.get("kind", ""), settings, f"finetune.objectives.{place}")
+        except SettingError as error:
+            yield from error.problems
     named: list[tuple[tuple[str | int, ...], str, str]] = []
     named += [(("embedding", "encoder"), "encoder", config.embedding.encoder)]
     named += [(("evaluation", "baselines", place), "baseline", name)

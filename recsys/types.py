@@ -69,6 +69,12 @@ class Catalog:
         both = self.frame.select(path="category", parent=parent)
         return codes_of(both["path"]), codes_of(both["parent"])
 
+    @property
+    def top_categories(self) -> pl.Series:
+        """The first part of each item's category path `(I,)`; null where it has none."""
+        first = pl.col("category").cast(pl.String).str.split(CATEGORY_SEPARATOR).list.first()
+        return self.frame.select(first.replace("", None)).to_series()
+
     @cached_property
     def brand_codes(self) -> IntArray:
         """Codes `(I,)` of the brands; -1 where there is none."""

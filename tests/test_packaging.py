@@ -50,11 +50,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_is_whole_and_holds_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recsys").rglob("*.py")}
+    heads = {f"recsys/assistant/heads/{path.name}" for path in (ROOT / "recsys" / "assistant" / "heads").iterdir()}
     about = f"recsys-{recsys.__version__}.dist-info"
-    assert {name for name in names if not name.startswith(about)} == modules | {
+    assert {name for name in names if not name.startswith(about)} == modules | heads | {
         "recsys/py.typed",
         "recsys/cli/demo.yaml",
         *(path.relative_to(ROOT).as_posix() for path in (ROOT / "recsys" / "assistant" / "language").glob("*.yaml")),
+        "recsys/report/page.css",
+        "recsys/report/page.html",
     }
     assert f"{about}/licenses/LICENSE" in names
 

@@ -80,4 +80,4 @@ def place(score: FloatArray, keys: LongArray, blocked_pairs: LongArray) -> IntAr
 
 def evaluator_of(targets: Targets, places: dict[str, IntArray], ks: tuple[int, ...] = (10, 50)) -> Evaluator:
     """Return the metrics of models from the places of their targets."""
-    return Evaluator(targets, list(ks), places)
+    return Evaluator(targets, list(ks), places=places)

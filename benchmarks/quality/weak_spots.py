@@ -81,7 +81,7 @@ def cold_users(config: Config, fold: Fold, embeddings: Embeddings, model: Model,
     by_events = {}
     for events in EVENTS:
         forgetful = replace(model, retrieval=replace(model.retrieval, history=events))
-        newest = NewestEmbeddings(embeddings.items, embeddings.catalog, embeddings.space, embeddings.settings, events)
+        newest = NewestEmbeddings(**vars(embeddings), events=events)
         by_events[plural(events, "event")] = figures(
             judge(config.evaluation, config.data.clock, known_well, newest, forgetful, tick)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,9 @@ from recsys.diagnostics import FAIL, OK, WARN, Finding
 from recsys.embedding.texts import item_texts
 from recsys.engine.embeddings import Embeddings, embed
 from recsys.engine.plan import Plan
+from recsys.errors import LeakageError
 from recsys.extras import require
+from recsys.formatting import moment
 from recsys.jobs.ingest import ingest
 from recsys.parallel.threads import batches
 from recsys.progress import Progress, quiet
@@ -73,6 +75,9 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     findings = [found for number, fold in enumerate(folds) for found in check_dates(fold, number, tables.clock)]
     findings += [check_undated_texts(judged, embeddings), check_ties(tables.interactions, judged)]
+    findings.append(check_encoder(embeddings, folds, tables.clock))
+    if findings[-1].status == FAIL and findings[-1].name == "encoder":
+        return findings  # no cut can be fitted
     findings += rerun(plan, tables.interactions, embeddings, as_of, validation + 2, progress)
     texts = item_texts(embeddings.catalog, config.embedding.text, config.embedding.html)
     findings += check_near_duplicates(tables.interactions, judged, embeddings, texts)
@@ -111,6 +116,22 @@ def check_undated_texts(judged: Fold, embeddings: Embeddings) -> Finding:
     share = float(new.mean())
     text = f"texts carry no date: {new.sum():,} labels ({share:.1%}) are items known by their text only"
     return Finding("vectors", WARN if new.any() else OK, text, {"labels": int(new.sum()), "share": share})
+
+
+def check_encoder(embeddings: Embeddings, folds: Sequence[Fold], clock: str) -> Finding:
+    """Check that each cut knows all that the encoder was tuned on."""
+    lineage = embeddings.lineage
+    if lineage is None:
+        return Finding("encoder", OK, "it was not tuned on this shop's events")
+    numbers = {"events": lineage.events, "as_of": lineage.as_of}
+    try:
+        for fold in folds:
+            embeddings.check_cut(fold)
+    except LeakageError as error:
+        return Finding("encoder", FAIL, str(error), numbers)
+    until = "" if lineage.as_of is None else f" before {moment(lineage.as_of, clock)}"
+    text = f"tuned on {lineage.events:,} events{until}, all of them known at each of {len(folds)} cuts"
+    return Finding("encoder", OK, text, numbers)
 
 
 def check_ties(whole: Interactions, judged: Fold) -> Finding:

@@ -7,8 +7,17 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.console import note, show, show_json
-from recsys.cli.options import DEMO_BUNDLE, BundleOption, ConfigOption, Json, bundle_folder, report_checks
+from recsys.cli.console import show, show_json
+from recsys.cli.options import (
+    DEMO_BUNDLE,
+    BundleOption,
+    ConfigOption,
+    Json,
+    Plot,
+    bundle_folder,
+    report_checks,
+    write_plot,
+)
 from recsys.errors import ArtifactError
 
 PANEL = "Look after bundles"
@@ -50,11 +59,9 @@ def inspect(
     bundle: BundleOption = None,
     config: ConfigOption = None,
     as_json: Json = False,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", dir_okay=False, help="Draw the reliability of its probabilities, as SVG.")
-    ] = None,
+    plot: Plot = None,
 ) -> None:
-    """Check every file of a bundle, and show what it was made from and how."""
+    """Check every file of a bundle, and show what it was made from and how; draw how reliable its probabilities are."""
     from recsys.artifacts.bundle import load
     from recsys.artifacts.versions import VERSIONS, list_versions
     from recsys.cli import views
@@ -63,14 +70,12 @@ def inspect(
     root = found.path.parent.parent if found.path.parent.name == VERSIONS else found.path
     others = list_versions(root)
     if plot is not None:
-        from recsys.cli.plot import reliability
+        from recsys.report.drawings import calibration
 
         measured = found.manifest.get("probability", {"none": "it was published without them"})
         if "none" in measured:
             raise ArtifactError(f"bundle {found.path} has no probabilities to draw: {measured['none']}")
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        plot.write_text(reliability(measured), encoding="utf-8")
-        note(f"The plot: {plot}")
+        write_plot(calibration(measured), plot)
     if as_json:
         show_json({**found.manifest, "path": str(found.path), "versions": others})
     else:

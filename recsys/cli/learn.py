@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.console import note, progress, show, show_json
-from recsys.cli.options import ConfigFile, Json, report_checks
+from recsys.cli.options import ConfigFile, Json, Plot, check_plot, report_checks, write_plot
 from recsys.diagnostics import FAIL
 from recsys.errors import LeakageError
 
@@ -184,14 +184,21 @@ def evaluate(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also learn probabilities, and measure them on what followed.")
     ] = False,
+    plot: Plot = None,
 ) -> None:
     """Hold out what users did last, and measure how well the engine and the baselines predict it."""
     from recsys.cli import views
     from recsys.config import load_config
     from recsys.jobs.evaluate import evaluate as judge
 
+    loaded = load_config(config)
+    check_plot(plot)
     with progress() as report:
-        result = judge(load_config(config), report, validation=validation, probabilities=probabilities)
+        result = judge(loaded, report, validation=validation, probabilities=probabilities)
+    if plot is not None:
+        from recsys.report.drawings import models
+
+        write_plot(models(result), plot)
     show_json(result) if as_json else show(*views.evaluation(result))
 
 
@@ -208,3 +215,41 @@ def audit(
     with progress() as report:
         findings = examine(load_config(config), report, validation=validation)
     report_checks(findings, as_json, LeakageError.exit_code)
+
+
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys finetune configs/shop.yaml")
+def finetune(
+    config: ConfigFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The encoder's folder. Default: OUTPUT/NAME/encoders/ and the time.")
+    ] = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Tune the encoder on your texts and logs; publish it if it finds more, and print its folder.
+
+    It learns from what was known before every cut of `evaluate`, so that a run with the tuned encoder stays honest. A
+    run that was killed goes on where it was. Name the folder as `embedding.model` to use it.
+    """
+    from recsys.config import load_config
+    from recsys.jobs.finetune import finetune as tune_encoder
+
+    loaded = load_config(config)
+    check_plot(plot)
+    with progress() as report:
+        tuned = tune_encoder(loaded, report, out=out)
+    if plot is not None:
+        from recsys.report.drawings import curves
+
+        write_plot(curves(tuned.curves), plot)
+    if as_json:
+        show_json(tuned.to_dict())
+        return
+    from recsys.cli import views
+
+    show(views.tuned_encoder(tuned.before, tuned.after))
+    if tuned.folder is None:
+        note(f"Not published: {tuned.verdict}")
+        return
+    print(tuned.folder)
+    note(f"Published: {tuned.verdict}\nUse it: embedding.model: {tuned.folder}")

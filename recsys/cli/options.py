@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.cli.console import show_json
+from recsys.cli.console import note, show_json
 from recsys.diagnostics import FAIL, Check
 from recsys.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from recsys.serving.recommender import Recommender
 
 DEMO_BUNDLE = Path("artifacts/demo")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", dir_okay=False, metavar="FILE", help="Draw it too: an .svg, .png or .pdf.")
+]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML of the run, such as configs/demo.yaml.")]
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="The bundle's folder, or one version in it. Default: artifacts/demo.")
@@ -50,6 +55,22 @@ def load_bundle(bundle: Path | None, config: Path | None) -> Recommender:
     from recsys.serving.recommender import Recommender
 
     return Recommender.load(folder)
+
+
+def check_plot(path: Path | None) -> None:
+    """Check before the work that a plot can be drawn and written."""
+    if path is not None:
+        from recsys.report.figures import check_format
+
+        check_format(path)
+
+
+def write_plot(drawn: Figure, path: Path) -> None:
+    """Write a figure, and say where."""
+    from recsys.report.figures import write
+
+    write(drawn, path)
+    note(f"The plot: {path}")
 
 
 def report_checks(checks: Sequence[Check], as_json: bool, failed: int) -> None:

@@ -240,6 +240,14 @@ def tuning(result: Mapping[str, Any]) -> list[RenderableType]:
     return [_titled(title, tried), "", choice if chosen["changes"] else kept, "", gained]
 
 
+def tuned_encoder(before: Mapping[str, float], after: Mapping[str, float]) -> Group:
+    """Show what texts alone find, before and after an encoder was tuned."""
+    shown = table("by text alone", "before", "after", numbers=["before", "after"])
+    for name, value in before.items():
+        shown.add_row(name, f"{value:.4f}", _bold(f"{after[name]:.4f}", after[name] > value))
+    return _titled("The encoder on validation", shown)
+
+
 def _changed(value: Any, other: Any) -> str:
     """Write a setting's value; of a list of names only what it has more or less than the other."""
     if isinstance(value, dict):

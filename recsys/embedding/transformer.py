@@ -16,7 +16,7 @@ import numpy as np
 from recsys.arrays import FloatArray, IntArray, LongArray
 from recsys.config import EmbeddingConfig
 from recsys.embedding.hardware import check_int8, find_device, find_precision
-from recsys.embedding.locate import FINGERPRINT_FILES, Usage, declared_usage, find_model, one_line, read_json
+from recsys.embedding.locate import FINGERPRINT_FILES, find_model, find_usage, one_line, read_json
 from recsys.embedding.registry import ENCODERS
 from recsys.errors import ConfigError
 from recsys.extras import require
@@ -72,9 +72,8 @@ class TransformerEncoder:
                 f"embedding.max_tokens is {config.max_tokens}, and {config.model} reads {longest} tokens at most: "
                 f"set max_tokens to {longest} or less"
             )
-        declared = Usage() if config.pooling and config.prefix is not None else declared_usage(self._folder)
-        self.pooling = config.pooling or declared.pooling
-        self._prefix = declared.prefix if config.prefix is None else config.prefix
+        usage = find_usage(config, self._folder)
+        self.pooling, self._prefix = usage.pooling, usage.prefix
         self._cache = cache
         if config.precision == "int8":
             check_int8(config.device)

@@ -13,10 +13,12 @@ from recsys.arrays import FloatArray, unit_rows
 from recsys.config import EmbeddingConfig
 from recsys.embedding.base import Encoder
 from recsys.embedding.coverage import describe_unread
+from recsys.embedding.lineage import Lineage
 from recsys.embedding.registry import load_encoder
 from recsys.embedding.store import VectorStore
 from recsys.embedding.texts import behaviour_texts, item_texts
 from recsys.embedding.whitening import Whitening
+from recsys.tables.split import Fold
 from recsys.types import Catalog, Histories
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,16 @@ class Embeddings:
     catalog: Catalog
     space: TextSpace | None = None
     settings: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    lineage: Lineage | None = None  # what the encoder was tuned on; None where it was not
+
+    def check_cut(self, fold: Fold) -> None:
+        """Check that a cut knows all that the encoder was tuned on.
+
+        Raises:
+            LeakageError: it does not, or that cannot be ruled out.
+        """
+        if self.lineage is not None:
+            self.lineage.check(fold.as_of, len(fold.known))
 
     def with_text_vectors(self, histories: Histories, newest: int | None = None) -> Histories:
         """Return the histories with the vectors of their behaviour texts; unchanged where these are not asked for.
@@ -81,4 +93,5 @@ def embed(settings: EmbeddingConfig, catalog: Catalog, folder: Path) -> Embeddin
     raw = store.encode(texts, encoder)
     whitening = Whitening.fit(raw) if settings.whitening else None
     items = unit_rows(raw) if whitening is None else whitening.apply(raw)
-    return Embeddings(items, catalog, TextSpace(encoder, whitening, store), settings)
+    lineage = Lineage.read(settings.model) if settings.encoder == "transformer" else None
+    return Embeddings(items, catalog, TextSpace(encoder, whitening, store), settings, lineage)

@@ -150,9 +150,13 @@ def fit_cuts(plan: Plan, folds: list[Fold], embeddings: Embeddings, negatives: i
     """Fit retrievers and features at one fold after the other, newest first, and label their candidates.
 
     What is drawn at random at a fold does not depend on the folds after it.
+
+    Raises:
+        LeakageError: The encoder was tuned on events that a fold does not know.
     """
     rng = np.random.default_rng(plan.seed)
     for number, fold in enumerate(folds):
+        embeddings.check_cut(fold)
         fold_rng = np.random.default_rng([plan.seed, 4, number])
         fold = hide_items(fold, sample_items(plan.sampling.new_share, fold, len(embeddings.items), fold_rng))
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from recsys.arrays import BoolArray, IntArray, LongArray
@@ -25,8 +26,10 @@ from recsys.types import DAY, Ranking
 
 HISTORY_SLICES = {"no history": (0, 0), "1-4 events": (1, 4), "5-19 events": (5, 19), "20+ events": (20, None)}
 ITEM_SLICES = {"new": (0, 0), "1-4": (1, 4), "5-9": (5, 9), "10-49": (10, 49), "50+": (50, None)}
+CATEGORY_SLICES = 12  # the categories with the most targets
 GAP_SLICES = {"no history": (-1, -1), "same day": (0, 0), "1-30 days": (1, 30), "over 30 days": (31, None)}
 ALL, DEEP = "all", "deeper"
+TARGETS = "targets"  # beside the models, what users really did
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,7 @@ class Evaluator:
     Attributes:
         targets: What is right.
         ks: Lengths at which lists are judged.
+        categories: The category of each item `(I,)`, null for none, to slice by; None where no item has one.
         places: For each model the place of each target, from 0 `(P,)`; -1 where its list lacks it.
         shown: For each model how often it showed each item in its first `max(ks)` places `(I,)`.
         in_candidates: For each retriever whether it proposed each target `(P,)`; see `add_candidates`.
@@ -112,6 +116,7 @@ class Evaluator:
 
     targets: Targets
     ks: list[int]
+    categories: pl.Series | None = None
     places: dict[str, IntArray] = field(default_factory=dict)
     shown: dict[str, LongArray] = field(default_factory=dict)
     in_candidates: dict[str, BoolArray] = field(default_factory=dict)
@@ -185,6 +190,22 @@ class Evaluator:
         novelty = float(-(shown * np.log2(share)).sum() / max(shown.sum(), 1))
         return {f"coverage@{k}": float((shown > 0).mean()), f"novelty@{k}": novelty}
 
+    def exposure(self) -> dict[str, dict[str, float]]:
+        """Measure what popularity the first `max(ks)` places of each model's lists have.
+
+        Returns:
+            For each model, and for what users did next (`targets`): the share of the places that items of each band of
+            known events fill, by its name in `ITEM_SLICES`; and `gini`, how unequally the places fall on the items of
+            the catalogue: 0 where each has as many, near 1 where few have all.
+        """
+        counts = {TARGETS: np.bincount(self.targets.item, minlength=self.targets.n_items)} | self.shown
+        bands = {name: between(self.targets.item_events, *span) for name, span in ITEM_SLICES.items()}
+        return {
+            name: {band: float(count[held].sum() / max(count.sum(), 1)) for band, held in bands.items()}
+            | {"gini": _gini(count)}
+            for name, count in counts.items()
+        }
+
     def report(self, engine: str, k: int = 10, seed: int = 0) -> dict[str, Any]:
         """Report everything that was measured, as plain numbers.
 
@@ -195,8 +216,9 @@ class Evaluator:
 
         Returns:
             `metrics` of each model; `differences`: the paired bootstrap interval (95%) of the engine's ndcg@k less each
-            other model's; `slices` by users' history, items' events and, with a clock, gaps; `losses`: the loss budget;
-            `candidate_recall` of each retriever; the numbers of `users` and `targets`.
+            other model's; `slices` by users' history, items' events, the categories with the most targets and, with a
+            clock, gaps; `losses`: the loss budget; `exposure`; `candidate_recall` of each retriever; the numbers of
+            `users` and `targets`.
         """
         k = k if k in self.ks else max(self.ks)
         targets = self.targets
@@ -217,13 +239,22 @@ class Evaluator:
                 },
                 "items": self._sliced(targets.item_events[targets.item], ITEM_SLICES),
             }
+            | ({} if self.categories is None else {"categories": self._by_category(self.categories)})
             | ({} if targets.gap_days is None else {"gaps": self._sliced(targets.gap_days, GAP_SLICES)}),
+            "exposure": self.exposure(),
             "losses": loss_budget(targets.user, self.places[engine], self.in_candidates[ALL],
                                   self.in_candidates[DEEP], targets.removed, k, seed),
             "candidate_recall": {name: float(held.mean()) for name, held in self.in_candidates.items()},
             "users": len(targets.users),
             "targets": len(targets.keys),
         }  # fmt: skip
+
+    def _by_category(self, categories: pl.Series) -> dict[str, dict[str, Any]]:
+        """Measure recall over the targets of each of the categories with the most targets."""
+        names = categories.unique().drop_nulls().sort()
+        code = categories.cast(pl.Enum(names)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()[self.targets.item]
+        most = np.argsort(-np.bincount(code[code >= 0], minlength=len(names)), kind="stable")[:CATEGORY_SLICES]
+        return self._sliced(code, {names[int(one)]: (int(one), int(one)) for one in most})
 
     def _sliced(self, values: LongArray, slices: Mapping[str, tuple[int, int | None]]) -> dict[str, dict[str, Any]]:
         """Measure the recall of each model over the targets whose value `(P,)` lies in each slice."""
@@ -262,6 +293,13 @@ def places_against(ranking: Ranking, wanted: BoolArray, events: LongArray) -> Lo
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     return place - ranking.offsets[owner]
+
+
+def _gini(counts: LongArray) -> float:
+    """Return the Gini coefficient of counts `(I,)`, at least 0; 0 where all are 0."""
+    ascending, n = np.sort(counts), len(counts)
+    total = float(ascending.sum())
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ascending).sum() / (n * total)) if total else 0.0
 
 
 def between(values: LongArray, low: int, high: int | None) -> BoolArray:

@@ -29,7 +29,7 @@ from recsys.ranking.rules import fill
 from recsys.retrieval.base import Fitted, top_unblocked
 from recsys.storage import atomic
 from recsys.tables.split import Fold
-from recsys.types import Candidates, Histories, Hits, Ranking, State
+from recsys.types import Candidates, Histories, Hits, Ranking, State, Tables
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ ENGINE = "engine"
 
 
 def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = False,
-             probabilities: bool = False) -> dict[str, Any]:  # fmt: skip
+             probabilities: bool = False, tables: Tables | None = None) -> dict[str, Any]:  # fmt: skip
     """Fit at the test cut and judge the engine and its baselines on what followed.
 
     Args:
@@ -46,12 +46,13 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
         progress: Shows progress.
         validation: Do everything one cut earlier, so that choices never see the test events.
         probabilities: Fit and measure probabilities too.
+        tables: The tables, where the caller has read them.
 
     Returns:
         A report of plain numbers, which is also written to `evaluation.json` in `config.folder`: `metrics`,
-        `differences`, `slices`, `losses`, `candidate_recall`, `users`, `targets`, `seconds`; with `probabilities` also
-        `probability`: what `train` would have published at the test cut, and under `later` the same measures of what
-        followed it.
+        `differences`, `slices`, `losses`, `exposure`, `candidate_recall`, `users`, `targets`, `seconds`; with
+        `probabilities` also `probability`: what `train` would have published at the test cut, and under `later` the
+        same measures of what followed it.
 
     Raises:
         ConfigError: a member that the config names is unknown, or refuses its settings.
@@ -60,7 +61,7 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     require("train", "recsys evaluate")
     clock = _Clock()
     plan = Plan.of(config)
-    tables = ingest(config)
+    tables = tables or ingest(config)
     clock.lap("ingest")
     fold = judged_cut(plan, tables, validation)
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
@@ -100,7 +101,8 @@ def judge(settings: EvaluationConfig, clock: str, fold: Fold, embeddings: Embedd
     targets = targets_of(retrieval.drop_seen, clock, fold, len(embeddings.items))
     state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
     baselines = {name: one.fit(state) for name, one in choose_baselines(settings.baselines, clock).items()}
-    evaluator = Evaluator(targets, settings.k)
+    categories = embeddings.catalog.top_categories
+    evaluator = Evaluator(targets, settings.k, categories if len(categories.drop_nulls()) else None)
 
     def rank(histories: Histories) -> tuple[Candidates, list[Hits], dict[str, Ranking]]:
         context = retrieval.context(histories)

@@ -18,7 +18,7 @@ from recsys.tables.profile import SAMPLE_ROWS, ColumnProfile, TableProfile
 from recsys.tables.sources.base import Table
 from recsys.tables.sources.registry import read
 from recsys.tables.sources.scanning import DROPPED, FILE, REFUSED, ROW, reading
-from recsys.types import DAY, Interactions
+from recsys.types import DAY, Interactions, Tables
 
 # Upper ends of the bands of users and items by number of events; the last band is open.
 BANDS = (0, 1, 4, 9, 19, 49, 199)
@@ -26,11 +26,12 @@ LONGEST_GAPS = 3
 TOP_SHARE = 0.01  # of the items: how much of the log falls on them
 
 
-def profile(config: Config) -> dict[str, Any]:
+def profile(config: Config, tables: Tables | None = None) -> dict[str, Any]:
     """Profile the tables of a config.
 
     Args:
         config: The run. As in every run, refused rows go to `quarantine/` in its folder.
+        tables: The tables, where the caller has read them.
 
     Returns:
         Plain data. `tables` by name: `rows`, `sampled`, and `columns`: for each its `name`, `type`, share `missing`,
@@ -45,7 +46,7 @@ def profile(config: Config) -> dict[str, Any]:
         DataError: as `recsys.jobs.ingest.ingest`.
     """
     raw = {name: _describe_table(table) for name, table in _open_tables(config)}
-    tables = load_tables(config.data, config.folder)
+    tables = tables or load_tables(config.data, config.folder)
     log, facts = tables.interactions, Facts.of(tables)
     per_user = np.bincount(log.user, minlength=log.n_users)
     per_item = np.sort(np.bincount(log.item, minlength=len(tables.catalog)))[::-1]

@@ -1,4 +1,4 @@
-"""What the two tables must look like: their columns, how each cell is read, and why a row is refused.
+"""What the tables must look like: their columns, how each cell is read, and why a row is refused.
 
 Everything is a polars expression over the frame of a `RawTable`. A reason reads `column: what is wrong`; the first one
 that applies to a row counts.
@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, nearest
+from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, ReviewTableConfig, nearest
 from recsys.errors import ConfigError, DataError
 from recsys.tables.ids import identifier
 from recsys.tables.rules import CellRule, parsed
@@ -32,6 +32,8 @@ INTERACTIONS = {
     "user_id": True, "item_id": True, "timestamp": True, "event": False, "value": False, "review_text": False,
     "request_id": False, "rank": False, "propensity": False,
 }  # fmt: skip
+REVIEWS = {"item_id": True, "text": True, "stars": False, "user_id": False, "timestamp": False, "review_id": False}
+COLUMNS: dict[Table, dict[str, bool]] = {"catalog": CATALOG, "interactions": INTERACTIONS, "reviews": REVIEWS}
 TEXTS = ("title", "description", "category", "brand")  # may be lists of texts
 DEFAULT_KIND = "interaction"
 MOST_NAMES = 30  # in a message
@@ -42,7 +44,7 @@ COMMA_THOUSANDS, POINT_THOUSANDS = r"^-?\d{1,3}(,\d{3})+(\.\d+)?$", r"^-?\d{1,3}
 
 def mapped(
     source: RawTable,
-    settings: CatalogConfig | InteractionsConfig,
+    settings: CatalogConfig | InteractionsConfig | ReviewTableConfig,
     table: Table,
     row_order: bool = False,
     describes_items: bool = False,
@@ -55,7 +57,7 @@ def mapped(
         source: A table with the column names of its files.
         settings: Those of the table. A column may be mapped to a field inside another, as `product.id`, or to null,
             which leaves it out.
-        table: Which of the two it is.
+        table: Which it is.
         row_order: Whether a log without timestamps is in order, so that row numbers serve as times.
         describes_items: Whether columns of a log may be mapped to those of a catalogue, since there is none.
 
@@ -63,7 +65,7 @@ def mapped(
         ConfigError: a column is mapped that is none of ours.
         DataError: a required or mapped column is not in the files, or one holds structs, durations and the like.
     """
-    known = CATALOG if table == "catalog" else INTERACTIONS
+    known = COLUMNS[table]
     if describes_items:
         known = known | {ours: False for ours in CATALOG if ours in settings.columns and ours not in known}
     frame, types_of = source.frame, source.frame.collect_schema()

