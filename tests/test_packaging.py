@@ -55,6 +55,7 @@ def test_the_wheel_is_whole_and_holds_nothing_else(wheel: Path) -> None:
     assert {name for name in names if not name.startswith(about)} == modules | heads | {
         "recsys/py.typed",
         "recsys/cli/demo.yaml",
+        *(path.relative_to(ROOT).as_posix() for path in (ROOT / "recsys" / "assistant" / "language").glob("*.yaml")),
         "recsys/report/page.css",
         "recsys/report/page.html",
     }

@@ -29,8 +29,8 @@ class EntityLookup:
     def __init__(self, bundle: Bundle, session_reader: SessionReader) -> None:
         self.user_ids: pl.Series = bundle.tables["users"]["user_id"]
         self._session_reader = session_reader
-        self._histories = load_histories(bundle)
-        self._clock = LogClock.of(self._histories, session_reader.ordered)
+        self.stored = load_histories(bundle)
+        self._clock = LogClock.of(self.stored, session_reader.ordered)
         self._order = bundle.arrays["item_order"].astype(np.int64)
         self._sorted_ids: pl.Series = bundle.tables["catalog"]["item_id"].gather(self._order)
 
@@ -94,7 +94,7 @@ class EntityLookup:
 
     def histories(self, rows: LongArray) -> Histories:
         """Return the histories of users by row `(n,)`; row -1 is a user without history."""
-        stored = self._histories
+        stored = self.stored
         if (rows >= 0).all():
             return stored.select(rows)
         nothing = np.zeros(0, dtype=np.int64)

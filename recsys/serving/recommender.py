@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import polars as pl
 
-from recsys.arrays import LongArray
+from recsys.arrays import FloatArray, LongArray
 from recsys.artifacts import bundle
 from recsys.artifacts.bundle import Bundle
 from recsys.artifacts.persistence import restore, save_copy
@@ -34,7 +34,7 @@ from recsys.serving.scoring import score_items
 from recsys.serving.text_query import TextEncoder
 from recsys.serving.trial import try_out
 from recsys.serving.unknown import Unknown, UnknownItems
-from recsys.types import Catalog, Id
+from recsys.types import Catalog, Histories, Id
 
 if TYPE_CHECKING:
     from recsys.engine.embeddings import TextSpace
@@ -130,6 +130,25 @@ class Recommender:
     def manifest(self) -> Mapping[str, Any]:
         """The manifest of the bundle: data window, encoder, metrics, files."""
         return self._bundle.manifest
+
+    @property
+    def text_space(self) -> TextSpace:
+        """The encoder that made the bundle's vectors, and their whitening. Raises `ArtifactError` as `search`."""
+        return self._encoder.space
+
+    @property
+    def vectors(self) -> FloatArray:
+        """The item vectors `(I, d)`, unit rows."""
+        return self._model.retrieval.vectors
+
+    def item_row(self, item_id: Id) -> int:
+        """Return the row of an item in the catalogue. Raises `UnknownIdError` where the catalogue does not hold it."""
+        return self._lookup.item_row(item_id)
+
+    @property
+    def histories(self) -> Histories:
+        """The events of every user, a row for each of `user_ids`."""
+        return self._lookup.stored
 
     def add_items(self, items: pl.DataFrame) -> Recommender:
         """Return a recommender that knows further items too; this one stays as it is.

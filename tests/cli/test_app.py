@@ -19,7 +19,8 @@ from recsys.cli.learn import DEMO_CONFIG
 from recsys.errors import ArtifactError, ConfigError, DataError, LeakageError, RecsysError, RequestError, UnknownIdError
 
 COMMANDS = ["demo", "init", "check", "profile", "train", "update", "evaluate", "audit", "score", "explain", "similar",
-            "search", "candidates", "inspect", "versions", "rollback", "prune", "forget", "doctor"]  # fmt: skip
+            "search", "candidates", "inspect", "versions", "rollback", "prune", "forget", "doctor", "ask",
+            "copy"]  # fmt: skip
 USER, ITEM = "u029", "i001"
 
 
