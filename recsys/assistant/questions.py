@@ -93,9 +93,9 @@ class Assistant:
             RequestError: The question is no text, blank or too long, or the user id is no id.
             ArtifactError: The encoder on this machine is not the one that made the bundle's vectors.
         """
-        text = requests.check_text(question).strip()
-        if not text or len(text) > LONGEST:
-            raise RequestError(f"a question has 1 to {LONGEST} characters, and this one has {len(text)}")
+        text = requests.check_text(question, "a question").strip()
+        if len(text) > LONGEST:
+            raise RequestError(f"a question has at most {LONGEST} characters, and this one has {len(text)}")
         if user_id is not None:
             requests.check_user_id(user_id)
         language = self._languages[language_of(text, self._languages)]

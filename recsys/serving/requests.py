@@ -68,10 +68,10 @@ def check_flag(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def check_text(text: str) -> str:
-    """Check the text of a search."""
+def check_text(text: str, what: str = "the text to search for") -> str:
+    """Check a text that `what` calls in messages: it is not blank."""
     if not isinstance(text, str) or not text.strip():
-        raise RequestError(f"the text to search for must be words, got {show_value(text)}")
+        raise RequestError(f"{what} must be words, got {show_value(text)}")
     return text.encode("utf-8", "replace").decode()
 
 

@@ -168,7 +168,7 @@ def test_a_wrong_file_is_told(home, tmp_path, content, message) -> None:
 
 @pytest.mark.parametrize(
     ("question", "message"),
-    [("  ", "a question has 1 to 500 characters, and this one has 0"), ("x" * 501, "and this one has 501")],
+    [("  ", "a question must be words, got '  '"), ("x" * 501, "at most 500 characters, and this one has 501")],
 )
 def test_a_question_that_cannot_be_read(assistant, question, message) -> None:
     with pytest.raises(RequestError, match=message):
