@@ -88,6 +88,9 @@ class ReviewTableConfig(TableConfig):
     columns: dict[str, str | None] = {}
 
 
+MISSING = ("nan", "none", "null", "<na>", "na", "n/a", "nat", "\\N")  # what exports write where an id is missing
+
+
 class DataConfig(Model):
     """The tables; `reviews` is read by `recsys reviews` alone.
 
@@ -106,7 +109,7 @@ class DataConfig(Model):
     clock: Literal["time", "order"] = "time"
     timezone: str = "UTC"
     day_first: bool | None = None
-    missing: list[str] = ["nan", "none", "null", "<na>", "na", "n/a", "nat", "\\N"]
+    missing: list[str] = [*MISSING]
     tolerated: Share = 0.01
     unknown_items: Literal["refuse", "drop"] = "refuse"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
+
+BARS = " ▁▂▃▄▅▆▇█"
 
 
 def ago(days: float | None) -> str:
@@ -53,3 +56,25 @@ def size(count: float) -> str:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
         count /= 1000
     return f"{count:,.1f} GB"
+
+
+def values(column: Mapping[str, Any]) -> str:
+    """The most common values of a column with their counts, or examples where no value comes twice."""
+    common = [f"{one['value']} ({one['count']:,})" for one in column["most_common"]]
+    return " · ".join(common or column["examples"])
+
+
+def spread(histogram: Mapping[str, Any]) -> str:
+    """A histogram in one line: its bars between its ends, in the unit of what was counted."""
+    if not histogram:
+        return ""
+    counts, (low, *_, high) = histogram["counts"], histogram["edges"]
+    most = max(counts)
+    bars = "".join(BARS[0 if not count else 1 + round((len(BARS) - 2) * count / most)] for count in counts)
+    ends = [_end(value, histogram["of"]) for value in (low, high)]
+    unit = {"letters": " letters", "entries": " entries"}.get(histogram["of"], "")
+    return f"{ends[0]} {bars} {ends[1]}{unit}" if ends[0] != ends[1] else f"{ends[0]}{unit}"
+
+
+def _end(value: float, of: str) -> str:
+    return moment(int(value) * 1_000_000, "time") if of == "seconds" else f"{value:.4g}"

@@ -105,8 +105,8 @@ def check(config: ConfigFile, as_json: Json = False) -> None:
 
 
 @commands.command(rich_help_panel=PANEL, epilog="Example: recsys profile configs/shop.yaml")
-def profile(config: ConfigFile, as_json: Json = False) -> None:
-    """Show what the tables hold: columns, users and items by number of events, time and gaps, duplicates.
+def profile(config: ConfigFile, plot: Plot = None, as_json: Json = False) -> None:
+    """Show what the tables hold: columns and their spread, users and items by events, time and gaps, bots, duplicates.
 
     Ends with what `init` concludes from it: the reasons of the settings that it would choose for these tables.
     """
@@ -114,7 +114,13 @@ def profile(config: ConfigFile, as_json: Json = False) -> None:
     from recsys.config import load_config
     from recsys.jobs.profile import profile as describe
 
-    found = describe(load_config(config))
+    loaded = load_config(config)
+    check_plot(plot)
+    found = describe(loaded)
+    if plot is not None:
+        from recsys.report.drawings import activity
+
+        write_plot(activity(found), plot)
     show_json(found) if as_json else show(*profiled(found))
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.cli.views import table
-from recsys.formatting import plural
+from recsys.formatting import plural, spread, values
 
 
 def profiled(found: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -29,6 +29,10 @@ def profiled(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text("Time", style="bold")
     yield from _time(found["time"])
     yield ""
+    if found["bots"]:
+        yield Text("Bots", style="bold")
+        yield _bots(found["bots"])
+        yield ""
     yield Text("Duplicates", style="bold")
     yield f"{plural(found['duplicates']['rows'], 'row')} left out: same user, item, moment and kind as an earlier one"
     yield f"{found['duplicates']['again']:.1%} of the events have the user and item of an earlier one"
@@ -41,12 +45,20 @@ def profiled(found: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _columns(one: Mapping[str, Any]) -> Table:
-    shown = table("column", "type", "missing", "distinct", "examples", numbers=["missing", "distinct"])
+    shown = table("column", "type", "missing", "distinct", "spread", "values", numbers=["missing", "distinct"])
     for column in one["columns"]:
-        examples = " · ".join(escape(text) for text in column["examples"])
         shown.add_row(escape(column["name"]), column["type"], f"{column['missing']:.1%}", f"{column['distinct']:,}",
-                      examples)  # fmt: skip
+                      spread(column["histogram"]), escape(values(column)))  # fmt: skip
     return shown
+
+
+def _bots(bots: Mapping[str, Any]) -> str:
+    if not bots["users"]:
+        return "No user has events at 300 different moments within one hour"
+    return (
+        f"{plural(bots['users'], 'user')} with events at 300 or more different moments within one hour, "
+        f"{bots['share']:.1%} of all events: no person is so quick; leave them out, as with `source: query`"
+    )
 
 
 def _bands(found: Mapping[str, Any]) -> Table:

@@ -23,6 +23,8 @@ from recsys.types import DAY, Interactions, Tables
 # Upper ends of the bands of users and items by number of events; the last band is open.
 BANDS = (0, 1, 4, 9, 19, 49, 199)
 LONGEST_GAPS = 3
+HOUR = DAY // 24
+BOT_MOMENTS = 300  # different moments with an event within one hour: one every twelve seconds, for an hour
 TOP_SHARE = 0.01  # of the items: how much of the log falls on them
 
 
@@ -35,11 +37,14 @@ def profile(config: Config, tables: Tables | None = None) -> dict[str, Any]:
 
     Returns:
         Plain data. `tables` by name: `rows`, `sampled`, and `columns`: for each its `name`, `type`, share `missing`,
-        number of `distinct` values and `examples`. `users` and `items`: `bands` of numbers of events, `most` events of
+        number of `distinct` values, `examples`, `most_common` values with their counts, and a `histogram` (of values,
+        seconds since 1970, letters or entries). `users` and `items`: `bands` of numbers of events, `most` events of
         one; of items also the share of the events on the most frequent hundredth, `top`. `time`: `first`, `last`,
-        `days` and the longest `gaps` without an event, empty where only order is known. `duplicates`: rows left out
-        as such, and the share of events that repeat an earlier one's user and item, `again`. `facts` and `conclusions`:
-        what `recsys init` measures, and the reasons of the settings that it would choose, by section.
+        `days` and the longest `gaps` without an event; `bots`: the number of `users` with events at 300 or more
+        different moments within an hour, and their `share` of the events; both empty where only order is known.
+        `duplicates`: rows left out as such, and the share of events that repeat an earlier one's user and item,
+        `again`. `facts` and `conclusions`: what `recsys init` measures, and the reasons of the settings that it would
+        choose, by section.
 
     Raises:
         ConfigError: as `recsys.jobs.ingest.ingest`.
@@ -58,6 +63,7 @@ def profile(config: Config, tables: Tables | None = None) -> dict[str, Any]:
         "users": {"bands": _bands(per_user), "most": int(per_user.max())},
         "items": {"bands": _bands(per_item), "most": int(per_item[0]), "top": float(per_item[:top].sum() / len(log))},
         "time": _describe_time(log) if tables.clock == "time" else {},
+        "bots": _count_bots(log) if tables.clock == "time" else {},
         "duplicates": {"rows": about["duplicates"], "again": facts.again},
         "facts": dataclasses.asdict(facts) | {"columns": sorted(facts.columns)},
         "conclusions": {name: choice.reason for name, choice in choose_settings(facts).items()},
@@ -80,7 +86,8 @@ def _open_tables(config: Config) -> Iterator[tuple[str, TableProfile]]:
 def _describe_table(table: TableProfile) -> dict[str, Any]:
     columns = [
         {"name": column.name, "type": _type_of(column), "missing": column.missing, "distinct": column.distinct,
-         "examples": column.examples}
+         "examples": column.examples, "histogram": column.histogram,
+         "most_common": [{"value": value, "count": count} for value, count in column.most_common]}
         for column in table.columns.values()
     ]  # fmt: skip
     return {"rows": table.rows, "sampled": table.sampled, "columns": columns}
@@ -107,6 +114,18 @@ def _bands(counts: LongArray) -> dict[str, int]:
     names = [str(high) if high <= 1 else f"{low + 1}-{high}" for low, high in zip((-1, *BANDS), BANDS, strict=False)]
     found = np.bincount(ends, minlength=len(BANDS) + 1)
     return dict(zip([*names, f"{BANDS[-1] + 1}+"], found.tolist(), strict=True))
+
+
+def _count_bots(log: Interactions) -> dict[str, Any]:
+    """Count the users whose pace no person keeps up. What is ordered at one moment is one moment."""
+    fresh = np.ones(len(log), dtype=bool)  # the log is sorted by user and time
+    fresh[1:] = (np.diff(log.user) != 0) | (np.diff(log.time) != 0)
+    user, time = log.user[fresh], log.time[fresh]
+    last = np.arange(BOT_MOMENTS - 1, len(user))
+    first = last - (BOT_MOMENTS - 1)
+    quick = (user[last] == user[first]) & (time[last] - time[first] <= HOUR)
+    bots = np.unique(user[last[quick]])
+    return {"users": len(bots), "share": float(np.isin(log.user, bots).mean())}
 
 
 def _describe_time(log: Interactions) -> dict[str, Any]:

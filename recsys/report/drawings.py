@@ -18,8 +18,7 @@ def draw_all(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
     """Yield the name, the title and the drawing of each figure that the numbers allow."""
     quality = report["quality"]
     yield from draw_quality(quality)
-    bands = report["profile"]["users"]["bands"]
-    yield "users", "Users by their number of events", figures.columns(bands, axis="users", across="events")
+    yield "users", "Users and items by their number of events", activity(report["profile"])
     yield from _business(report["business"])
 
 
@@ -57,6 +56,12 @@ def calibration(measured: Mapping[str, Any]) -> Figure:
     """Draw the bins of a manifest's or an evaluation's `probability`: predicted against observed."""
     bins = {title: measured[name]["bins"] for name, title in MEASUREMENTS.items() if name in measured}
     return figures.reliability(bins)
+
+
+def activity(profile: Mapping[str, Any]) -> Figure:
+    """Draw how many users and items of a profile have how many events."""
+    users, items = profile["users"]["bands"], profile["items"]["bands"]
+    return figures.groups([*users], {"users": [*users.values()], "items": [*items.values()]}, axis="how many")
 
 
 def models(quality: Mapping[str, Any]) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.formatting import percent
+from recsys.formatting import percent, spread, values
 from recsys.report.sentences import ENGINE, best_baseline, main_k
 
 METRICS = ("ndcg", "recall", "hit_rate", "mrr")
@@ -104,8 +104,8 @@ def _data(report: Mapping[str, Any]) -> Iterator[tuple[str, Listing]]:
     yield "bands", Listing("Users and items by events", ["events", "users", "items"], rows, ["users", "items"])
     for name, one in profile["tables"].items():
         rows = [[column["name"], column["type"], f"{column['missing']:.1%}", f"{column['distinct']:,}",
-                 " · ".join(column["examples"])] for column in one["columns"]]  # fmt: skip
-        columns = ["column", "type", "missing", "distinct", "examples"]
+                 spread(column["histogram"]), values(column)] for column in one["columns"]]  # fmt: skip
+        columns = ["column", "type", "missing", "distinct", "spread", "values"]
         yield f"columns_{name}", Listing(f"The columns of {name}", columns, rows, ["missing", "distinct"])
     rows = [[section, reason] for section, reason in profile["conclusions"].items()]
     yield "conclusions", Listing("What recsys init concludes", ["section", "because"], rows)

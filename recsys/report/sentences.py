@@ -140,6 +140,12 @@ def data(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"Nothing happened for {gap['days']:,.0f} days from {gap['after'][:10]}."
     else:
         yield "Only the order of events is known, not their time."
+    bots = report["profile"]["bots"]
+    if bots and bots["users"]:
+        yield (
+            f"{plural(bots['users'], 'user')}, with {bots['share']:.1%} of all events, had events at 300 or more "
+            "different moments within an hour: no person is so quick."
+        )
     for name, one in report["ingest"].items():
         lost = one["rows"] - one["kept"]
         if lost > 0.05 * one["rows"]:

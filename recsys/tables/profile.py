@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
+
+from recsys.config_models import MISSING
 
 SAMPLE_ROWS = 1_000_000
 EXAMPLES = 3
-# How exports write that a cell is empty.
-EMPTY = ("", "na", "n/a", "nan", "null", "none", "nil", "-")
+# How exports write that a cell is empty: as they write a missing id, or with a mark that no id is.
+EMPTY = ("", "-", "nil", *(word.lower() for word in MISSING))
+BINS, MOST_COMMON = 10, 5
 # Whole numbers from here up, read as seconds since 1970, fall after 1973; up to here, read as nanoseconds, before 2100.
 LEAST_EPOCH, GREATEST_EPOCH = 1e8, 4.1e18
 DATE = re.compile(
@@ -76,6 +81,57 @@ class ColumnProfile:
         if self.values.dtype != pl.String or not len(self.values) or self.is_time:
             return 0.0
         return float(self.values.head(10_000).str.count_matches(r"[^\s/|,;>_-]+").mean() or 0)  # type: ignore[arg-type]
+
+    @cached_property
+    def histogram(self) -> dict[str, Any]:
+        """How the values spread: `of` what (values, seconds, letters or entries), `edges` `(b + 1)`, `counts` `(b)`.
+
+        The outer hundredths are counted in the outer bins, so that one price of a million does not hide the others.
+        Empty where no number says it.
+        """
+        of, numbers = self._numbers()
+        numbers = numbers[np.isfinite(numbers)]
+        if not len(numbers):
+            return {}
+        low, high = np.quantile(numbers, [0.01, 0.99])
+        if low == high:
+            low, high = float(numbers.min()), float(numbers.max())
+        if low == high:
+            return {"of": of, "edges": [float(low), float(high)], "counts": [len(numbers)]}
+        edges = np.linspace(low, high, BINS + 1)
+        counts = np.histogram(np.clip(numbers, low, high), edges)[0]
+        return {"of": of, "edges": edges.tolist(), "counts": counts.tolist()}
+
+    def _numbers(self) -> tuple[str, Any]:
+        values, dtype = self.values, self.values.dtype
+        if isinstance(dtype, pl.Date | pl.Datetime):
+            return "seconds", values.cast(pl.Datetime("us")).dt.epoch("s").to_numpy()
+        if self.is_time and self.is_number:
+            numbers = values.cast(pl.Float64).to_numpy()
+            return "seconds", numbers / 1_000.0 ** max(round((np.log10(np.median(numbers)) - 9.3) / 3), 0)
+        if self.is_time:
+            with contextlib.suppress(pl.exceptions.PolarsError):
+                read = values.str.to_datetime(strict=False, time_zone="UTC").drop_nulls()
+                return "seconds", read.dt.epoch("s").to_numpy()
+        if isinstance(dtype, pl.List):
+            return "entries", values.list.len().to_numpy()
+        if self.is_number:
+            return "values", values.cast(pl.Float64).to_numpy()
+        if dtype == pl.String and not self.is_time:
+            return "letters", values.str.len_chars().to_numpy()
+        return "", np.zeros(0)
+
+    @cached_property
+    def most_common(self) -> list[tuple[str, int]]:
+        """The most common values, or entries of lists, with how often each comes; none where all come once."""
+        values = self.values
+        if isinstance(values.dtype, pl.List) and not values.dtype.inner.is_nested():
+            values = values.explode().drop_nulls()
+        if values.dtype.is_nested() or not len(values):
+            return []
+        counted = values.alias("value").value_counts(name="count").sort("count", "value", descending=[True, False])
+        found = [(str(value)[:60], count) for value, count in counted.head(MOST_COMMON).iter_rows()]
+        return found if found[0][1] > 1 else []
 
     @property
     def examples(self) -> list[str]:

@@ -43,7 +43,9 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def test_columns_activity_time_and_duplicates(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(run(capsys, str(config), "--json"))
-    item_id, title, price = found["tables"]["catalog"]["columns"]
+    columns = found["tables"]["catalog"]["columns"]
+    facts = [{name: one[name] for name in ("name", "type", "missing", "distinct", "examples")} for one in columns]
+    item_id, title, price = facts
     assert item_id == {"name": "item_id", "type": "text", "missing": 0, "distinct": 4, "examples": ["i0", "i1", "i2"]}
     assert title == {"name": "title", "type": "text", "missing": 0.5, "distinct": 2, "examples": ["soap", "comb"]}
     assert price == {"name": "price", "type": "number", "missing": 0.25, "distinct": 2, "examples": ["1.5", "2.0"]}
@@ -65,7 +67,7 @@ def test_a_person_sees_tables_and_conclusions(config: Path, capsys: pytest.Captu
     out = run(capsys, str(config))
     flat = " ".join(out.split())
     assert "catalog: 4 rows" in flat
-    assert "title text 50.0% 2 soap · comb" in flat
+    assert "title text 50.0% 2 4 letters soap · comb" in flat
     assert "Most events of one user: 6; of one item: 6" in flat
     assert "2023-11-14 to 2023-12-01: 17.0 days" in flat
     assert "No event for 10.0 days from 2023-11-19T22:13 to 2023-11-29T22:13" in flat
@@ -77,3 +79,39 @@ def test_where_only_order_is_known_there_are_no_days(tmp_path: Path, capsys: pyt
     events = pl.DataFrame(MOMENTS, schema=["user_id", "item_id", "timestamp"], orient="row")
     path = write_tiny_config(tmp_path, Path("/nowhere/model"), ITEMS, events, split={"kind": "leave_last_out"})
     assert "Only the order of events is known (clock: order)" in run(capsys, str(path))
+
+
+def test_the_spread_and_the_common_values_of_columns(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(capsys, str(config), "--json"))
+    item_id, title, price = found["tables"]["catalog"]["columns"]
+    assert price["most_common"] == [{"value": "2.0", "count": 2}, {"value": "1.5", "count": 1}]
+    assert price["histogram"]["of"] == "values"
+    assert price["histogram"]["edges"][0] == pytest.approx(1.51)
+    assert price["histogram"]["edges"][-1] == pytest.approx(2.0)
+    assert (sum(price["histogram"]["counts"]), price["histogram"]["counts"][0]) == (3, 1)
+    assert title["histogram"] == {"of": "letters", "edges": [4.0, 4.0], "counts": [2]}
+    assert (item_id["most_common"], item_id["histogram"]["of"]) == ([], "letters")
+    when = found["tables"]["interactions"]["columns"][2]["histogram"]
+    assert when["of"] == "seconds"
+    assert START <= when["edges"][0] < when["edges"][-1] <= START + 17 * DAY
+    shown = run(capsys, str(config))
+    assert "2.0 (2) · 1.5 (1)" in shown
+    assert "2023-11-" in shown
+
+
+def test_who_is_quicker_than_a_person_is_no_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One user clicks every ten seconds for an hour, one orders 400 lines at once, one clicks every fifteen seconds."""
+    clicks = [("bot", f"i{n % 4}", START + 10 * n) for n in range(361)]
+    order = [("buyer", f"i{n % 4}", START) for n in range(400)]
+    person = [("person", f"i{n % 4}", START + 15 * n) for n in range(299)]
+    events = pl.DataFrame(clicks + order + person, schema=["user_id", "item_id", "timestamp"], orient="row")
+    path = write_tiny_config(tmp_path, Path("/nowhere/model"), ITEMS, events, "time", split={"kind": "leave_last_out"})
+    found = json.loads(run(capsys, str(path), "--json"))
+    assert found["bots"]["users"] == 1
+    assert found["bots"]["share"] == pytest.approx(361 / (361 + 4 + 299))
+    assert "1 user with events at 300 or more different moments within one hour" in run(capsys, str(path))
+
+
+def test_activity_is_drawn(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, str(config), "--plot", str(tmp_path / "activity.svg"))
+    assert "users" in (tmp_path / "activity.svg").read_text(encoding="utf-8")
