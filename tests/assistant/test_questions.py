@@ -221,3 +221,17 @@ def test_an_answer_without_its_model_is_the_template(home, endpoint, caplog) -> 
 def test_an_answer_is_frozen(assistant) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         assistant.ask("How much is the oak table?").text = "free"
+
+
+@pytest.mark.parametrize(
+    ("question", "intent", "items"),
+    [
+        ("Which chairs cost less than 50?", "search", ["a2"]),
+        ("Which is the most expensive chair under 50?", "dearest", ["a2"]),
+        ("Which rugs are below 20?", "search", []),
+    ],
+)
+def test_a_price_range_narrows_a_search(assistant, question, intent, items) -> None:
+    answer = assistant.ask(question)
+    assert answer.intent == intent
+    assert list(answer.items) == items
