@@ -1,4 +1,4 @@
-"""Commands on the business to come: who is due to reorder."""
+"""Commands on the business to come: who is due to reorder, and which prices look wrong."""
 
 from __future__ import annotations
 
@@ -60,6 +60,40 @@ def reorders(
     show(*(_table(titles[name], frame.head(k)) for name, frame in tables.items() if frame.height))
 
 
+@commands.command(rich_help_panel=PANEL, epilog="Example: recsys prices configs/shop.yaml --item i000")
+def prices(
+    config: ConfigFile,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="One item.")] = None,
+    price: Annotated[str, typer.Option("--price", metavar="COLUMN", help="The log's prices of a unit.")] = "price",
+    k: K = 20,
+    as_json: Json = False,
+) -> None:
+    """Say which prices look wrong: new items' beside like items, known items' beside their own past.
+
+    Most off first. The range holds 80% of the prices of like items; `as_far` is the share of prices that lie as far
+    off. No price is forecast.
+    """
+    from recsys.business.prices import study_prices
+    from recsys.config import load_config
+
+    study = study_prices(load_config(config), price=price)
+    if item is not None:
+        study = study.of(item)
+    past = study.measured
+    note(f"{past['items']:,} items, each judged as if it were new: R² {past['r2']:.2f}, the 80% range holds "
+         f"{past['coverage']:.0%}; slipped decimals (x10) planted in 5%: AUC {past['auc']:.3f}, {past['first']:.0%} of "
+         f"the {past['among']} most off")  # fmt: skip
+    if as_json:
+        found = {"new": study.new.head(k).to_dicts(), "known": study.known.head(k).to_dicts()}
+        show_json({"measured": past, **found})
+        return
+    tables = {
+        "New items, by items with like texts": study.new.head(k),
+        "Known items, by their own past": study.known.head(k),
+    }
+    show(*(_table(title, frame, ("as_far",)) for title, frame in tables.items() if frame.height))
+
+
 def _told(study: ReorderStudy) -> str:
     past = study.measured
     return (f"Week from {study.week}. A week earlier, of the {past['among']} customers ranked highest "
@@ -86,4 +120,6 @@ def _cell(value: Any, share: bool) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.0%}" if share else f"{value:,.4g}"
+    if isinstance(value, list):
+        return ", ".join(f"{one['title'] or one['item_id']} {one['price']:g}" for one in value)[:100]
     return str(value)[:50]

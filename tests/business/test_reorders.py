@@ -153,6 +153,6 @@ def test_quantities_are_those_of_the_log(tmp_path: Path) -> None:
     assert sales.frame.select("user", "day", "quantity", "price").rows() == [
         (0, 0, 2.0, 1.5), (0, 0, 3.0, 1.5), (1, 1, None, 4.0), (2, 1, 1.0, None),
     ]  # fmt: skip
-    loaded.folder.mkdir(parents=True, exist_ok=True)
+    (loaded.folder / "versions").mkdir(parents=True)
     forget(loaded.folder, ["a"], data=loaded.data)
     assert load_sales(loaded.data, loaded.folder).user_ids.to_list() == ["b", "c"]
