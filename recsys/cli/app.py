@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli import ask, assist, console, keep, learn, look, reviews
+from recsys.cli import ask, assist, business, console, keep, learn, look, reviews
 
 EXIT_CODES = (
     "Exit codes: 0 fine · 1 another error · 2 wrong usage · 3 config · 4 data · 5 bundle or store · 6 unknown id · "
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (learn, ask, look, assist, reviews, keep):
+for room in (learn, ask, look, business, assist, reviews, keep):
     app.add_typer(room.commands)
 
 

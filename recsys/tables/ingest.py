@@ -8,7 +8,8 @@ it. It is a *duplicate* where the same user did the same to the same item at the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,21 +89,8 @@ def _say_what_is_large(files: Sequence[str]) -> None:
 def _load_interactions(
     data: DataConfig, item_ids: pl.Series, quarantine: Path, forgotten: Tombstones
 ) -> tuple[Interactions, pl.Series, dict[str, Any]]:
-    settings = data.interactions
-    source = _open_interactions(data)
-    _say_what_is_large(source.files)
-    with reading(source.files):
-        events, bad, left_out = _scan_interactions(source.frame, data, item_ids)
-    dropped = dict(left_out.iter_rows())
-    found = events.height + bad.height
-    events, bad = (_without(forgotten, table) for table in (events, bad))
-    # A cell may hold a forgotten id by mistake, such as in a row whose columns are shifted.
-    bad = bad.with_columns(value=pl.when(~forgotten.hold(bad["value"])).then("value"))
-    if gone := found - events.height - bad.height:
-        dropped[FORGOTTEN] = gone
-    rows = events.height + bad.height + sum(dropped.values())
-    refused = put_away("interactions", rows, bad, data.tolerated, quarantine, source.files, dropped)
-    _check_targets(settings, events["kind"])
+    read = read_events(data, item_ids, quarantine, forgotten)
+    events, source = read.events, read.source
 
     numbered, user_ids = number_users(events, source.types)
     coded = put_in_order(numbered)
@@ -117,9 +105,9 @@ def _load_interactions(
     report = {
         "files": source.files,
         **({"version": source.version} if source.version is not None else {}),
-        "rows": rows,
-        "refused": refused,
-        "dropped": dropped,
+        "rows": read.rows,
+        "refused": read.refused,
+        "dropped": read.dropped,
         "duplicates": events.height - coded.height,
         "kept": coded.height,
         "not_finite": {"value": int(events["not_finite"].sum())},
@@ -132,6 +120,61 @@ def _load_interactions(
     return interactions, user_ids.alias("user_id"), report
 
 
+@dataclass(frozen=True, eq=False)
+class EventsRead:
+    """The good rows of the interactions, and counts of the others.
+
+    Attributes:
+        events: FILE, ROW, `user_id`, `item`, `time`, `kind`, `weight`, `target`, `not_finite`, and what else was asked.
+        source: The table that they were read from.
+        rows: Rows read.
+        refused: Rows refused, by reason.
+        dropped: Rows left out, by reason.
+    """
+
+    events: pl.DataFrame
+    source: RawTable
+    rows: int
+    refused: dict[str, int]
+    dropped: dict[str, int]
+
+
+def read_events(
+    data: DataConfig,
+    item_ids: pl.Series,
+    quarantine: Path,
+    forgotten: Tombstones,
+    further: Callable[[RawTable], Sequence[pl.Expr]] = lambda table: (),
+) -> EventsRead:
+    """Read and check the interactions, put refused rows away, and leave forgotten people out.
+
+    Args:
+        data: Where the table is and how to read it.
+        item_ids: Those of the catalogue.
+        quarantine: Where refused rows go.
+        forgotten: People whose rows are left out.
+        further: Columns to keep of the good rows, from the table with our column names; `parsed("value")` is there.
+
+    Raises:
+        ConfigError, DataError, ArtifactError: as `load_tables`.
+    """
+    source = _open_interactions(data)
+    _say_what_is_large(source.files)
+    with reading(source.files):
+        events, bad, left_out = _scan_interactions(source.frame, data, item_ids, further(source))
+    dropped = dict(left_out.iter_rows())
+    found = events.height + bad.height
+    events, bad = (_without(forgotten, table) for table in (events, bad))
+    # A cell may hold a forgotten id by mistake, such as in a row whose columns are shifted.
+    bad = bad.with_columns(value=pl.when(~forgotten.hold(bad["value"])).then("value"))
+    if gone := found - events.height - bad.height:
+        dropped[FORGOTTEN] = gone
+    rows = events.height + bad.height + sum(dropped.values())
+    refused = put_away("interactions", rows, bad, data.tolerated, quarantine, source.files, dropped)
+    _check_targets(data.interactions, events["kind"])
+    return EventsRead(events, source, rows, refused, dropped)
+
+
 def _open_interactions(data: DataConfig) -> RawTable:
     """The interactions with our column names, ids and times settled by file."""
     table = settle(read(data.interactions, "interactions"), data.interactions, data)
@@ -140,7 +183,7 @@ def _open_interactions(data: DataConfig) -> RawTable:
 
 
 def _scan_interactions(
-    raw: pl.LazyFrame, data: DataConfig, item_ids: pl.Series
+    raw: pl.LazyFrame, data: DataConfig, item_ids: pl.Series, further: Sequence[pl.Expr]
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Read every row once: the good ones, the refused ones, and how many were left out for which reason."""
     settings = data.interactions
@@ -167,6 +210,7 @@ def _scan_interactions(
     good = rows.filter(wanted & ~is_bad).select(
         FILE,
         ROW,
+        *further,
         user_id=parsed("user_id"),
         item=parsed("item"),
         time=parsed("timestamp"),

@@ -49,6 +49,7 @@ class CompleteJourney:
                 pl.when(pl.col("quantity") <= 0).then(pl.lit("quantity: zero")).otherwise(DROPPED).alias(DROPPED),
                 user_id="household_id", item_id="product_id", timestamp="transaction_timestamp",
                 event=pl.lit("purchase"), value="quantity",
+                price=(pl.col("sales_value") / pl.col("quantity")).round(2),
             )  # fmt: skip
             return RawTable(events, sales.files)
         paid = sales.frame.filter(pl.col("quantity") > 0).group_by("product_id").agg(

@@ -60,7 +60,7 @@ class OnlineRetail:
             price=price,
         )
         if table == "interactions":
-            return RawTable(sales.drop("title", "price"), source.files)
+            return RawTable(sales.drop("title"), source.files)
         clean = sales.filter(pl.col(DROPPED).is_null() & pl.col(REFUSED).is_null())
         titles = (
             clean.group_by("item_id", "title")

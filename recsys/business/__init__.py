@@ -1,0 +1,1 @@
+"""What the log says of the business to come: reorders, prices that look wrong, demand."""
