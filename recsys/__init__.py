@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recsys.assistant.copywriting import Copywriter
     from recsys.assistant.questions import Assistant
     from recsys.jobs.evaluate import evaluate
+    from recsys.jobs.finetune import finetune
     from recsys.jobs.fit import fit
     from recsys.jobs.train import train
     from recsys.jobs.tune import tune
@@ -34,6 +35,7 @@ __all__ = [
     "RecommenderHandle",
     "errors",
     "evaluate",
+    "finetune",
     "fit",
     "forget",
     "train",
@@ -49,6 +51,7 @@ _HOMES = {
     "Recommender": "recsys.serving.recommender",
     "RecommenderHandle": "recsys.serving.handle",
     "evaluate": "recsys.jobs.evaluate",
+    "finetune": "recsys.jobs.finetune",
     "fit": "recsys.jobs.fit",
     "forget": "recsys.privacy.forget",
     "train": "recsys.jobs.train",

@@ -20,6 +20,11 @@ def ago(days: float | None) -> str:
     return f"{round(days / 30.44)} months ago"
 
 
+def left(seconds: float) -> str:
+    """Tell how long something will go on: `about 40 s left`, `about 3 min left`."""
+    return f"about {seconds / 60:,.0f} min left" if seconds >= 100 else f"about {seconds:,.0f} s left"
+
+
 def percent(probability: float | None) -> str:
     """Tell a probability: `31%`, `2.4%`, `<0.1%`; nothing for None."""
     if probability is None:

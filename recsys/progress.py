@@ -10,3 +10,8 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 
 Progress = Callable[[str, int, int], None]
+
+
+def named(progress: Progress, name: str) -> Progress:
+    """Report the stages of one part of a run under the name of the part."""
+    return lambda stage, done, total: progress(f"{name}: {stage}", done, total)

@@ -69,7 +69,7 @@ def audit(config: Config, progress: Progress = quiet, validation: bool = False) 
     """
     require("train", "recsys audit")
     plan = Plan.of(config)
-    tables = ingest(config)
+    tables = ingest(config, progress)
     as_of = plan.end(tables.interactions)
     folds = holdouts(tables.interactions, plan.split, as_of, 1 + validation + plan.split.folds, least=2)[validation:]
     judged = folds[0]

@@ -177,6 +177,7 @@ def candidates(
     """
     import time
 
+    from recsys.formatting import plural
     from recsys.jobs.candidates import publish_candidates
     from recsys.sinks.base import open_sink
 
@@ -193,8 +194,9 @@ def candidates(
         show_json({"folder" if to is None else "to": sink.label, **summary, "seconds": round(seconds, 1)})
     else:
         print(sink.label)
-        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['shards']} shards: "
-             f"{seconds:,.1f} s, {summary['users'] / max(seconds, 1e-3):,.0f} users/s")  # fmt: skip
+        shards = plural(summary["shards"], "shard")
+        pace = f"{seconds:,.1f} s, {summary['users'] / max(seconds, 1e-3):,.0f} users/s"
+        note(f"{summary['rows']:,} rows for {summary['users']:,} users in {shards}: {pace}")
     if "short" in summary:
         note(f"{summary['short']['lists']:,} lists are short: {summary['short']['reason']}")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from recsys import formatting
 from recsys.cli.interrupt import interruptible
 from recsys.errors import RecsysError
 from recsys.progress import Progress
@@ -175,12 +176,19 @@ def progress() -> Iterator[Progress]:
 
 def _lines() -> Progress:
     logged = time.monotonic()
+    began: dict[str, tuple[float, int]] = {}
 
     def report(stage: str, done: int, total: int) -> None:
         nonlocal logged
         now = time.monotonic()
+        since, first = began.setdefault(stage, (now, done))
         if now - logged >= LOG_EVERY_S:
             logged = now
-            log.info("%s: %s of %s", stage, f"{done:,}", f"{total:,}")
+            log.info("%s: %s of %s%s", stage, f"{done:,}", f"{total:,}", _left(now - since, done - first, total - done))
 
     return report
+
+
+def _left(spent: float, done: int, left: int) -> str:
+    """Say how long a stage will go on at its pace so far; nothing where no pace is known or it is done."""
+    return f", {formatting.left(spent / done * left)}" if spent and done and left else ""

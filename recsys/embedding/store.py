@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from recsys.arrays import FloatArray, LongArray
 from recsys.embedding.base import Encoder
 from recsys.errors import ArtifactError
+from recsys.formatting import left
 from recsys.storage.content_addressed import is_intact, publish
 
 log = logging.getLogger(__name__)
@@ -254,6 +255,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - logged >= _LOG_EVERY_S:
             logged = now
-            log.info("encoded %d of %d texts, %.0f a second", done, total, done / (now - began))
+            pace = done / (now - began)
+            log.info("encoded %d of %d texts, %.0f a second, %s", done, total, pace, left((total - done) / pace))
 
     yield advance

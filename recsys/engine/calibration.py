@@ -27,7 +27,7 @@ from recsys.engine.training import (
 from recsys.evaluation.protocol import HISTORY_SLICES, ITEM_SLICES, between
 from recsys.evaluation.reliability import reliability
 from recsys.parallel.threads import BATCH, batches, in_threads
-from recsys.progress import Progress, quiet
+from recsys.progress import Progress, named, quiet
 from recsys.ragged import find_keys, order_by_score, pair_keys, places_of
 from recsys.ranking.calibration import Calibrator, Doubles, activity, log_totals
 from recsys.tables.split import Fold, Split, holdouts
@@ -148,7 +148,7 @@ def fit_calibrated(plan: Plan, known: Interactions, embeddings: Embeddings, as_o
         lists.append(cut.lists)
     assert newest is not None
     fitted = scorer.fit(*concat_lists(lists[:n_folds]), plan.seed, progress)
-    model = assemble_model(plan, known, embeddings, as_of, fitted, fitter)
+    model = assemble_model(plan, known, embeddings, as_of, fitted, fitter, progress)
     costs = measure_index_costs(Model(newest.retrieval, newest.featurizer, model.scorer), newest.fold, embeddings)
     if not plan.calibrate:
         return model, about | {"none": "the config says probabilities: false"}, costs
@@ -159,7 +159,8 @@ def fit_calibrated(plan: Plan, known: Interactions, embeddings: Embeddings, as_o
     if not any(earlier) or not len(users):
         return model, about | {"none": f"the log is too short: of its {len(folds)} cuts only the newest has labels "
                                        "among the candidates, and they are too few to split"}, costs  # fmt: skip
-    blind = Model(newest.retrieval, newest.featurizer, scorer.fit(*concat_lists(earlier), plan.seed, progress))
+    second = scorer.fit(*concat_lists(earlier), plan.seed, named(progress, "for the probabilities"))
+    blind = Model(newest.retrieval, newest.featurizer, second)
     outcomes = observe_outcomes(plan, blind, newest.fold, users, embeddings, partial(progress, "probabilities"))
     half = np.random.default_rng([plan.seed, 2]).permutation(len(outcomes.activity)) % 2 == 0
     learning = half[outcomes.owner]

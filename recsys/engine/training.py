@@ -26,6 +26,7 @@ from recsys.types import Candidates, Histories, Interactions, State
 Fitter = Callable[[Retriever, State], Fitted]
 Lists = tuple[FloatArray, LongArray, FloatArray]
 
+LAST_FIT = "fit on all that is known, to rank with"
 FEW = 5  # events of an item below which it is rare
 SHORTENED = (0, 1, 2, 5)  # how many newest events stand in for a whole history when a user is made to look new
 
@@ -95,14 +96,18 @@ def fit(plan: Plan, known: Interactions, embeddings: Embeddings,
     """
     fitter = fit_once(fitter)
     lists = scorer_lists(plan, known, embeddings, plan.scorer.negatives, as_of, progress, fitter)
-    return assemble_model(plan, known, embeddings, as_of, plan.scorer.fit(*lists, plan.seed, progress), fitter)
+    scorer = plan.scorer.fit(*lists, plan.seed, progress)
+    return assemble_model(plan, known, embeddings, as_of, scorer, fitter, progress)
 
 
 def assemble_model(plan: Plan, known: Interactions, embeddings: Embeddings, as_of: int | None,
-                   scorer: FittedScorer, fitter: Fitter = fit_anew) -> Model:  # fmt: skip
+                   scorer: FittedScorer, fitter: Fitter = fit_anew, progress: Progress = quiet) -> Model:  # fmt: skip
     """Join a fitted scorer with retrievers and feature statistics fitted on all that is known."""
     state = State(embeddings.catalog, known, embeddings.items, as_of)
-    return Model(fit_retrieval(plan, state, fitter), Featurizer.fit(plan.features, state), scorer)
+    progress(LAST_FIT, 0, 1)
+    model = Model(fit_retrieval(plan, state, fitter), Featurizer.fit(plan.features, state), scorer)
+    progress(LAST_FIT, 1, 1)
+    return model
 
 
 def scorer_lists(plan: Plan, known: Interactions, embeddings: Embeddings, negatives: int,
@@ -160,8 +165,11 @@ def fit_cuts(plan: Plan, folds: list[Fold], embeddings: Embeddings, negatives: i
         fold_rng = np.random.default_rng([plan.seed, 4, number])
         fold = hide_items(fold, sample_items(plan.sampling.new_share, fold, len(embeddings.items), fold_rng))
         state = State(embeddings.catalog, fold.known, embeddings.items, fold.as_of)
+        cut = f"cut {number + 1} of {len(folds)}"
+        progress(f"fit at {cut}, where the scorer learns", 0, 1)
         retrieval, featurizer = fit_retrieval(plan, state, fitter), Featurizer.fit(plan.features, state)
-        tick = partial(progress, f"candidates, cut {number + 1}")
+        progress(f"fit at {cut}, where the scorer learns", 1, 1)
+        tick = partial(progress, f"candidates at {cut}, from which the scorer learns")
         lists = label_candidates(plan.sampling, retrieval, featurizer, fold, embeddings, negatives, rng, tick,
                                  (None, *SHORTENED))  # fmt: skip
         yield Cut(fold, retrieval, featurizer, lists)

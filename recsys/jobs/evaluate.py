@@ -63,7 +63,7 @@ def evaluate(config: Config, progress: Progress = quiet, *, validation: bool = F
     require("train", "recsys evaluate")
     clock = _Clock()
     plan = Plan.of(config)
-    tables = tables or ingest(config)
+    tables = tables or ingest(config, progress)
     clock.lap("ingest")
     fold = judged_cut(plan, tables, validation)
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)

@@ -106,7 +106,7 @@ def finetune(config: Config, progress: Progress = quiet, *, out: Path | None = N
     if Lineage.read(config.embedding.model) is not None:
         raise ConfigError("embedding.model is a tuned encoder: name the one it started from, and tune that")
     objectives = [_objective(place, one) for place, one in enumerate(settings.objectives)]
-    plan, tables = Plan.of(config), ingest(config)
+    plan, tables = Plan.of(config), ingest(config, progress)
     fold = tuning_fold(plan, tables)
     base = find_model(config.embedding.model)
     fingerprint = load_encoder(config.embedding).fingerprint

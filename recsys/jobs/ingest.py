@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from recsys.config import Config, RulesConfig, check_members
 from recsys.engine.plan import Plan
+from recsys.progress import Progress, quiet
 from recsys.ranking.scorers.base import require_packages
 from recsys.retrieval.variants import Variants
 from recsys.storage import atomic
@@ -18,7 +19,7 @@ from recsys.types import Catalog, Tables
 log = logging.getLogger(__name__)
 
 
-def ingest(config: Config) -> Tables:
+def ingest(config: Config, progress: Progress = quiet) -> Tables:
     """Read and check both tables. Refused rows go to `quarantine/`, the counts to `ingest.json`, in `config.folder`.
 
     Raises:
@@ -27,7 +28,7 @@ def ingest(config: Config) -> Tables:
     """
     check_members(config)
     require_packages(Plan.of(config).scorer)
-    tables = load_tables(config.data, config.folder)
+    tables = load_tables(config.data, config.folder, progress)
     _describe_variants(tables.catalog, config.rules)
     config.folder.mkdir(parents=True, exist_ok=True)
     atomic.write(config.folder / "ingest.json", json.dumps(tables.report, indent=1, default=str))

@@ -43,7 +43,7 @@ def train(config: Config, progress: Progress = quiet) -> Path:
     require("train", "recsys train")
     with write_lock(config.folder):
         plan = Plan.of(config)
-        tables = ingest(config)
+        tables = ingest(config, progress)
         training_cuts(plan, tables.interactions, plan.end(tables.interactions))
         embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
         started = time.monotonic()

@@ -185,7 +185,7 @@ def tune(config: Config, budget_seconds: float = BUDGET_SECONDS, progress: Progr
         raise ConfigError(
             f"tuning needs at least 1 trial, and is allowed {trials}: the first is the config as it stands"
         )
-    tables = ingest(config)
+    tables = ingest(config, progress)
     judged_cut(Plan.of(config), tables, validation=True)
     embeddings = embed(config.embedding, tables.catalog, config.vector_folder)
     bench = Bench.of(config, holdout(tables.interactions, config.split), embeddings)

@@ -45,7 +45,7 @@ def collect(
     """
     require("report", "recsys report")
     before = read_previous(config.folder)
-    tables = ingest(config)
+    tables = ingest(config, progress)
     described = profile(config, tables)
     quality = evaluate(config, progress, probabilities=True, tables=tables)
     settings = config.model_dump(mode="json")

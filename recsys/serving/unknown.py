@@ -29,7 +29,7 @@ class UnknownItems:
     """
 
     def __init__(self, policy: Unknown = "refuse") -> None:
-        if policy not in POLICIES:
+        if not isinstance(policy, str) or policy not in POLICIES:
             near = nearest(policy, POLICIES) if isinstance(policy, str) else ""
             raise RequestError(f"unknown must be 'refuse' or 'ignore', got {show_value(policy)}{near}")
         self._refuses = policy == "refuse"

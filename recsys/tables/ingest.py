@@ -18,7 +18,9 @@ import polars as pl
 
 from recsys.config import DataConfig, InteractionsConfig, nearest
 from recsys.errors import ConfigError
+from recsys.formatting import plural, size
 from recsys.parallel.forks import require_polars
+from recsys.progress import Progress, quiet
 from recsys.tables import schema
 from recsys.tables.catalog import load_catalog
 from recsys.tables.ids import identifier, is_word_for_missing
@@ -36,9 +38,10 @@ from recsys.types import Interactions, Tables
 log = logging.getLogger(__name__)
 
 FORGOTTEN = "forgotten"
+LARGE = 100_000_000  # bytes from which on reading takes long enough to say so first
 
 
-def load_tables(data: DataConfig, folder: Path) -> Tables:
+def load_tables(data: DataConfig, folder: Path, progress: Progress = quiet) -> Tables:
     """Load the catalogue and the interactions that the config names, and log a line on each.
 
     Args:
@@ -46,6 +49,7 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
         folder: Refused rows go to `folder/quarantine/catalog.parquet` and `…/interactions.parquet`, with the
             columns file, row, column, value, reason, and of interactions user_id. A table without refused rows
             leaves no such file. Rows of people whom `folder/forgotten.json` holds are dropped as `forgotten`.
+        progress: Shows which table is being read.
 
     Returns:
         The tables. Items keep the order of the catalogue. `user_ids` is sorted, String or Int64 as in the
@@ -60,16 +64,26 @@ def load_tables(data: DataConfig, folder: Path) -> Tables:
     """
     require_polars("reading tables")
     forgotten = Tombstones.read(folder)
+    progress("read the tables: catalog", 0, 2)
     catalog, about_items = load_catalog(data, folder / "quarantine" / "catalog.parquet")
     if data.catalog is None:
         log.warning("there is no table of items: the catalogue is the %s items that the events name", len(catalog))
     log_table("catalog", about_items)
+    progress("read the tables: interactions", 1, 2)
     interactions, user_ids, about_events = _load_interactions(
         data, catalog.ids, folder / "quarantine" / "interactions.parquet", forgotten
     )
     log_table("interactions", about_events, list(data.interactions.events))
+    progress("read the tables: interactions", 2, 2)
     report = {"catalog": about_items, "interactions": about_events}
     return Tables(catalog, interactions, user_ids, data.clock, report)
+
+
+def _say_what_is_large(files: Sequence[str]) -> None:
+    """Log how much is about to be read, where that takes more than a moment."""
+    bytes_in_all = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
+    if bytes_in_all >= LARGE:
+        log.info("interactions: reading %s, %s", plural(len(files), "file"), size(bytes_in_all))
 
 
 def _load_interactions(
@@ -145,6 +159,7 @@ def read_events(
         ConfigError, DataError, ArtifactError: as `load_tables`.
     """
     source = _open_interactions(data)
+    _say_what_is_large(source.files)
     with reading(source.files):
         events, bad, left_out = _scan_interactions(source.frame, data, item_ids, further(source))
     dropped = dict(left_out.iter_rows())

@@ -21,6 +21,7 @@ from shops import write_tiny_config
 from recsys import Recommender, train
 from recsys.config import load_config
 from recsys.errors import RecsysError, RequestError
+from recsys.serving.conditions import ListConditions
 from recsys.serving.recommendations import Recommendations
 
 REQUESTS = 10_000
@@ -117,6 +118,8 @@ ARGUMENTS: dict[str, Draw] = {
     "where": one_of("price < 5", "brand = 'x'", "nope > 1"),
     "diversity": one_of(0.0, 0.5, 1.0),
     "history": lambda rng: [rng.choice([ITEM, EVENT])(rng) for _ in range(rng.randrange(4))],
+    "variants": one_of("one", "all", None),
+    "unknown": one_of("refuse", "ignore"),
     "context": one_of({}, None, {"text": "red soap"}),
     "items": one_of(pl.DataFrame({"item_id": ["new"]})),
 }
@@ -132,10 +135,21 @@ def spoilt(rng: random.Random, value: Any) -> Any:
     return junk(rng)
 
 
+def arguments_of(method: Callable[..., Any]) -> dict[str, bool]:
+    """Whether each argument of a method is required; conditions of a list are arguments of their own."""
+    found = {}
+    for name, one in inspect.signature(method).parameters.items():
+        if one.kind is one.VAR_KEYWORD:
+            found |= dict.fromkeys(ListConditions.__annotations__, False)
+        elif name != "self":
+            found[name] = one.default is one.empty
+    return found
+
+
 def malformed(rng: random.Random, method: Callable[..., Any]) -> dict[str, Any]:
     """Arguments of a method, at least one of them spoilt."""
-    parameters = inspect.signature(method).parameters
-    wanted = [name for name, told in parameters.items() if told.default is told.empty or rng.random() < 0.4]
+    parameters = arguments_of(method)
+    wanted = [name for name, required in parameters.items() if required or rng.random() < 0.4]
     wanted = wanted or [rng.choice(list(parameters))]
     bad = {rng.choice(wanted)} | {name for name in wanted if rng.random() < 0.1}
     given = {name: ARGUMENTS[name](rng) for name in wanted}
@@ -221,7 +235,7 @@ def _shown(asked: dict[str, Any]) -> str:
         ("recommend_batch", {"users": "u029"}, "users must be a list of ids, got 'u029'"),
         ("similar_items", {"item_id": "i001", "k": "5"}, "k must be a whole number from 0, got '5'"),
         ("score", {"user_id": "u029", "item_ids": 5}, "item_ids must be a list of ids, got 5"),
-        ("search", {"text": None}, "the text to search for must be a string, got None"),
+        ("search", {"text": None}, "the text to search for must be words, got None"),
         ("search", {"text": "tea", "k": None}, "k must be a whole number from 0, got None"),
     ],
 )
@@ -244,7 +258,7 @@ def test_ids_that_no_table_holds_are_answered_in_a_form_that_can_be_written(reco
 def test_every_argument_has_its_malformed_values() -> None:
     """A new argument of a method is fuzzed as soon as it is in the table above; this tells when it is not."""
     for name in METHODS:
-        assert set(inspect.signature(getattr(Recommender, name)).parameters) - {"self"} <= ARGUMENTS.keys(), name
+        assert arguments_of(getattr(Recommender, name)).keys() <= ARGUMENTS.keys(), name
 
 
 def test_malformed_searches(recommender: Recommender) -> None:

@@ -255,7 +255,7 @@ def test_candidates(ask_json, ask, shop: Shop, tmp_path: Path) -> None:
     assert "k was 3 and is 4" in err
     code, out, err = ask("candidates", "--out", tmp_path / "again", "--k", 3)
     assert (code, out.strip()) == (0, str(tmp_path / "again"))
-    assert "1,800 rows for 600 users in 1 files" in err
+    assert "1,800 rows for 600 users in 1 shard:" in err
 
 
 def test_inspect(ask, ask_json, shop: Shop) -> None:

@@ -225,5 +225,6 @@ def test_dates_that_do_not_tell_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_place_on_another_machine() -> None:
-    with pytest.raises(DataError, match=r"s3://shop/log.csv is not on this machine: copy it here or mount it"):
-        propose(["s3://shop/log.csv"])
+    said = r"ftp://shop/log.csv is not on this machine: copy it here or mount it, and name that path; of other places s3://"
+    with pytest.raises(DataError, match=said):
+        propose(["ftp://shop/log.csv"])

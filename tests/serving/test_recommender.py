@@ -355,13 +355,25 @@ def test_importing_recsys_imports_nothing_else() -> None:
 
 
 def test_what_recsys_exports() -> None:
-    public = ["Recommender", "RecommenderHandle", "errors", "evaluate", "fit", "forget", "train", "tune", "update"]
-    assert recsys.__all__ == public
+    assert recsys.__all__ == [
+        "Assistant",
+        "Copywriter",
+        "Recommender",
+        "RecommenderHandle",
+        "errors",
+        "evaluate",
+        "finetune",
+        "fit",
+        "forget",
+        "train",
+        "tune",
+        "update",
+    ]
     assert set(recsys.__all__) <= set(dir(recsys))
     assert recsys.errors.RecsysError is RecsysError
     assert callable(recsys.train)
     assert callable(recsys.evaluate)
-    with pytest.raises(AttributeError, match="module 'recsys' has no attribute 'trian'; it has: Recommender, "):
+    with pytest.raises(AttributeError, match="module 'recsys' has no attribute 'trian'; it has: Assistant, "):
         recsys.trian  # noqa: B018
 
 

@@ -65,6 +65,13 @@ def find_files(paths: list[str], *endings: Sequence[str]) -> list[str]:
     """
     if not paths:
         raise ConfigError("data: this source reads files; give `path:` a file, a folder, a glob or a list of them")
+    elsewhere = [path for path in paths if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) and not remote.is_remote(path)]
+    if elsewhere:
+        schemes = ", ".join(f"{scheme}://" for scheme in remote.SCHEMES[:3])
+        raise DataError(
+            f"{elsewhere[0]} is not on this machine: copy it here or mount it, and name that path; of other places "
+            f"{schemes} can be read"
+        )
     found = [
         file
         for path in paths
