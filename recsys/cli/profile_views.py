@@ -54,9 +54,9 @@ def _columns(one: Mapping[str, Any]) -> Table:
 
 def _bots(bots: Mapping[str, Any]) -> str:
     if not bots["users"]:
-        return "No user has events at 300 different moments within one hour"
+        return f"No user has events at {bots['moments']} different moments within one hour"
     return (
-        f"{plural(bots['users'], 'user')} with events at 300 or more different moments within one hour, "
+        f"{plural(bots['users'], 'user')} with events at {bots['moments']} or more different moments within one hour, "
         f"{bots['share']:.1%} of all events: no person is so quick; leave them out, as with `source: query`"
     )
 

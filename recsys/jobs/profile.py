@@ -40,8 +40,8 @@ def profile(config: Config, tables: Tables | None = None) -> dict[str, Any]:
         number of `distinct` values, `examples`, `most_common` values with their counts, and a `histogram` (of values,
         seconds since 1970, letters or entries). `users` and `items`: `bands` of numbers of events, `most` events of
         one; of items also the share of the events on the most frequent hundredth, `top`. `time`: `first`, `last`,
-        `days` and the longest `gaps` without an event; `bots`: the number of `users` with events at 300 or more
-        different moments within an hour, and their `share` of the events; both empty where only order is known.
+        `days` and the longest `gaps` without an event; `bots`: the number of `users` with events at so many
+        different `moments` within an hour, and their `share` of the events; both empty where only order is known.
         `duplicates`: rows left out as such, and the share of events that repeat an earlier one's user and item,
         `again`. `facts` and `conclusions`: what `recsys init` measures, and the reasons of the settings that it would
         choose, by section.
@@ -80,7 +80,12 @@ def _open_tables(config: Config) -> Iterator[tuple[str, TableProfile]]:
         source = read(settings, name)
         own = [column for column in source.frame.collect_schema() if column not in (FILE, ROW, REFUSED, DROPPED)]
         with reading(source.files):
-            yield name, TableProfile.of(name, source.frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"))
+            yield (
+                name,
+                TableProfile.of(
+                    name, source.frame.select(own).head(SAMPLE_ROWS).collect(engine="streaming"), config.data.missing
+                ),
+            )
 
 
 def _describe_table(table: TableProfile) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def _count_bots(log: Interactions) -> dict[str, Any]:
     first = last - (BOT_MOMENTS - 1)
     quick = (user[last] == user[first]) & (time[last] - time[first] <= HOUR)
     bots = np.unique(user[last[quick]])
-    return {"users": len(bots), "share": float(np.isin(log.user, bots).mean())}
+    return {"users": len(bots), "share": float(np.isin(log.user, bots).mean()), "moments": BOT_MOMENTS}
 
 
 def _describe_time(log: Interactions) -> dict[str, Any]:

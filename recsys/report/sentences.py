@@ -142,10 +142,8 @@ def data(report: Mapping[str, Any]) -> Iterator[str]:
         yield "Only the order of events is known, not their time."
     bots = report["profile"]["bots"]
     if bots and bots["users"]:
-        yield (
-            f"{plural(bots['users'], 'user')}, with {bots['share']:.1%} of all events, had events at 300 or more "
-            "different moments within an hour: no person is so quick."
-        )
+        who = f"{plural(bots['users'], 'user')}, with {bots['share']:.1%} of all events,"
+        yield f"{who} had events at {bots['moments']} or more moments within an hour: no person is so quick."
     for name, one in report["ingest"].items():
         lost = one["rows"] - one["kept"]
         if lost > 0.05 * one["rows"]:

@@ -64,17 +64,17 @@ def load_tables(data: DataConfig, folder: Path, progress: Progress = quiet) -> T
     """
     require_polars("reading tables")
     forgotten = Tombstones.read(folder)
-    progress("read the tables: catalog", 0, 2)
+    progress("read the tables", 0, 2)
     catalog, about_items = load_catalog(data, folder / "quarantine" / "catalog.parquet")
     if data.catalog is None:
         log.warning("there is no table of items: the catalogue is the %s items that the events name", len(catalog))
     log_table("catalog", about_items)
-    progress("read the tables: interactions", 1, 2)
+    progress("read the tables", 1, 2)
     interactions, user_ids, about_events = _load_interactions(
         data, catalog.ids, folder / "quarantine" / "interactions.parquet", forgotten
     )
     log_table("interactions", about_events, list(data.interactions.events))
-    progress("read the tables: interactions", 2, 2)
+    progress("read the tables", 2, 2)
     report = {"catalog": about_items, "interactions": about_events}
     return Tables(catalog, interactions, user_ids, data.clock, report)
 

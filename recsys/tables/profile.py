@@ -16,8 +16,7 @@ from recsys.config_models import MISSING
 
 SAMPLE_ROWS = 1_000_000
 EXAMPLES = 3
-# How exports write that a cell is empty: as they write a missing id, or with a mark that no id is.
-EMPTY = ("", "-", "nil", *(word.lower() for word in MISSING))
+EMPTY_MARKS = ("", "-", "nil")  # how exports write an empty cell, beside the words of `data.missing`
 BINS, MOST_COMMON = 10, 5
 # Whole numbers from here up, read as seconds since 1970, fall after 1973; up to here, read as nanoseconds, before 2100.
 LEAST_EPOCH, GREATEST_EPOCH = 1e8, 4.1e18
@@ -48,7 +47,9 @@ class ColumnProfile:
     @cached_property
     def distinct(self) -> int:
         """How many values differ."""
-        return int(self.values.n_unique()) if not self.values.dtype.is_nested() else len(self.values)
+        if not self.values.dtype.is_nested():
+            return int(self.values.n_unique())
+        return self.values.to_frame("cells").unique().height
 
     @property
     def unique(self) -> bool:
@@ -141,20 +142,30 @@ class ColumnProfile:
 
 @dataclass(frozen=True, eq=False)
 class TableProfile:
-    """One table: how it is called, a sample of its rows, and its columns by name."""
+    """One table: how it is called, a sample of its rows, which texts are empty cells, and its columns by name."""
 
     name: str
     frame: pl.DataFrame
+    empty: tuple[str, ...] = EMPTY_MARKS
 
     @classmethod
-    def of(cls, name: str, frame: pl.DataFrame) -> TableProfile:
-        """Profile a frame; text columns whose every cell is a number count as numbers."""
-        return cls(name, frame.select(_as_numbers(frame[column]) for column in frame.columns))
+    def of(cls, name: str, frame: pl.DataFrame, missing: Sequence[str] = MISSING) -> TableProfile:
+        """Profile a frame; text columns whose every cell is a number count as numbers.
+
+        Args:
+            name: As it is called.
+            frame: The sample.
+            missing: Words for a missing id, as `data.missing` has them; in any column they are empty cells.
+        """
+        empty = (*EMPTY_MARKS, *(word.lower() for word in missing))
+        return cls(name, frame.select(_as_numbers(frame[column], empty) for column in frame.columns), empty)
 
     @cached_property
     def columns(self) -> Mapping[str, ColumnProfile]:
         """A profile of each column, in the order of the table."""
-        return {name: ColumnProfile(name, _filled(self.frame[name]), self.rows) for name in self.frame.columns}
+        return {
+            name: ColumnProfile(name, _filled(self.frame[name], self.empty), self.rows) for name in self.frame.columns
+        }
 
     @property
     def rows(self) -> int:
@@ -167,22 +178,22 @@ class TableProfile:
         return self.rows >= SAMPLE_ROWS
 
 
-def _filled(cells: pl.Series) -> pl.Series:
+def _filled(cells: pl.Series, empty: Sequence[str]) -> pl.Series:
     filled = cells.drop_nulls()
     if filled.dtype != pl.String:
         return filled
-    return filled.filter(~filled.str.strip_chars().str.to_lowercase().is_in(list(EMPTY)))
+    return filled.filter(~filled.str.strip_chars().str.to_lowercase().is_in(list(empty)))
 
 
-def _as_numbers(cells: pl.Series) -> pl.Series:
+def _as_numbers(cells: pl.Series, empty: Sequence[str]) -> pl.Series:
     """Turn a text column into numbers where every filled cell is one and none is written with leading zeros."""
     if cells.dtype != pl.String:
         return cells
-    filled = _filled(cells)
+    filled = _filled(cells, empty)
     if not len(filled) or filled.str.contains(r"^\s*-?0\d").any():
         return cells
     bare = cells.str.strip_chars()
-    clean = pl.when(~bare.str.to_lowercase().is_in(list(EMPTY))).then(bare)
+    clean = pl.when(~bare.str.to_lowercase().is_in(list(empty))).then(bare)
     for dtype in (pl.Int64, pl.Float64):
         numbers = pl.select(clean.cast(dtype, strict=False)).to_series()
         if int(numbers.null_count()) == len(cells) - len(filled):

@@ -115,3 +115,17 @@ def test_who_is_quicker_than_a_person_is_no_person(tmp_path: Path, capsys: pytes
 def test_activity_is_drawn(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, str(config), "--plot", str(tmp_path / "activity.svg"))
     assert "users" in (tmp_path / "activity.svg").read_text(encoding="utf-8")
+
+
+def test_words_for_missing_are_those_of_the_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = ITEMS.with_columns(brand=pl.Series(["unknown", "Loom", "-", "nan"]))
+    events = pl.DataFrame(
+        [("u0", "i0", START), ("u0", "i1", START + DAY), ("u1", "i0", START), ("u1", "i1", START + DAY)],
+        schema=["user_id", "item_id", "timestamp"], orient="row",
+    )  # fmt: skip
+    path = write_tiny_config(tmp_path, Path("/nowhere/model"), items, events, "time", split={"kind": "leave_last_out"})
+    path.write_text(path.read_text(encoding="utf-8").replace("  clock: time", "  clock: time\n  missing: [Unknown]"),
+                    encoding="utf-8")  # fmt: skip
+    columns = json.loads(run(capsys, str(path), "--json"))["tables"]["catalog"]["columns"]
+    brand = next(one for one in columns if one["name"] == "brand")
+    assert (brand["missing"], brand["examples"]) == (0.5, ["Loom", "nan"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 from pathlib import Path
@@ -96,18 +95,6 @@ def test_ago(days: float | None, said: str) -> None:
 )
 def test_size(count: float, said: str) -> None:
     assert formatting.size(count) == said
-
-
-def test_progress_in_a_log_comes_at_most_every_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = 0.0
-    monkeypatch.setattr(console.time, "monotonic", lambda: now)
-    with caplog.at_level(logging.INFO, logger="recsys"), console.progress() as report:
-        for second in range(31):
-            now = float(second)
-            report("fit", second, 1000)
-    assert [record.getMessage() for record in caplog.records] == [f"fit: {n} of 1,000" for n in (10, 20, 30)]
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,8 +59,7 @@ def test_train_publishes_what_load_reads(config: Config) -> None:
     steps: list[str] = []
     version = train(config, lambda stage, done, total: steps.append(stage))
     assert list(dict.fromkeys(steps)) == [
-        "read the tables: catalog",
-        "read the tables: interactions",
+        "read the tables",
         "fit at cut 1 of 2, where the scorer learns",
         "candidates at cut 1 of 2, from which the scorer learns",
         "fit at cut 2 of 2, where the scorer learns",
